@@ -1,0 +1,1 @@
+"""Backbones: inputs of one modality → Features."""

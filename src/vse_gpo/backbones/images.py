@@ -1,0 +1,244 @@
+"""Image backbones: pixels or region features → Features. Each grid trunk normalises its own pixels."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import timm
+import torch
+from jaxtyping import Float, UInt8
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import resnet
+
+from vse_gpo.batch import Features
+from vse_gpo.errors import VSEError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Regions(nn.Module):
+    """Precomputed region features, passed on as they are.
+
+    Args:
+        width: of the features, checked at every batch.
+    """
+
+    def __init__(self, width: int = 2048) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, regions: Features) -> Features:
+        if regions.values.shape[-1] != self.width:
+            raise VSEError(
+                f"region features are {regions.values.shape[-1]} wide, the backbone expects {self.width}; "
+                f"set backbone.width={regions.values.shape[-1]} or use the features of this backbone"
+            )
+        return regions
+
+
+class PixelNormalization(nn.Module):
+    """RGB bytes → the floats that a trunk was trained on: ``(pixel / scale − mean) / std``.
+
+    Args:
+        mean, std: per channel, in the trunk's channel order.
+        scale: 255 for trunks that see 0–1, 1 for those that see 0–255.
+        bgr: the trunk wants blue first.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        *,
+        scale: float = 255.0,
+        bgr: bool = False,
+    ) -> None:
+        super().__init__()
+        self.bgr = bgr
+        self.register_buffer("mean", scale * torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", scale * torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        if self.bgr:
+            pixels = pixels.flip(1)
+        return (pixels.to(self.mean.dtype) - self.mean) / self.std
+
+
+def caffe_pixels() -> PixelNormalization:
+    """What Caffe detectors see: BGR, 0–255, minus the mean."""
+    return PixelNormalization((102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0), scale=1.0, bgr=True)
+
+
+class Grid(nn.Module):
+    """A convolutional trunk up to its last stage; its H·W cells are the set.
+
+    Args:
+        trunk: normalised pixels → map (B, C, H, W).
+        normalization: bytes → normalised pixels.
+        frozen_statistics: keep every BatchNorm of the trunk in eval mode, for trunks trained elsewhere.
+        cells: average-pool the map to this many cells a side; None keeps the trunk's own.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        normalization: PixelNormalization,
+        *,
+        frozen_statistics: bool = True,
+        cells: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.normalization = normalization
+        self.frozen_statistics = frozen_statistics
+        self.cells = cells
+
+    def forward(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Features:
+        grid = self.trunk(self.normalization(pixels))
+        if self.cells is not None:
+            grid = nn.functional.adaptive_avg_pool2d(grid, self.cells)
+        values = grid.flatten(2).transpose(1, 2)
+        return Features(values, torch.full((len(values),), values.shape[1], device=values.device))
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.frozen_statistics:
+            for module in self.trunk.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+
+class ResNetTrunk(nn.Sequential):
+    """torchvision's ResNet without its classifier, under the names of its parameters.
+
+    Args:
+        network: as torchvision builds it.
+        caffe: the Caffe form: strides in the first 1×1 convolution of a stage, max-pool without padding.
+    """
+
+    def __init__(self, network: resnet.ResNet, *, caffe: bool) -> None:
+        names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+        super().__init__()
+        for name in names:
+            self.add_module(name, getattr(network, name))
+        if caffe:
+            self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=0, ceil_mode=True)
+            for stage in (self.layer2, self.layer3, self.layer4):
+                stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+
+
+def butd_grid(weights: str | None = None) -> Grid:
+    """ResNet-101 of the bottom-up-top-down detector, in Caffe form.
+
+    Args:
+        weights: ``original_updown_backbone.pth``, {'base': conv1…layer3 as 0…6, 'top': layer4 as 0}; None: random.
+    """
+    trunk = ResNetTrunk(resnet.resnet101(), caffe=True)
+    if weights is not None:
+        load_updown_weights(trunk, weights)
+    return Grid(trunk, caffe_pixels())
+
+
+def load_updown_weights(trunk: ResNetTrunk, path: str) -> None:
+    """Fill the trunk from the detector's file, every weight accounted for."""
+    state = _read_state(path)
+    if set(state) != {"base", "top"}:
+        raise VSEError(f"{path}: holds {sorted(state)[:3]}, expected 'base' and 'top' of original_updown_backbone.pth")
+    base = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
+    renamed = {f"layer4.{name.split('.', 1)[1]}": value for name, value in state["top"].items()}
+    for name, value in state["base"].items():
+        index, rest = name.split(".", 1)
+        renamed[f"{base[int(index)]}.{rest}"] = value
+    _load_all(trunk, renamed, path)
+
+
+def imagenet_resnet152_grid(pretrained: bool = True, weights: str | None = None, released_strides: bool = False) -> Grid:
+    """ResNet-152 trained on ImageNet.
+
+    Args:
+        pretrained: fetch torchvision's IMAGENET1K_V1 weights.
+        weights: a local file of those weights instead.
+        released_strides: the released program ran these weights in the Caffe form, an oversight that its numbers carry.
+    """
+    fetched = resnet.ResNet152_Weights.IMAGENET1K_V1 if pretrained and weights is None else None
+    network = resnet.resnet152(weights=fetched)
+    if weights is not None:
+        _load_all(network, _read_state(weights), weights)
+    return Grid(ResNetTrunk(network, caffe=released_strides), PixelNormalization())
+
+
+def timm_grid(name: str, *, pretrained: bool = True, weights: str | None = None, cells: int | None = None) -> Grid:
+    """Any convolutional model of timm, with the mean and standard deviation it was trained on.
+
+    Args:
+        name: timm's name, with its tag where weights are fetched.
+        pretrained: fetch timm's weights from the hub.
+        weights: a local file (.safetensors or .pth) under timm's names, instead of the hub.
+        cells: average-pool to this many cells a side.
+
+    Raises:
+        VSEError: if timm has no such model; the nearest names are listed.
+    """
+    if not timm.is_model(name):
+        from difflib import get_close_matches
+
+        near = get_close_matches(name.split(".")[0], timm.list_models(), n=3)
+        raise VSEError(f"timm has no model {name!r}; the nearest are {', '.join(near) or 'none'}")
+    network = timm.create_model(name, pretrained=pretrained and weights is None, num_classes=0, global_pool="")
+    if weights is not None:
+        state = {key: value for key, value in _read_state(weights).items() if not key.startswith("classifier.")}
+        _load_all(network, state, weights)
+    settings = network.pretrained_cfg
+    return Grid(network, PixelNormalization(settings["mean"], settings["std"]), cells=cells)
+
+
+def small_grid(channels: Sequence[int] = (32, 64, 128, 256)) -> Grid:
+    """A small trunk trained from scratch: a strided convolution per entry, each followed by a residual block."""
+    layers: list[nn.Module] = []
+    width = 3
+    for channel in channels:
+        layers += [_convolution(width, channel, stride=2), _Residual(_convolution(channel, channel))]
+        width = channel
+    return Grid(nn.Sequential(*layers), PixelNormalization(), frozen_statistics=False)
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+class _Residual(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.inner(inputs)
+
+
+def _read_state(path: str) -> dict[str, Any]:
+    """Tensors of a weights file; pickles are read without running their code."""
+    read: Callable[[str], dict[str, Any]] = load_file
+    if Path(path).suffix != ".safetensors":
+        read = _read_pickle
+    try:
+        return read(path)
+    except Exception as error:
+        raise VSEError(f"{path}: cannot be read as weights ({str(error).splitlines()[0]})") from error
+
+
+def _read_pickle(path: str) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _load_all(network: nn.Module, state: dict[str, Tensor], path: str) -> None:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())
+        raise VSEError(f"{path}: weights of another network: {detail[:300]}") from error

@@ -1,0 +1,175 @@
+"""Captions → tokens: tokenisers, and the word-level noise of size augmentation (Chen et al. 2021, section 4.3)."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from nltk.tokenize import NLTKWordTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from vse_gpo.batch import Tokens, pad_sets
+from vse_gpo.errors import VSEError
+
+Words = list[list[int]]  # token ids of each word
+
+
+class CaptionTokenizer(Protocol):
+    """Splits a caption into words and words into token ids. Token 0 is padding."""
+
+    vocabulary_size: int
+    mask_id: int
+
+    def words(self, caption: str) -> Words:
+        """The words that noise may touch."""
+
+    def sequence(self, words: Words) -> list[int]:
+        """Token ids of a whole caption, special tokens included."""
+
+
+class WordPieces:
+    """BERT's tokeniser: word pieces between [CLS] and [SEP].
+
+    Args:
+        pretrained: a model's name on the hub or a folder that holds its tokeniser.
+        max_tokens: longer captions are cut, special tokens included.
+    """
+
+    def __init__(self, pretrained: str, max_tokens: int = 512) -> None:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(pretrained, use_fast=True)
+        except (OSError, ValueError) as error:
+            raise VSEError(
+                f"text.pretrained={pretrained}: no tokeniser there ({str(error).strip().splitlines()[0]}); name a "
+                "Hugging Face model or a folder with tokenizer.json"
+            ) from error
+        self._tokenizer: PreTrainedTokenizerBase = tokenizer
+        self.vocabulary_size: int = len(tokenizer)
+        self.mask_id: int = tokenizer.mask_token_id
+        self.max_tokens = max_tokens
+
+    def words(self, caption: str) -> Words:
+        encoding = self._tokenizer(
+            caption, add_special_tokens=False, truncation=True, max_length=self.max_tokens - 2, verbose=False
+        )
+        words: Words = []
+        last = None
+        for token, word in zip(encoding["input_ids"], encoding.word_ids(), strict=True):
+            if word != last:
+                words.append([])
+                last = word
+            words[-1].append(token)
+        return words
+
+    def sequence(self, words: Words) -> list[int]:
+        pieces = [piece for word in words for piece in word]
+        return [self._tokenizer.cls_token_id, *pieces, self._tokenizer.sep_token_id]
+
+
+class TreebankVocabulary:
+    """Lower-case Treebank words looked up in a SCAN vocabulary; <start> and <end> count as words.
+
+    The released program uses NLTK's ``word_tokenize``, which first cuts a text into sentences with a model that must
+    be downloaded. NLTK's own Treebank rules need none; what the sentence model adds for captions is that a full stop
+    inside the text is cut off its word, which one expression does here.
+
+    Args:
+        path: JSON with word2idx, idx2word and idx; a <mask> is added last.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._index = read_vocabulary(path)
+        self._tokenizer = NLTKWordTokenizer()
+        self.mask_id = self._index.setdefault("<mask>", len(self._index))
+        self.vocabulary_size = len(self._index)
+        self._unknown = self._index["<unk>"]
+
+    def split(self, caption: str) -> list[str]:
+        """Lower-case words of a caption."""
+        sentences = re.split(r"(?<=[.!?])\s+", caption.lower())
+        return [word for sentence in sentences for word in self._tokenizer.tokenize(sentence)]
+
+    def words(self, caption: str) -> Words:
+        return [[self._index.get(word, self._unknown)] for word in ["<start>", *self.split(caption), "<end>"]]
+
+    def sequence(self, words: Words) -> list[int]:
+        return [token for word in words for token in word]
+
+    def unknown_rate(self, captions: Sequence[str]) -> float:
+        """Share of the captions' words that the vocabulary does not hold."""
+        words = [word for caption in captions for word in self.split(caption)]
+        return sum(word not in self._index for word in words) / max(1, len(words))
+
+
+def read_vocabulary(path: str) -> dict[str, int]:
+    """word → index of a SCAN vocabulary file.
+
+    Raises:
+        VSEError: if the file is missing, is no such vocabulary or its indices have gaps.
+    """
+    expected = "expected a SCAN vocabulary: JSON with word2idx, idx2word and idx"
+    try:
+        index: dict[str, int] = json.loads(Path(path).read_text(encoding="utf-8"))["word2idx"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VSEError(f"text.vocabulary={path}: {type(error).__name__}: {error}; {expected}") from error
+    if [index.get(word) for word in ("<pad>", "<start>", "<end>", "<unk>")] != [0, 1, 2, 3]:
+        raise VSEError(f"{path}: <pad>, <start>, <end> and <unk> are not 0 to 3; {expected}")
+    if sorted(index.values()) != list(range(len(index))):
+        raise VSEError(f"{path}: indices are not 0 to {len(index) - 1}; {expected}")
+    return dict(index)
+
+
+class WordNoise:
+    """Size augmentation of captions: noises whole words, all pieces of a word together.
+
+    Args:
+        probability: that a word is noised; half of the noised become masks, a tenth random tokens and the rest go.
+    """
+
+    def __init__(self, probability: float = 0.2) -> None:
+        self.probability = probability
+
+    def __call__(self, words: Words, tokenizer: CaptionTokenizer, random: np.random.Generator) -> Words:
+        noised: Words = []
+        draws = random.random(len(words)) / self.probability
+        for word, draw in zip(words, draws, strict=True):
+            if draw >= 1.0:
+                noised.append(word)
+            elif draw < 0.5:
+                noised.append([tokenizer.mask_id] * len(word))
+            elif draw < 0.6:
+                noised.append(random.integers(tokenizer.vocabulary_size, size=len(word)).tolist())
+        return noised
+
+
+class PrepareCaptions:
+    """Captions → padded tokens.
+
+    Args:
+        tokenizer: splits and numbers.
+        noise: applied to the words while training; None leaves them alone.
+    """
+
+    def __init__(self, *, tokenizer: CaptionTokenizer, noise: WordNoise | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.noise = noise
+
+    def __call__(self, captions: Sequence[str]) -> Tokens:
+        return collate_tokens([self.encode(caption) for caption in captions])
+
+    def encode(self, caption: str, random: np.random.Generator | None = None) -> torch.Tensor:
+        """Token ids (tokens,) of one caption, noised if a generator is given. Never empty."""
+        words = self.tokenizer.words(caption)
+        if random is not None and self.noise is not None:
+            noised = self.noise(words, self.tokenizer, random)
+            if self.tokenizer.sequence(noised):
+                words = noised
+        return torch.tensor(self.tokenizer.sequence(words))
+
+
+def collate_tokens(sequences: list[torch.Tensor]) -> Tokens:
+    """Pad to the longest with token 0."""
+    return Tokens(*pad_sets(sequences))

@@ -1,0 +1,125 @@
+"""Loaders for training and evaluation, one share per process."""
+
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset
+
+from vse_gpo.batch import Batch, Indexed
+from vse_gpo.data.captions import PrepareCaptions
+from vse_gpo.data.pairs import (
+    EvaluationCaptions,
+    EvaluationImages,
+    EvaluationShare,
+    ImagePreparation,
+    TrainingBatches,
+    TrainingPairs,
+)
+from vse_gpo.data.split import Split
+
+
+class Source(Protocol):
+    """A data set: gives its splits by name."""
+
+    def split(self, name: str) -> Split: ...
+
+
+class PairsDataModule(pl.LightningDataModule):
+    """Pairs for training; every image and every caption once for validation and test.
+
+    Args:
+        source: the data set.
+        images, captions: make the inputs of the two backbones.
+        batch_size: pairs per optimizer step, over all processes.
+        evaluation_batch_size: images or captions at once, per process.
+        workers: loader processes, per training process.
+        seed: of order and augmentation.
+        drop_last: leave out an epoch's last, smaller batch.
+        train_split, dev_split, test_split: names of the splits.
+        dev_captions: cut dev to its first captions with their images; the published selection uses 5,000.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        images: ImagePreparation,
+        captions: PrepareCaptions,
+        batch_size: int,
+        evaluation_batch_size: int,
+        workers: int,
+        seed: int,
+        drop_last: bool,
+        train_split: str = "train",
+        dev_split: str = "dev",
+        test_split: str = "test",
+        dev_captions: int = 5000,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.images = images
+        self.captions = captions
+        self.batch_size = batch_size
+        self.evaluation_batch_size = evaluation_batch_size
+        self.workers = workers
+        self.seed = seed
+        self.drop_last = drop_last
+        self.split_names = {"train": train_split, "dev": dev_split, "test": test_split}
+        self.dev_captions = dev_captions
+        self._splits: dict[str, Split] = {}
+
+    def split(self, part: str) -> Split:
+        """The train, dev or test split, read once; dev is cut as published."""
+        if part not in self._splits:
+            split = self.source.split(self.split_names[part])
+            self._splits[part] = split.head(self.dev_captions) if part == "dev" else split
+        return self._splits[part]
+
+    def setup(self, stage: str) -> None:
+        """Read what the stage needs, so that bad data stop a run before its first step."""
+        for part in {"fit": ("train", "dev"), "validate": ("dev",), "test": ("test",), "predict": ()}[stage]:
+            self.split(part)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        pairs = TrainingPairs(self.split("train"), self.images, self.captions)
+        rank, processes = self._share()
+        batches = TrainingBatches(
+            len(pairs),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            drop_last=self.drop_last,
+            rank=rank,
+            processes=processes,
+        )
+        return self._loader(pairs, pairs.collate, batch_sampler=batches)
+
+    def val_dataloader(self) -> list[DataLoader[Indexed]]:
+        return self.evaluation_dataloaders("dev")
+
+    def test_dataloader(self) -> list[DataLoader[Indexed]]:
+        return self.evaluation_dataloaders("test")
+
+    def evaluation_dataloaders(self, part: str) -> list[DataLoader[Indexed]]:
+        """The images, then the captions, of a split."""
+        split = self.split(part)
+        images = EvaluationImages(split, self.images)
+        captions = EvaluationCaptions(split, self.captions)
+        return [self._evaluation_loader(images, images.collate), self._evaluation_loader(captions, captions.collate)]
+
+    def _evaluation_loader(self, items: Dataset[Any], collate: Any) -> DataLoader[Indexed]:
+        rank, processes = self._share()
+        share = EvaluationShare(len(items), rank=rank, processes=processes)  # type: ignore[arg-type]
+        return self._loader(items, collate, sampler=share, batch_size=self.evaluation_batch_size)
+
+    def _loader(self, items: Dataset[Any], collate: Any, **order: Any) -> DataLoader[Any]:
+        return DataLoader(
+            items,
+            collate_fn=collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.trainer is not None and self.trainer.accelerator.name() == "cuda",
+            **order,
+        )
+
+    def _share(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

@@ -1,0 +1,161 @@
+"""What the loaders draw: pairs for training, single images and captions for evaluation, and in which order."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from vse_gpo.batch import Batch, ImageInputs, Indexed
+from vse_gpo.data.captions import PrepareCaptions, collate_tokens
+from vse_gpo.data.split import Split
+from vse_gpo.errors import VSEError
+
+
+class ImagePreparation(Protocol):
+    """Makes the inputs of an image backbone."""
+
+    def encode(self, image: Tensor, random: np.random.Generator | None = None) -> Tensor:
+        """One image, augmented if a generator is given."""
+
+    def collate(self, images: list[Tensor]) -> ImageInputs:
+        """A batch of encoded images."""
+
+
+class Draw(NamedTuple):
+    """A pair's index and the seed of everything random about it."""
+
+    pair: int
+    seed: tuple[int, int]
+
+
+class Pair(NamedTuple):
+    image: Tensor
+    tokens: Tensor
+    image_index: int
+    caption_index: int
+
+
+class TrainingPairs(Dataset[Pair]):
+    """One augmented pair per caption."""
+
+    def __init__(self, split: Split, images: ImagePreparation, captions: PrepareCaptions) -> None:
+        self.split = split
+        self.images = images
+        self.captions = captions
+
+    def __len__(self) -> int:
+        return len(self.split.captions)
+
+    def __getitem__(self, draw: Draw) -> Pair:
+        random = np.random.default_rng((*draw.seed, draw.pair))
+        row = int(self.split.caption_to_image[draw.pair])
+        image = self.images.encode(self.split.images[row], random)
+        return Pair(image, self.captions.encode(self.split.captions[draw.pair], random), row, draw.pair)
+
+    def collate(self, pairs: list[Pair]) -> Batch:
+        images, tokens, rows, captions = zip(*pairs, strict=True)
+        return Batch(
+            self.images.collate(list(images)),
+            collate_tokens(list(tokens)),
+            torch.tensor(rows),
+            torch.tensor(captions),
+        )
+
+
+class EvaluationImages(Dataset[tuple[Tensor, int]]):
+    """Every image once, as it is."""
+
+    def __init__(self, split: Split, images: ImagePreparation) -> None:
+        self.split = split
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.split.images)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        return self.images.encode(self.split.images[row]), row
+
+    def collate(self, items: list[tuple[Tensor, int]]) -> Indexed:
+        images, rows = zip(*items, strict=True)
+        return Indexed(self.images.collate(list(images)), torch.tensor(rows))
+
+
+class EvaluationCaptions(Dataset[tuple[Tensor, int]]):
+    """Every caption once, without noise."""
+
+    def __init__(self, split: Split, captions: PrepareCaptions) -> None:
+        self.split = split
+        self.captions = captions
+
+    def __len__(self) -> int:
+        return len(self.split.captions)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        return self.captions.encode(self.split.captions[row]), row
+
+    def collate(self, items: list[tuple[Tensor, int]]) -> Indexed:
+        sequences, rows = zip(*items, strict=True)
+        return Indexed(collate_tokens(list(sequences)), torch.tensor(rows))
+
+
+class TrainingBatches(Sampler[list[Draw]]):
+    """Shuffled batches of pairs; this process's share of each global batch.
+
+    The order and every pair's seed follow from (seed, epoch) alone: any number of processes draws the same global
+    batches, and a resumed run goes on where it stopped.
+
+    Args:
+        pairs: in the training set.
+        batch_size: pairs per global batch, over all processes.
+        seed: of the run.
+        drop_last: leave out the last batch where it is smaller.
+        rank, processes: this process and how many there are.
+    """
+
+    def __init__(
+        self, pairs: int, *, batch_size: int, seed: int, drop_last: bool, rank: int = 0, processes: int = 1
+    ) -> None:
+        if batch_size % processes:
+            raise VSEError(f"batch size {batch_size} is no multiple of {processes} processes; change one of them")
+        if pairs < batch_size and drop_last:
+            raise VSEError(f"{pairs} training pairs do not fill one batch of {batch_size}; lower the batch size")
+        self.pairs = pairs
+        self.batch_size = batch_size
+        self.seed = seed
+        self.drop_last = drop_last
+        self.rank = rank
+        self.processes = processes
+        self.epoch = 0
+        self.first_batch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        batches, rest = divmod(self.pairs, self.batch_size)
+        # a last batch with fewer pairs than processes could not be shared
+        return batches + (not self.drop_last and rest >= self.processes)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.pairs)
+        for batch in range(self.first_batch, len(self)):
+            pairs = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            pairs = pairs[: len(pairs) // self.processes * self.processes]  # equal shares
+            yield [Draw(int(pair), (self.seed, self.epoch)) for pair in pairs[self.rank :: self.processes]]
+
+
+class EvaluationShare(Sampler[int]):
+    """This process's share of a data set, without the padding that would count items twice."""
+
+    def __init__(self, items: int, *, rank: int = 0, processes: int = 1) -> None:
+        self.rows = range(rank, items, processes)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.rows)

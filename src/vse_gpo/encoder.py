@@ -1,0 +1,128 @@
+"""The encoder of one modality: backbone → size augmentation → projection → pooling → unit embedding."""
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vse_gpo.batch import Features, ImageInputs, Tokens, valid_items
+
+
+class SizeAugmentation(Protocol):
+    """Drops items of each set while training, so that the pooling sees many set sizes."""
+
+    def __call__(self, features: Features) -> Features: ...
+
+
+class Encoder(nn.Module):
+    """Turns a batch of images or captions into unit embeddings.
+
+    Args:
+        backbone: inputs → Features of its own width.
+        projection: (…, width) → (…, embedding width), applied to every item.
+        pooling: (features (B,N,D), lengths (B,)) → (B,D).
+        size_augmentation: Features → Features in training only; None leaves the sets alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        projection: nn.Module,
+        pooling: nn.Module,
+        size_augmentation: SizeAugmentation | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.size_augmentation = size_augmentation
+        self.projection = projection
+        self.pooling = pooling
+
+    def forward(self, inputs: ImageInputs | Tokens) -> Float[Tensor, "batch dim"]:
+        features: Features = self.backbone(inputs)
+        if self.training and self.size_augmentation is not None:
+            features = self.size_augmentation(features)
+        projected = self.projection(features.values)
+        with torch.autocast(projected.device.type, enabled=False):  # pooling and norm stay in float32
+            return normalize(self.pooling(projected.float(), features.lengths))
+
+
+def normalize(vectors: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+    """Divide by the L2 norm plus 1e-8, as the released models were trained."""
+    return vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-8)
+
+
+class ResidualProjection(nn.Module):
+    """``fc(x) + mlp(x)``, the released projection of region features.
+
+    Its BatchNorm sees padded rows too, as the released models were trained.
+
+    Args:
+        in_features: width of the backbone's features.
+        out_features: width of the embedding; the MLP's hidden layer has half of it.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.fc = linear_projection(in_features, out_features)
+        self.mlp = nn.Sequential(
+            nn.Linear(in_features, out_features // 2),
+            nn.BatchNorm1d(out_features // 2),
+            nn.ReLU(inplace=True),
+            nn.Linear(out_features // 2, out_features),
+        )
+
+    def forward(self, values: Float[Tensor, "batch items dim"]) -> Float[Tensor, "batch items width"]:
+        rows = values.flatten(0, 1)
+        return (self.fc(rows) + self.mlp(rows)).unflatten(0, values.shape[:2])
+
+
+def linear_projection(in_features: int, out_features: int) -> nn.Linear:
+    """A linear layer with Xavier-uniform weights and zero bias, the released projection of grid features."""
+    layer = nn.Linear(in_features, out_features)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class DropRegions:
+    """Drop each item with a fixed probability, independently."""
+
+    def __init__(self, probability: float = 0.2) -> None:
+        self.probability = probability
+
+    def __call__(self, features: Features) -> Features:
+        draws = torch.rand(features.values.shape[:2], device=features.values.device)
+        return keep_items(features, draws >= self.probability)
+
+
+class DropCells:
+    """Drop grid cells at a rate drawn per image: for r ~ U(0,1), each cell with ``probability · r`` if r > threshold.
+
+    Args:
+        probability: the largest drop rate.
+        threshold: images with a smaller r keep all their cells.
+    """
+
+    def __init__(self, probability: float = 0.2, threshold: float = 0.2) -> None:
+        self.probability = probability
+        self.threshold = threshold
+
+    def __call__(self, features: Features) -> Features:
+        batch, items, _ = features.values.shape
+        device = features.values.device
+        rate = torch.rand(batch, 1, device=device)
+        rate = torch.where(rate > self.threshold, self.probability * rate, 0.0)
+        return keep_items(features, torch.rand(batch, items, device=device) >= rate)
+
+
+def keep_items(features: Features, keep: Bool[Tensor, "batch items"]) -> Features:
+    """Move the kept items of each set to its front, in their order; a set never loses all of its items."""
+    valid = valid_items(features.lengths, features.values.shape[1])
+    keep = keep & valid
+    keep = torch.where(keep.any(1, keepdim=True), keep, valid)
+    lengths = keep.sum(1)
+    order = keep.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : int(lengths.max())]
+    values = features.values.gather(1, order[:, :, None].expand(-1, -1, features.values.shape[2]))
+    return Features(values.masked_fill(~valid_items(lengths, values.shape[1])[:, :, None], 0.0), lengths)

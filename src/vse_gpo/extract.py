@@ -1,0 +1,125 @@
+"""python -m vse_gpo.extract : features of a data set's images, in the layout that the region backbones read."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vse_gpo.commands import run_command
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vse_gpo.data.pairs import EvaluationImages
+    from vse_gpo.data.split import Split
+
+
+def main() -> None:
+    """The command."""
+    run_command(extract, "extract")
+
+
+def extract(config: DictConfig) -> None:
+    """Write ``precomp/{split}_ims.npy`` with its captions, ids and index; a killed extraction goes on where it was."""
+    from hydra.utils import instantiate
+
+    from vse_gpo.data.pairs import EvaluationImages
+
+    out = Path(config.out) / "precomp"
+    out.mkdir(parents=True, exist_ok=True)
+    source = instantiate(config.dataset.source)
+    prepare = instantiate(config.backbone.prepare)
+    splits = [source.split(name) for name in config.splits]  # bad data stop before any work
+    network = instantiate(config.backbone.network)
+    settings: Any = OmegaConf.to_container(config.backbone, resolve=True)
+    for split in splits:
+        write_features(
+            network,
+            EvaluationImages(split, prepare),
+            out / f"{split.name}_ims.npy",
+            settings={"backbone": settings, "dtype": config.dtype},
+            dtype=config.dtype,
+            batch_size=config.batch_size,
+            workers=config.workers,
+        )
+        precomp = Path(config.dataset.root) / "precomp"
+        for kind in ("caps", "ids"):
+            shutil.copyfile(precomp / f"{split.name}_{kind}.txt", out / f"{split.name}_{kind}.txt")
+        _write_whole(out / f"{split.name}_index.json", json.dumps(describe_rows(split), indent=1))
+
+
+def write_features(
+    network: "nn.Module",
+    images: "EvaluationImages",
+    path: Path,
+    *,
+    settings: dict[str, Any],
+    dtype: str,
+    batch_size: int,
+    workers: int,
+) -> None:
+    """Features (images, items, width) of every image, written as they come and named ``path`` only when complete."""
+    import numpy as np
+    import torch
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from torch.utils.data import DataLoader, Subset
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.eval().to(device)
+    part, progress_file = path.with_suffix(".part.npy"), path.with_suffix(".progress.json")
+    first = _rows_done(progress_file, part, settings)
+    if path.exists() and not part.exists():
+        return
+    loader = DataLoader(
+        Subset(images, range(first, len(images))),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=images.collate,
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    features = np.load(part, mmap_mode="r+") if first else None
+    with torch.inference_mode(), Progress(*columns) as progress:
+        task = progress.add_task(path.stem, total=len(images), completed=first)
+        for inputs, index in loader:
+            values = network(inputs.to(device)).values.float().cpu().numpy()
+            if features is None:
+                shape = (len(images), *values.shape[1:])
+                features = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+            features[index.numpy()] = values
+            features.flush()
+            _write_whole(progress_file, json.dumps({"rows": int(index[-1]) + 1, "settings": settings}))
+            progress.update(task, advance=len(index))
+    part.replace(path)
+    progress_file.unlink()
+
+
+def _rows_done(progress_file: Path, part: Path, settings: dict[str, Any]) -> int:
+    """Rows that an earlier, interrupted extraction with the same settings has written."""
+    if not (progress_file.is_file() and part.is_file()):
+        return 0
+    done = json.loads(progress_file.read_text(encoding="utf-8"))
+    return int(done["rows"]) if done["settings"] == settings else 0
+
+
+def describe_rows(split: "Split") -> list[dict[str, Any]]:
+    """Which row is which image, file and captions."""
+    captions: list[list[int]] = [[] for _ in split.image_ids]
+    for caption, row in enumerate(split.caption_to_image.tolist()):
+        captions[row].append(caption)
+    return [
+        {"row": row, "image_id": image_id, "file": split.images.name(row), "captions": captions[row]}
+        for row, image_id in enumerate(split.image_ids)
+    ]
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""The LightningModule: one training step, and validation over every image and caption once."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from vse_gpo.batch import Batch, Indexed
+from vse_gpo.errors import VSEError
+from vse_gpo.model import VSE
+from vse_gpo.optimizer import parameter_groups
+from vse_gpo.phases import Phase, Phases, freeze
+from vse_gpo.retrieval import evaluate
+
+IMAGES, CAPTIONS = 0, 1  # order of the evaluation loaders
+
+
+class Loss(Protocol):
+    """See ``vse_gpo.losses``."""
+
+    def __call__(
+        self, similarity: Tensor, hardest: bool = True, not_negative: Tensor | None = None
+    ) -> Float[Tensor, ""]: ...
+
+
+class RetrievalModule(pl.LightningModule):
+    """Trains a VSE model on pairs and reports recalls at each epoch's end.
+
+    Args:
+        model: the two encoders.
+        loss: similarity (B,B) → scalar.
+        phases: freezing, negatives and loss ramp by epoch.
+        optimizer: parameter groups → optimizer; takes ``lr`` of its own for the heads.
+        schedule: optimizer → learning-rate schedule.
+        schedule_interval: ``epoch`` or ``step``.
+        image_backbone_scale, text_backbone_scale: the backbones' share of the learning rate.
+        mask_same_image: other captions of the same image in a batch are no negatives; published runs count them.
+        test_protocols: named protocols of the test; see ``vse_gpo.retrieval.protocols``.
+        seed: of everything random in a training step.
+        settings: the run's resolved config, kept in its checkpoints as plain containers.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: VSE,
+        loss: Loss,
+        phases: Phases,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler],
+        schedule_interval: str,
+        lr: float,
+        image_backbone_scale: float,
+        text_backbone_scale: float,
+        mask_same_image: bool,
+        test_protocols: Sequence[str],
+        seed: int,
+        settings: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.phases = phases
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.schedule_interval = schedule_interval
+        self.lr = lr
+        self.image_backbone_scale = image_backbone_scale
+        self.text_backbone_scale = text_backbone_scale
+        self.mask_same_image = mask_same_image
+        self.test_protocols = list(test_protocols)
+        self.seed = seed
+        self.settings = settings
+        self._frozen_by: Phase | None = None
+        self._collected: tuple[list[Indexed], list[Indexed]] = ([], [])
+
+    def forward(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        embeddings: tuple[Tensor, Tensor] = self.model(batch)
+        return embeddings
+
+    # training
+
+    def configure_optimizers(self) -> Any:
+        groups = parameter_groups(
+            self.model,
+            lr=self.lr,
+            image_backbone_scale=self.image_backbone_scale,
+            text_backbone_scale=self.text_backbone_scale,
+        )
+        groups[0]["params"] += list(self.loss.parameters()) if isinstance(self.loss, nn.Module) else []
+        optimizer = self.optimizer(groups, lr=self.lr)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": self.schedule_interval},
+        }
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Everything random in a step follows from (seed, step, process), so a resumed run repeats it exactly."""
+        torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
+        if self._frozen_by is not self.phase:
+            freeze(self.model.image_encoder.backbone, self.phase)
+            self._frozen_by = self.phase
+
+    @property
+    def phase(self) -> Phase:
+        """What holds in the current epoch."""
+        return self.phases.at(self.current_epoch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+        images, captions = self.model(batch)
+        images, captions = self._from_all_processes(images), self._from_all_processes(captions)
+        not_negative = self._same_image(batch.image_index) if self.mask_same_image else None
+        with torch.autocast(self.device.type, enabled=False):  # a margin of 0.2 needs more than half precision
+            loss = self.loss(images @ captions.T, self.phase.negatives == "hardest", not_negative)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
+        if self.phase.ramp_loss:
+            loss = loss * (batch_idx / self.trainer.num_training_batches)
+        return loss
+
+    def _from_all_processes(self, embeddings: Float[Tensor, "batch dim"]) -> Float[Tensor, "all dim"]:
+        """Every process's embeddings, with gradient; DDP's mean over processes then gives the exact gradient."""
+        if self.trainer.world_size == 1:
+            return embeddings
+        return torch.cat(all_gather(embeddings))
+
+    def _same_image(self, image_index: Int[Tensor, " batch"]) -> Bool[Tensor, "all all"]:
+        everywhere = torch.cat(gather_all_tensors(image_index)) if self.trainer.world_size > 1 else image_index
+        return everywhere[:, None] == everywhere[None, :]
+
+    # evaluation
+
+    def validation_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
+        self._collect(batch, dataloader_idx)
+
+    def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
+        self._collect(batch, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        split = self.trainer.datamodule.split("dev")
+        results = self._evaluate(split.caption_to_image, ["all"])
+        for name, value in results["all"].items() if results else ():
+            self.log(f"val/{name}", value, prog_bar=name == "rsum")
+
+    def on_test_epoch_end(self) -> None:
+        split = self.trainer.datamodule.split("test")
+        results = self._evaluate(split.caption_to_image, self.test_protocols)
+        for protocol, metrics in (results or {}).items():
+            self.log_dict({f"test/{protocol}/{name}": value for name, value in metrics.items()})
+
+    def _collect(self, batch: Indexed, modality: int) -> None:
+        encode = (self.model.image_encoder, self.model.text_encoder)[modality]
+        self._collected[modality].append(Indexed(encode(batch.inputs).float(), batch.index))
+
+    def _evaluate(self, caption_to_image: Any, protocols: Sequence[str]) -> dict[str, dict[str, float]] | None:
+        """Metrics from what was collected; None where only part of the data was run, as in a sanity check."""
+        index = torch.as_tensor(caption_to_image, device=self.device)
+        collected, self._collected = self._collected, ([], [])
+        if self.trainer.sanity_checking:
+            return None
+        images = self._in_order(collected[IMAGES], int(index.max()) + 1, "images")
+        captions = self._in_order(collected[CAPTIONS], len(index), "captions")
+        return evaluate(images, captions, caption_to_image=index, protocols=protocols)
+
+    def _in_order(self, collected: list[Indexed], rows: int, what: str) -> Float[Tensor, "rows dim"]:
+        """One embedding per row of the split, from all processes; an item that came twice counts once."""
+        embeddings = torch.cat([part.inputs for part in collected])  # type: ignore[misc]
+        index = torch.cat([part.index for part in collected])
+        if self.trainer.world_size > 1:
+            embeddings, index = torch.cat(gather_all_tensors(embeddings)), torch.cat(gather_all_tensors(index))
+        seen = torch.bincount(index, minlength=rows) > 0
+        if not seen.all():
+            raise VSEError(f"{int((~seen).sum())} of {rows} {what} were not encoded; evaluate the whole split")
+        table = torch.empty(rows, embeddings.shape[1], device=embeddings.device)
+        table[index] = embeddings
+        return table
+
+    # checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["settings"] = self.settings
+
+
+def step_seed(seed: int, step: int, process: int) -> int:
+    """A seed of its own for every step and process of a run."""
+    return int(np.random.SeedSequence((seed, step, process)).generate_state(1)[0])

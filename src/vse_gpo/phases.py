@@ -1,0 +1,70 @@
+"""The training story: what is frozen, which negatives count and how the loss is ramped, epoch by epoch.
+
+The phase follows from the epoch alone, so a resumed run cannot lose it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from vse_gpo.errors import VSEError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What holds from an epoch on, until the next phase begins.
+
+    Args:
+        from_epoch: counted from 0.
+        negatives: all in-batch negatives, or the hardest of each query.
+        trunk: whether the image backbone trains: ``frozen``, ``trainable``, or the number of its last stages that do.
+        ramp_loss: let the loss grow from 0 to its full weight over each epoch of the phase, the published warm-up.
+    """
+
+    from_epoch: int
+    negatives: Literal["all", "hardest"]
+    trunk: Literal["frozen", "trainable"] | int = "trainable"
+    ramp_loss: bool = False
+
+    def __post_init__(self) -> None:
+        if self.negatives not in ("all", "hardest"):
+            raise VSEError(f"phases: negatives={self.negatives!r}, expected all or hardest")
+        if not isinstance(self.trunk, int) and self.trunk not in ("frozen", "trainable"):
+            raise VSEError(f"phases: trunk={self.trunk!r}, expected frozen, trainable or a number of stages")
+
+
+class Phases:
+    """A story of phases.
+
+    Args:
+        story: one mapping of ``Phase``'s fields per phase, in order; the first starts at epoch 0.
+    """
+
+    def __init__(self, story: Sequence[Mapping[str, Any]]) -> None:
+        try:
+            self.story = [Phase(**phase) for phase in story]
+        except TypeError as error:
+            raise VSEError(f"phases: {error}; a phase has {', '.join(Phase.__annotations__)}") from None
+        starts = [phase.from_epoch for phase in self.story]
+        if not starts or starts[0] != 0 or sorted(set(starts)) != starts:
+            raise VSEError(f"phases begin at epochs {starts}, expected growing epochs that start at 0")
+
+    def at(self, epoch: int) -> Phase:
+        """The phase of an epoch."""
+        return [phase for phase in self.story if phase.from_epoch <= epoch][-1]
+
+
+def freeze(trunk: nn.Module, phase: Phase) -> None:
+    """Let the trunk's parameters train or not, as the phase says."""
+    stages = list(trunk.children())
+    if phase.trunk == "trainable":
+        trainable = len(stages)
+    elif phase.trunk == "frozen":
+        trainable = 0
+    else:
+        trainable = min(phase.trunk, len(stages))
+    trunk.requires_grad_(phase.trunk == "trainable")
+    for stage in stages[len(stages) - trainable :]:
+        stage.requires_grad_(True)

@@ -1,0 +1,56 @@
+"""Poolings without parameters, the baselines of the paper's table 3."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vse_gpo.batch import valid_items
+
+
+class Mean(nn.Module):
+    """Average of the items."""
+
+    def forward(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        valid = valid_items(lengths, features.shape[1])[:, :, None]
+        return features.masked_fill(~valid, 0.0).sum(1) / lengths[:, None]
+
+
+class Max(nn.Module):
+    """Largest value of each channel."""
+
+    def forward(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        valid = valid_items(lengths, features.shape[1])[:, :, None]
+        return features.masked_fill(~valid, -torch.inf).amax(1)
+
+
+class KMax(nn.Module):
+    """Mean of the k largest values of each channel; of all of them where a set has fewer than k items."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        self.k = k
+
+    def forward(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        valid = valid_items(lengths, features.shape[1])[:, :, None]
+        k = min(self.k, features.shape[1])
+        largest = features.masked_fill(~valid, -torch.inf).topk(k, dim=1).values
+        counted = lengths.clamp(max=k)
+        taken = valid_items(counted, k)[:, :, None]
+        return largest.masked_fill(~taken, 0.0).sum(1) / counted[:, None]
+
+
+class First(nn.Module):
+    """The first item alone: [CLS] for BERT, <start> for a BiGRU."""
+
+    def forward(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        return features[:, 0]

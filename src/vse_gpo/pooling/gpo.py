@@ -1,0 +1,69 @@
+"""The Generalized Pooling Operator (Chen et al. 2021, section 4)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from vse_gpo.batch import valid_items
+from vse_gpo.errors import VSEError
+from vse_gpo.pooling.sorting import sort_descending
+
+TEMPERATURE = 0.1  # of the softmax over positions
+
+
+class GPO(nn.Module):
+    """Weights each channel's values by their rank, with weights that a GRU generates from the set's size.
+
+    The coefficients depend on the length alone, never on the features, so they are generated once per distinct
+    length of a batch.
+
+    Args:
+        d_position: width of the sine and cosine encoding of a rank, even.
+        d_hidden: width of the GRU, per direction.
+    """
+
+    def __init__(self, d_position: int = 32, d_hidden: int = 32) -> None:
+        super().__init__()
+        self.d_position = d_position
+        self.gru = nn.GRU(d_position, d_hidden, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(d_hidden, 1, bias=False)
+
+    def forward(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Pool each set; its padding takes no part."""
+        features = features[:, : int(lengths.max())]
+        weights = self.coefficients(lengths).to(features.dtype)
+        return (sort_descending(features, lengths) @ weights[:, :, None]).squeeze(-1)
+
+    def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+        """Weight of each rank, largest value first: each row sums to 1 and is zero past its length.
+
+        Raises:
+            VSEError: if a set is empty.
+        """
+        distinct, row = torch.unique(lengths, return_inverse=True)
+        sizes = distinct.cpu()
+        if sizes[0] < 1:
+            raise VSEError(f"a set of length {int(sizes[0])} cannot be pooled: every set needs at least 1 item")
+        return self._generate(sizes, distinct)[row]
+
+    def _generate(self, sizes: Int[Tensor, " sizes"], distinct: Int[Tensor, " sizes"]) -> Float[Tensor, "sizes items"]:
+        """One row per distinct size. ``sizes`` lies on the CPU, where packing wants it."""
+        items = int(sizes[-1])
+        positions = _encode_positions(items, self.d_position).to(self.linear.weight)
+        packed = pack_padded_sequence(
+            positions.expand(len(sizes), -1, -1), sizes, batch_first=True, enforce_sorted=False
+        )
+        hidden, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=items)
+        forwards, backwards = hidden.chunk(2, dim=-1)
+        scores = self.linear((forwards + backwards) / 2).squeeze(-1)
+        return (scores / TEMPERATURE).masked_fill(~valid_items(distinct, items), -torch.inf).softmax(-1)
+
+
+def _encode_positions(items: int, width: int) -> Float[Tensor, "items width"]:
+    """Sines in even and cosines in odd columns, of wavelengths 2π to 10,000·2π (Vaswani et al. 2017, 3.5)."""
+    frequencies = 10000.0 ** (-torch.arange(0, width, 2) / width)
+    angles = torch.arange(items)[:, None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
