@@ -1,12 +1,15 @@
 """Image backbones: pixels or region features → Features. Each grid trunk normalises its own pixels."""
 
-from collections.abc import Callable, Sequence
+import pickle
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import timm
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import resnet
@@ -102,7 +105,7 @@ class Grid(nn.Module):
         values = grid.flatten(2).transpose(1, 2)
         return Features(values, torch.full((len(values),), values.shape[1], device=values.device))
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Grid":
         super().train(mode)
         if self.frozen_statistics:
             for module in self.trunk.modules():
@@ -183,8 +186,6 @@ def timm_grid(name: str, *, pretrained: bool = True, weights: str | None = None,
         VSEError: if timm has no such model; the nearest names are listed.
     """
     if not timm.is_model(name):
-        from difflib import get_close_matches
-
         near = get_close_matches(name.split(".")[0], timm.list_models(), n=3)
         raise VSEError(f"timm has no model {name!r}; the nearest are {', '.join(near) or 'none'}")
     network = timm.create_model(name, pretrained=pretrained and weights is None, num_classes=0, global_pool="")
@@ -222,17 +223,12 @@ class _Residual(nn.Module):
 
 def _read_state(path: str) -> dict[str, Any]:
     """Tensors of a weights file; pickles are read without running their code."""
-    read: Callable[[str], dict[str, Any]] = load_file
-    if Path(path).suffix != ".safetensors":
-        read = _read_pickle
     try:
-        return read(path)
-    except Exception as error:
+        if Path(path).suffix == ".safetensors":
+            return load_file(path)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
         raise VSEError(f"{path}: cannot be read as weights ({str(error).splitlines()[0]})") from error
-
-
-def _read_pickle(path: str) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 

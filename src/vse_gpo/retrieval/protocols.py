@@ -40,7 +40,7 @@ def _of_size(name: str, expected: int, protocol: Protocol) -> Protocol:
     return checked
 
 
-def _five_folds(images: Tensor, captions: Tensor, caption_to_image: Tensor) -> Metrics:
+def five_folds(images: Tensor, captions: Tensor, caption_to_image: Tensor) -> Metrics:
     """The mean over five consecutive fifths of the images."""
     size = len(images) // 5
     folds = []
@@ -57,7 +57,7 @@ def _five_folds(images: Tensor, captions: Tensor, caption_to_image: Tensor) -> M
 PROTOCOLS: dict[str, Protocol] = {
     "all": image_caption_recalls,
     "coco_5k": _of_size("coco_5k", 5000, image_caption_recalls),
-    "coco_1k_5fold": _of_size("coco_1k_5fold", 5000, _five_folds),
+    "coco_1k_5fold": _of_size("coco_1k_5fold", 5000, five_folds),
     "f30k_1k": _of_size("f30k_1k", 1000, image_caption_recalls),
     "f8k_1k": _of_size("f8k_1k", 1000, image_caption_recalls),
 }

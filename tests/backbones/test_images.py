@@ -1,0 +1,176 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import resnet
+
+from tests.golden import FOLDER, load
+from vse_gpo.backbones.images import (
+    Grid,
+    PixelNormalization,
+    Regions,
+    ResNetTrunk,
+    butd_grid,
+    caffe_pixels,
+    imagenet_resnet152_grid,
+    small_grid,
+    timm_grid,
+)
+from vse_gpo.batch import Features
+from vse_gpo.errors import VSEError
+
+
+def weights_by_rule(names: list[str], shapes: dict[str, torch.Size], seed: int) -> dict[str, torch.Tensor]:
+    """See golden/README.md: butd_resnet101."""
+    state = {}
+    for i, name in enumerate(names):
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.zeros((), dtype=torch.long)
+            continue
+        draw = np.random.default_rng([seed, i]).standard_normal(tuple(shapes[name])).astype(np.float32)
+        if draw.ndim == 4:
+            draw *= np.float32(np.sqrt(2 / np.prod(draw.shape[1:])))
+        elif name.endswith("running_var"):
+            draw = 1 + np.float32(0.1) * abs(draw)
+        elif name.endswith(("running_mean", "bias")):
+            draw *= np.float32(0.05)
+        elif "bn3" in name:
+            draw = np.float32(0.3) + np.float32(0.05) * draw
+        elif draw.ndim == 1:
+            draw = 1 + np.float32(0.05) * draw
+        else:
+            draw *= np.float32(0.02)
+        state[name] = torch.from_numpy(draw)
+    return state
+
+
+@pytest.fixture(scope="module")
+def detector_state() -> dict[str, torch.Tensor]:
+    names = np.load(FOLDER / "butd_resnet101.npz", allow_pickle=False)["parameter_names"].tolist()
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in resnet.resnet101().state_dict().items()}
+    return weights_by_rule(names, shapes, int(load("butd_resnet101")["seed"]))
+
+
+def test_caffe_resnet101_equals_the_released_program(detector_state):
+    golden = load("butd_resnet101")
+    trunk = ResNetTrunk(resnet.resnet101(), caffe=True).eval()
+    trunk.load_state_dict({name: value for name, value in detector_state.items() if not name.startswith("fc.")})
+    with torch.inference_mode():
+        features = trunk(golden["image"]).flatten(2).transpose(1, 2)
+    scale = golden["features"].abs().max()
+    assert (features - golden["features"]).abs().max() <= 1e-4 * scale
+
+
+def test_the_detectors_weights_file_fills_every_layer(detector_state, tmp_path):
+    children = ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3"]
+    base, top = {}, {}
+    for name, value in detector_state.items():
+        child, rest = name.split(".", 1)
+        if child in children:
+            base[f"{children.index(child)}.{rest}"] = value
+        elif child == "layer4":
+            top[f"0.{rest}"] = value
+    torch.save({"base": base, "top": top}, tmp_path / "original_updown_backbone.pth")
+    state = butd_grid(str(tmp_path / "original_updown_backbone.pth")).trunk.state_dict()
+    assert all(torch.equal(value, detector_state[name]) for name, value in state.items())
+
+    torch.save({"base": base}, tmp_path / "half.pth")
+    with pytest.raises(VSEError, match="expected 'base' and 'top'"):
+        butd_grid(str(tmp_path / "half.pth"))
+    torch.save({"base": base, "top": {}}, tmp_path / "empty.pth")
+    with pytest.raises(VSEError, match="weights of another network"):
+        butd_grid(str(tmp_path / "empty.pth"))
+
+
+def test_strides_lie_where_the_form_says():
+    with torch.device("meta"):
+        caffe = ResNetTrunk(resnet.resnet101(), caffe=True)
+        proper = ResNetTrunk(resnet.resnet101(), caffe=False)
+    assert [caffe.layer2[0].conv1.stride, caffe.layer2[0].conv2.stride] == [(2, 2), (1, 1)]
+    assert [proper.layer2[0].conv1.stride, proper.layer2[0].conv2.stride] == [(1, 1), (2, 2)]
+    assert caffe.maxpool.ceil_mode
+    assert not proper.maxpool.ceil_mode
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_resnet152_takes_the_released_strides_only_when_asked(released):
+    with torch.device("meta"):
+        grid = imagenet_resnet152_grid(pretrained=False, released_strides=released)
+    assert (grid.trunk.layer3[0].conv1.stride == (2, 2)) is released
+    assert len(grid.trunk.layer3) == 36
+
+
+def test_pixels_are_normalised_as_each_trunk_was_trained():
+    pixels = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1)
+    detector = caffe_pixels()(pixels).flatten()
+    torch.testing.assert_close(detector, torch.tensor([30 - 102.9801, 20 - 115.9465, 10 - 122.7717]))
+    imagenet = PixelNormalization()(pixels).flatten()
+    expected = [(10 / 255 - 0.485) / 0.229, (20 / 255 - 0.456) / 0.224, (30 / 255 - 0.406) / 0.225]
+    torch.testing.assert_close(imagenet, torch.tensor(expected))
+
+
+def trunk_with_norm() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4))
+
+
+def test_a_trunks_batchnorm_stays_in_eval_but_its_scale_trains():
+    grid = Grid(trunk_with_norm(), PixelNormalization()).train()
+    norm = grid.trunk[1]
+    assert grid.training
+    assert not norm.training
+    before = norm.running_mean.clone()
+    grid(torch.randint(256, (2, 3, 9, 9), dtype=torch.uint8)).values.sum().backward()
+    assert torch.equal(norm.running_mean, before)
+    assert norm.weight.grad is not None
+
+
+def test_a_trunk_from_scratch_trains_its_statistics():
+    grid = small_grid(channels=(4, 8)).train()
+    features = grid(torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8))
+    assert features.values.shape == (2, 16, 8)
+    assert features.lengths.tolist() == [16, 16]
+    assert any(module.training for module in grid.modules() if isinstance(module, nn.BatchNorm2d))
+
+
+def test_cells_are_averaged_to_the_size_asked_for():
+    grid = Grid(nn.Identity(), PixelNormalization((0, 0, 0), (1, 1, 1), scale=1.0), cells=2)
+    pixels = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4).expand(1, 3, 4, 4)
+    assert grid(pixels).values[0, :, 0].tolist() == [2.5, 4.5, 10.5, 12.5]
+
+
+def test_timm_trunks_bring_their_own_mean_and_weights_from_a_file(tmp_path):
+    grid = timm_grid("tf_efficientnet_lite0", pretrained=False)
+    assert grid.normalization.mean.flatten().tolist() == [127.5] * 3
+    path = tmp_path / "weights.safetensors"
+    save_file(grid.trunk.state_dict() | {"classifier.weight": torch.zeros(1)}, path)
+    again = timm_grid("tf_efficientnet_lite0", weights=str(path)).trunk.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in grid.trunk.state_dict().items())
+
+
+def test_bad_trunks_and_weights_are_refused_in_one_line(tmp_path):
+    with pytest.raises(VSEError, match=r"no model 'resnet51'.*resnet50"):
+        timm_grid("resnet51", pretrained=False)
+    truncated = tmp_path / "weights.pth"
+    truncated.write_bytes(b"PK\x03\x04")
+    with pytest.raises(VSEError, match="cannot be read as weights"):
+        timm_grid("resnet18", weights=str(truncated))
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(VSEError, match="weights of another network"):
+        timm_grid("resnet18", weights=str(tmp_path / "other.safetensors"))
+
+
+def test_a_weights_file_runs_no_code(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (print, ("boom",))
+
+    torch.save({"conv1.weight": Bomb()}, tmp_path / "bomb.pth")
+    with pytest.raises(VSEError, match="cannot be read as weights"):
+        timm_grid("resnet18", weights=str(tmp_path / "bomb.pth"))
+
+
+def test_regions_of_another_width_are_refused():
+    with pytest.raises(VSEError, match="8 wide, the backbone expects 2048"):
+        Regions(2048)(Features(torch.zeros(1, 2, 8), torch.tensor([2])))

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import vse_gpo.retrieval.ranks as ranks_module
+from tests.golden import load
+from vse_gpo.errors import VSEError
+from vse_gpo.retrieval import evaluate, image_caption_recalls
+from vse_gpo.retrieval.protocols import five_folds
+from vse_gpo.retrieval.ranks import image_caption_ranks
+
+NAMES = [f"{direction}_{metric}" for direction in ("i2t", "t2i") for metric in ("r1", "r5", "r10", "medr", "meanr")]
+
+
+def as_embeddings(similarity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings whose dot products are the similarities themselves."""
+    return torch.eye(len(similarity), dtype=similarity.dtype), similarity.T.contiguous()
+
+
+def test_recalls_and_ranks_equal_the_released_program():
+    golden = load("recall")
+    images, captions = as_embeddings(golden["sims"])
+    index = torch.arange(100).repeat_interleave(5)
+    metrics = image_caption_recalls(images, captions, index)
+    expected = torch.cat([golden["i2t"], golden["t2i"]]).tolist()
+    assert [metrics[name] for name in NAMES] == pytest.approx(expected, abs=1e-12)
+    ranks = image_caption_ranks(images, captions, index)
+    assert ranks.images.tolist() == golden["i2t_ranks"].tolist()
+    assert ranks.captions.tolist() == golden["t2i_ranks"].tolist()
+
+
+def test_five_folds_equal_the_released_program():
+    golden = load("recall")
+    images, captions = as_embeddings(golden["sims"])
+    index = torch.arange(100).repeat_interleave(5)
+    metrics = five_folds(images, captions, index)
+    assert [metrics[name] for name in NAMES] == pytest.approx(golden["fold5_mean"].tolist(), abs=1e-12)
+
+
+def plain_ranks(images, captions, index) -> tuple[list[int], list[int]]:
+    """Query by query over the whole matrix."""
+    similarity = (images @ captions.T).tolist()
+    of_images, of_captions = [], []
+    for image, row in enumerate(similarity):
+        best = max(value for value, owner in zip(row, index, strict=True) if owner == image)
+        of_images.append(sum(value >= best for value, owner in zip(row, index, strict=True) if owner != image))
+    for caption, owner in enumerate(index):
+        own = similarity[owner][caption]
+        of_captions.append(sum(row[caption] >= own for image, row in enumerate(similarity) if image != owner))
+    return of_images, of_captions
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=9), st.integers(0, 2**16), st.sampled_from([1, 2, 3, 512]))
+def test_ranks_equal_a_plain_loop_for_any_captions_per_image_order_and_tile(counts, seed, tile):
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    index = index[torch.randperm(len(index), generator=generator)]
+    # small integers: dot products are exact and ties are many
+    images = torch.randint(-2, 3, (len(counts), 3), generator=generator).double()
+    captions = torch.randint(-2, 3, (len(index), 3), generator=generator).double()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks_module, "IMAGES_PER_TILE", tile)
+        ranks = image_caption_ranks(images, captions, index)
+    of_images, of_captions = plain_ranks(images, captions, index.tolist())
+    assert ranks.images.tolist() == of_images
+    assert ranks.captions.tolist() == of_captions
+
+
+def test_a_collapsed_model_scores_nothing():
+    same = torch.nn.functional.normalize(torch.ones(600, 64), dim=1)
+    metrics = image_caption_recalls(same, same.repeat(2, 1), torch.arange(600).repeat(2))
+    assert metrics["rsum"] == 0.0
+    assert metrics["t2i_medr"] == 600
+
+
+def test_arrays_and_tensors_give_the_same():
+    generator = np.random.default_rng(0)
+    images, captions = generator.standard_normal((7, 4)), generator.standard_normal((14, 4))
+    index = np.repeat(np.arange(7), 2)
+    assert image_caption_recalls(images, captions, index) == image_caption_recalls(
+        torch.from_numpy(images), torch.from_numpy(captions), torch.from_numpy(index)
+    )
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_nan_is_an_error(which):
+    embeddings = [torch.eye(3), torch.eye(3)]
+    embeddings[which][1, 0] = float("nan")
+    with pytest.raises(VSEError, match="embedding 1 holds NaN"):
+        image_caption_recalls(*embeddings, torch.arange(3))
+
+
+@pytest.mark.parametrize("index", [[0, 1, 1], [0, 1, 3]])
+def test_captions_must_name_every_image(index):
+    with pytest.raises(VSEError):
+        image_caption_recalls(torch.eye(3), torch.eye(3), torch.tensor(index))
+
+
+def test_protocols_refuse_another_size_and_unknown_names():
+    arguments = (torch.eye(3), torch.eye(3))
+    assert evaluate(*arguments, caption_to_image=torch.arange(3), protocols=["all"])["all"]["rsum"] == 600.0
+    with pytest.raises(VSEError, match="coco_1k_5fold is defined on 5000 images, found 3"):
+        evaluate(*arguments, caption_to_image=torch.arange(3), protocols=["all", "coco_1k_5fold"])
+    with pytest.raises(VSEError, match="unknown protocol coco"):
+        evaluate(*arguments, caption_to_image=torch.arange(3), protocols=["coco"])

@@ -1,0 +1,131 @@
+from functools import partial
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import ConstantLR
+from transformers import BertConfig, BertModel
+
+from tests.golden import assert_close, load, under
+from vse_gpo.backbones.images import Regions
+from vse_gpo.backbones.texts import Bert
+from vse_gpo.batch import Batch, Features, Tokens
+from vse_gpo.checkpoints import bert_names, region_names
+from vse_gpo.encoder import Encoder, ResidualProjection
+from vse_gpo.losses import TripletLoss
+from vse_gpo.model import VSE
+from vse_gpo.module import RetrievalModule, step_seed
+from vse_gpo.phases import Phases
+from vse_gpo.pooling import GPO
+
+GOLDEN_BERT = {
+    "vocab_size": 120,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+
+
+def golden_model() -> VSE:
+    text = Bert(BertModel(BertConfig(**GOLDEN_BERT), add_pooling_layer=False))
+    return VSE(
+        image_encoder=Encoder(backbone=Regions(20), projection=ResidualProjection(20, 16), pooling=GPO()),
+        text_encoder=Encoder(backbone=text, projection=nn.Linear(32, 16), pooling=GPO()),
+        prepare_images=lambda images: images,
+        prepare_captions=lambda captions: captions,
+    )
+
+
+def build_module(model: VSE, phases: Phases, **changes) -> RetrievalModule:
+    settings = {
+        "loss": TripletLoss(margin=0.2),
+        "optimizer": partial(torch.optim.AdamW, weight_decay=1e-4),
+        "schedule": partial(ConstantLR, factor=1.0),
+        "schedule_interval": "epoch",
+        "lr": 5e-4,
+        "image_backbone_scale": 1.0,
+        "text_backbone_scale": 0.1,
+        "mask_same_image": False,
+        "test_protocols": ["all"],
+        "seed": 0,
+        "settings": {},
+    }
+    return RetrievalModule(model=model, phases=phases, **(settings | changes))
+
+
+def golden_batch(golden: dict[str, torch.Tensor], i: int) -> Batch:
+    values = under(golden, f"batch{i}/")
+    index = torch.arange(len(values["lengths"]))
+    return Batch(
+        Features(values["regions"], values["lengths"]),
+        Tokens(values["token_ids"], values["token_lengths"]),
+        index,
+        index,
+    )
+
+
+class ThreeBatchesAnEpoch(pl.LightningDataModule):
+    def __init__(self, golden: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.golden = golden
+
+    def train_dataloader(self) -> list[Batch]:
+        first = 3 * self.trainer.current_epoch
+        return [golden_batch(self.golden, i) for i in range(first, first + 3)]
+
+    def val_dataloader(self) -> list[Batch]:
+        return []
+
+
+class Losses(pl.Callback):
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        self.values.append(outputs["loss"].item())
+
+
+def quiet_trainer(**changes) -> pl.Trainer:
+    settings = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "limit_val_batches": 0,
+        "gradient_clip_val": 2.0,
+        "use_distributed_sampler": False,
+    }
+    return pl.Trainer(**(settings | changes))
+
+
+def test_training_follows_the_released_program_loss_by_loss():
+    golden = load("training_trajectory")
+    model = golden_model()
+    model.image_encoder.load_state_dict(region_names(under(golden, "w/image/")))
+    model.text_encoder.load_state_dict(bert_names(under(golden, "w/text/")))
+    story = [{"from_epoch": 0, "negatives": "all"}, {"from_epoch": 1, "negatives": "hardest"}]
+    losses = Losses()
+    trainer = quiet_trainer(max_epochs=2, callbacks=[losses], reload_dataloaders_every_n_epochs=1)
+
+    trainer.fit(build_module(model, Phases(story)), datamodule=ThreeBatchesAnEpoch(golden))
+
+    assert losses.values == pytest.approx(golden["losses"].tolist(), rel=1e-4)
+    for encoder, names, part in (
+        (model.image_encoder, region_names, "image"),
+        (model.text_encoder, bert_names, "text"),
+    ):
+        for name, value in names(under(golden, f"end/{part}/")).items():
+            assert_close(encoder.get_parameter(name).detach(), value, tolerance=1e-4)
+
+
+def test_every_step_and_process_has_a_seed_of_its_own():
+    seeds = {step_seed(seed, step, process) for seed in range(3) for step in range(20) for process in range(4)}
+    assert len(seeds) == 3 * 20 * 4
+    assert step_seed(1, 2, 3) == step_seed(1, 2, 3)
