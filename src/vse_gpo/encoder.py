@@ -1,6 +1,6 @@
 """The encoder of one modality: backbone → size augmentation → projection → pooling → unit embedding."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vse_gpo.batch import Features, ImageInputs, Tokens, valid_items
 
 
+@runtime_checkable
 class SizeAugmentation(Protocol):
     """Drops items of each set while training, so that the pooling sees many set sizes."""
 

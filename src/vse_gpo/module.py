@@ -1,7 +1,7 @@
 """The LightningModule: one training step, and validation over every image and caption once."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pytorch_lightning as pl
@@ -21,6 +21,7 @@ from vse_gpo.retrieval import evaluate
 IMAGES, CAPTIONS = 0, 1  # order of the evaluation loaders
 
 
+@runtime_checkable
 class Loss(Protocol):
     """See ``vse_gpo.losses``."""
 

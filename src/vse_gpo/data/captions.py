@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from vse_gpo.errors import VSEError
 Words = list[list[int]]  # token ids of each word
 
 
+@runtime_checkable
 class CaptionTokenizer(Protocol):
     """Splits a caption into words and words into token ids. Token 0 is padding."""
 

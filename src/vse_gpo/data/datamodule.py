@@ -1,6 +1,6 @@
 """Loaders for training and evaluation, one share per process."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
@@ -18,6 +18,7 @@ from vse_gpo.data.pairs import (
 from vse_gpo.data.split import Split
 
 
+@runtime_checkable
 class Source(Protocol):
     """A data set: gives its splits by name."""
 

@@ -1,7 +1,7 @@
 """What the loaders draw: pairs for training, single images and captions for evaluation, and in which order."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from vse_gpo.data.split import Split
 from vse_gpo.errors import VSEError
 
 
+@runtime_checkable
 class ImagePreparation(Protocol):
     """Makes the inputs of an image backbone."""
 

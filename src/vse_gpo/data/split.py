@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from torch import Tensor
 from vse_gpo.errors import VSEError
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """The images of a split, by row: pixels (3, H, W) uint8, or region features (N, D) float."""
 
@@ -22,6 +23,7 @@ class ImageSource(Protocol):
         """A file name or id that a person can find the image by."""
 
 
+@runtime_checkable
 class OpenImages(Protocol):
     """Opens the images of one split, given the root, the split's name and its image ids (repeats removed)."""
 
@@ -51,7 +53,7 @@ class Split:
         if len(described) != images or images == 0 or described[0] != 0 or described[-1] != images - 1:
             raise VSEError(f"{self.name}: captions describe {len(described)} of {images} images, expected all of them")
 
-    def head(self, captions: int) -> Self:
+    def head(self, captions: int) -> "Split":
         """The first captions with their images, as the published dev sets are cut; all of it where it is smaller."""
         if captions >= len(self.captions):
             return self

@@ -1,0 +1,20 @@
+"""What every test runs under: shape annotations are checked, nothing reaches the network, one thread per process."""
+
+import os
+
+os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "WANDB_MODE": "offline",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as everywhere else
+install_import_hook("vse_gpo", f"{__name__}.checked")  # before any test imports the package
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
