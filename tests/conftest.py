@@ -10,6 +10,7 @@ os.environ |= {
 }
 
 from beartype import BeartypeConf, beartype
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as everywhere else
@@ -18,3 +19,5 @@ install_import_hook("vse_gpo", f"{__name__}.checked")  # before any test imports
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+settings.register_profile("suite", deadline=None)  # on a busy machine any example may be slow
+settings.load_profile("suite")
