@@ -38,6 +38,7 @@ class PairsDataModule(pl.LightningDataModule):
         drop_last: leave out an epoch's last, smaller batch.
         train_split, dev_split, test_split: names of the splits.
         dev_captions: cut dev to its first captions with their images; the published selection uses 5,000.
+        train_captions: cut train likewise; None takes all of it.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class PairsDataModule(pl.LightningDataModule):
         dev_split: str = "dev",
         test_split: str = "test",
         dev_captions: int = 5000,
+        train_captions: int | None = None,
     ) -> None:
         super().__init__()
         self.source = source
@@ -66,14 +68,14 @@ class PairsDataModule(pl.LightningDataModule):
         self.seed = seed
         self.drop_last = drop_last
         self.split_names = {"train": train_split, "dev": dev_split, "test": test_split}
-        self.dev_captions = dev_captions
+        self.cuts = {"train": train_captions, "dev": dev_captions, "test": None}
         self._splits: dict[str, Split] = {}
 
     def split(self, part: str) -> Split:
         """The train, dev or test split, read once; dev is cut as published."""
         if part not in self._splits:
-            split = self.source.split(self.split_names[part])
-            self._splits[part] = split.head(self.dev_captions) if part == "dev" else split
+            split, cut = self.source.split(self.split_names[part]), self.cuts[part]
+            self._splits[part] = split if cut is None else split.head(cut)
         return self._splits[part]
 
     def setup(self, stage: str) -> None:
