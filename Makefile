@@ -1,0 +1,38 @@
+# make demo: a model trained on the embedded data set, and its result.
+# make test: all tests.    make lint: style and types.
+# Each makes .venv first; PYTHON=… chooses the interpreter.
+
+VENV := .venv
+PYTHON := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint
+
+demo: $(VENV)/installed
+	@$(VENV)/bin/python -m vse_gpo.train
+
+test: $(VENV)/installed-dev
+	@$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed-dev
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/mypy
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	@echo "installing vse_gpo and what it needs into $(VENV); PyTorch is large, this takes some minutes"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
+	@echo "installing vse_gpo, what it needs and its test tools into $(VENV); PyTorch is large, this takes some minutes"
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/bin/python:
+	@for python in $(PYTHON); do \
+		if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+			$$python -m venv $(VENV) && exit || { rm -rf $(VENV); exit 1; }; \
+		fi; \
+	done; \
+	echo "error: no Python 3.11, 3.12 or 3.13 among: $(PYTHON); install one, or name it by make PYTHON=…" >&2; exit 1
