@@ -1,16 +1,27 @@
-"""What the commands share: where the configs lie, and how an error reaches the user as one line."""
+"""What the commands share: where the configs lie, which settings exist, and how an error becomes one line."""
 
+import difflib
+import functools
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NoReturn
 
 import hydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vse_gpo.errors import VSEError
+
+Job = Callable[[DictConfig], None]
+Settings = Mapping[str, Any]
+FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def config_folder() -> str:
@@ -22,33 +33,197 @@ def config_folder() -> str:
     raise VSEError(f"no configs beside {package}; install the package again")
 
 
-def run_command(job: Callable[[DictConfig], None], config_name: str) -> None:
+def run_command(job: Job, config_name: str) -> None:
     """Compose the config from the command line and run the job on it.
 
     An error that is meant for the user becomes one line on stderr and exit status 1; any other keeps its traceback.
     HYDRA_FULL_ERROR=1 shows every traceback.
     """
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        hydra.main(version_base="1.3", config_path=config_folder(), config_name=config_name)(job)()
+    if os.environ.get(FULL_ERROR) == "1":
+        _hydra_main(_checked(job), config_name)
         return
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     try:
-        hydra.main(version_base="1.3", config_path=config_folder(), config_name=config_name)(job)()
+        with _environment(FULL_ERROR, "1"):  # Hydra hands its errors on instead of printing them
+            _hydra_main(_reporting(_checked(job)), config_name)
     except Exception as error:
-        message = user_message(error)
-        if message is None:
-            raise
-        sys.stderr.write(f"error: {message}\n")
-        sys.exit(1)
+        _exit_with_message(error, config_name)
 
 
-def user_message(error: BaseException | None) -> str | None:
+def _hydra_main(job: Job, config_name: str) -> None:
+    hydra.main(version_base="1.3", config_path=config_folder(), config_name=config_name)(job)()
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name, "")
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ[name] = before
+
+
+def _checked(job: Job) -> Job:
+    """The job, refusing a config with names that nothing reads or with values still to be set."""
+
+    @functools.wraps(job)
+    def run(config: DictConfig) -> None:
+        check_settings(_plain(config), _plain(_without_experiment()))
+        job(config)
+
+    return run
+
+
+def _reporting(job: Job) -> Job:
+    """The job, ending with one line itself where Hydra would first print a line of its own.
+
+    In a sweep the error goes on to Hydra, which tells which job failed and runs the others.
+    """
+
+    @functools.wraps(job)
+    def run(config: DictConfig) -> None:
+        hydra_config = HydraConfig.get()
+        try:
+            with _environment(FULL_ERROR, ""):  # the processes that the job starts report as this one does
+                job(config)
+        except Exception as error:
+            if hydra_config.mode == RunMode.MULTIRUN:
+                raise
+            with suppress(OSError):  # a folder with something in it tells how far the job came
+                Path(hydra_config.runtime.output_dir).rmdir()
+            _exit_with_message(error, hydra_config.job.config_name)
+
+    return run
+
+
+def _exit_with_message(error: Exception, config_name: str | None) -> NoReturn:
+    message = user_message(error, config_name)
+    if message is None:
+        raise error
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(1)
+
+
+# what is wrong with a config
+
+
+def check_settings(settings: Settings, base: Settings) -> None:
+    """Refuse names that nothing reads and values that are still to be set.
+
+    Args:
+        settings: of the run, as plain containers, interpolations unresolved.
+        base: the same choice of groups without the experiment's own values: every name that exists.
+
+    Raises:
+        VSEError: if there is such a name or value.
+    """
+    if unknown := list(unknown_names(settings, base)):
+        raise VSEError(f"{unknown[0]}: no such setting{did_you_mean(unknown[0], names_to_set(base))}")
+    if missing := [name for name, value in walk(settings) if value == "???"]:
+        raise VSEError(f"{', '.join(missing)} must be set; add {' '.join(f'{name}=…' for name in missing)}")
+
+
+def unknown_names(settings: Settings, base: Settings, prefix: str = "") -> Iterator[str]:
+    """Dotted names that the base does not have.
+
+    A part with a ``_target_`` may be new, and what it takes is checked when it is built.
+    """
+    for key, value in settings.items():
+        part = isinstance(value, dict) and "_target_" in value
+        if key not in base:
+            if not part:
+                yield prefix + key
+        elif isinstance(value, dict) and isinstance(base[key], dict) and not part:
+            yield from unknown_names(value, base[key], f"{prefix}{key}.")
+
+
+def walk(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted name with its value, groups included."""
+    for key, value in settings.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, dict):
+            yield from walk(value, f"{prefix}{key}.")
+
+
+def names_to_set(settings: Settings) -> list[str]:
+    """Dotted names that a user sets, and not those that follow from others."""
+    return [name for name, value in walk(settings) if not (isinstance(value, str) and "${" in value)]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question with the nearest names, or those in other groups that end alike; empty if there are none."""
+    known = list(known)
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    nearest = nearest or [other for other in known if other.rpartition(".")[2] == name.rpartition(".")[2]]
+    return f" (did you mean {' or '.join(nearest)}?)" if nearest else ""
+
+
+def _plain(config: DictConfig) -> Settings:
+    settings: Any = OmegaConf.to_container(config)
+    return settings
+
+
+def _without_experiment() -> DictConfig:
+    """The running job's config with the same groups, without the values of its experiment and overrides."""
+    choices = HydraConfig.get().runtime.choices
+    own = ("hydra/", "experiment", "debug")
+    groups = [f"{group}={choice}" for group, choice in choices.items() if choice and not group.startswith(own)]
+    return hydra.compose(HydraConfig.get().job.config_name, groups)
+
+
+def composed_names(config_name: str | None, wrong_name: str) -> list[str]:
+    """Names that the config has, its groups among them, when composed without the override of a wrong name."""
+    overrides = [argument for argument in sys.argv[1:] if re.match(r"[^-=]+=", argument)]
+    overrides = [override for override in overrides if override.lstrip("+").partition("=")[0] != wrong_name]
+    with (
+        hydra.initialize_config_dir(config_folder(), version_base="1.3"),
+        suppress(HydraException, OmegaConfBaseException),
+    ):
+        config = hydra.compose(config_name, overrides, return_hydra_config=True)
+        settings = dict(_plain(config))
+        groups = settings.pop("hydra")["runtime"]["choices"]
+        return [*groups, *names_to_set(settings)]
+    return []
+
+
+# errors → lines
+
+
+def user_message(error: BaseException | None, config_name: str | None) -> str | None:
     """The line for the user that an error or one of its causes carries; None if it is a bug of ours."""
     while error is not None:
         if isinstance(error, VSEError):
             # an error in a loader's process arrives as its traceback, the message last
             return str(error).strip().splitlines()[-1].removeprefix("vse_gpo.errors.VSEError: ")
-        if isinstance(error, HydraException | OmegaConfBaseException) and error.__cause__ is None:
-            return "; ".join(line.strip() for line in str(error).strip().splitlines() if line.strip())
+        if isinstance(error, InstantiationException):
+            if _call_was_refused(error):
+                return one_line(str(error))
+        elif isinstance(error, HydraException | OmegaConfBaseException):
+            return _config_message(error, config_name)
         error = error.__cause__
     return None
+
+
+def _call_was_refused(error: InstantiationException) -> bool:
+    """Whether the config named something that does not exist, or gave it arguments that it does not take."""
+    cause = error.__cause__
+    if isinstance(cause, TypeError):
+        return cause.__traceback__ is not None and cause.__traceback__.tb_next is None  # raised by the call itself
+    return str(error).startswith("Error locating target")
+
+
+def _config_message(error: HydraException | OmegaConfBaseException, config_name: str | None) -> str:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        hint = did_you_mean(choice, error.options)
+        return f"{group}={choice}: no such option{hint}; there are {', '.join(error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as name=value; quote special characters"
+    if match := re.search(r"Could not override '([^']+)'", str(error)):
+        return f"{match[1]}: no such setting{did_you_mean(match[1], composed_names(config_name, match[1]))}"
+    return one_line(str(error))
+
+
+def one_line(message: str) -> str:
+    """The lines of a message joined."""
+    return "; ".join(line.strip() for line in message.splitlines() if line.strip())
