@@ -1,0 +1,77 @@
+"""How far a run is: a bar on a terminal, and one line per epoch everywhere."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+from rich import get_console
+
+
+class Bar(RichProgressBar):
+    """The epoch's batches, with loss, learning rate, best rSum and the run's time left; off without a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=4)
+        if not get_console().is_terminal:
+            self.disable()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._start, self._first_step = time.monotonic(), trainer.global_step
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """What stands beside the bar, in this order."""
+        metrics = {
+            "loss": float(trainer.callback_metrics["train/loss"]),
+            "lr": f"{trainer.optimizers[0].param_groups[0]['lr']:.1e}",
+        }
+        if (best := best_rsum(trainer)) is not None:
+            metrics["best rsum"] = f"{best:.1f}"
+        return metrics | {"left": str(self._time_left(trainer))}
+
+    def _time_left(self, trainer: pl.Trainer) -> timedelta:
+        """Of the whole run, validation included, at the pace so far."""
+        pace = (time.monotonic() - self._start) / max(1, trainer.global_step - self._first_step)
+        return timedelta(seconds=round(pace * (float(trainer.estimated_stepping_batches) - trainer.global_step)))
+
+
+class EpochLines(Callback):
+    """One line per epoch: mean loss, rSum on dev, learning rate and seconds; readable in a log file too."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        parameters = sum(parameter.numel() for parameter in pl_module.parameters())
+        steps = f"{trainer.num_training_batches} steps an epoch on {pl_module.device}"
+        print_line(trainer, f"{trainer.default_root_dir}: {parameters:,} parameters, {steps}")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = time.monotonic()
+        self._losses: list[torch.Tensor] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._losses.append(trainer.callback_metrics["train/loss"])  # left on its device: reading it would wait
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rsum, best = float(trainer.callback_metrics["val/rsum"]), best_rsum(trainer)
+        print_line(
+            trainer,
+            f"epoch {trainer.current_epoch}: loss {torch.stack(self._losses).mean():.3f}, "
+            f"val rsum {rsum:.1f} (best {max(rsum, best or 0.0):.1f}), "
+            f"lr {trainer.optimizers[0].param_groups[0]['lr']:.1e}, {time.monotonic() - self._start:.0f} s",
+        )
+
+
+def best_rsum(trainer: pl.Trainer) -> float | None:
+    """The best rSum on dev of the epochs before; None in the first."""
+    score = trainer.checkpoint_callback.best_model_score if trainer.checkpoint_callback else None  # type: ignore[attr-defined]
+    return None if score is None else float(score)
+
+
+def print_line(trainer: pl.Trainer, line: str) -> None:
+    """One line on the console, above the bar if there is one, from the first process alone."""
+    if trainer.is_global_zero:
+        get_console().print(line, soft_wrap=True, markup=False, highlight=False)
