@@ -1,0 +1,249 @@
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lightning_fabric.utilities.data import _set_sampler_epoch
+from torch.utils.data import DataLoader
+
+from tests.data.on_disk import picture
+from vse_gpo.batch import Batch, Tokens
+from vse_gpo.data.captions import PrepareCaptions, WordNoise, Words
+from vse_gpo.data.images import PrepareImages, to_pixels
+from vse_gpo.data.pairs import (
+    Draw,
+    EvaluationCaptions,
+    EvaluationImages,
+    EvaluationShare,
+    TrainingBatches,
+    TrainingPairs,
+)
+from vse_gpo.data.split import Split
+from vse_gpo.errors import VSEError
+
+COUNTS = [3, 1, 2, 4]  # captions of each image
+
+
+class Letters:
+    """A tokeniser of one-letter words."""
+
+    mask_id = 27
+    unknown_id = 28
+    vocabulary_size = 29
+
+    def words(self, caption: str) -> Words:
+        return [[1 + ord(letter) - ord("a")] for letter in caption]
+
+    def sequence(self, words: Words) -> list[int]:
+        return [token for word in words for token in word]
+
+
+class Pictures:
+    def __len__(self) -> int:
+        return len(COUNTS)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return to_pixels(picture(seed=row))
+
+    def name(self, row: int) -> str:
+        return str(row)
+
+
+def split() -> Split:
+    index = np.repeat(np.arange(len(COUNTS)), COUNTS)
+    return Split(
+        name="train",
+        captions=["abcdefghijklmno"[: 6 + caption % 5] for caption in range(len(index))],
+        caption_to_image=index,
+        image_ids=[str(row) for row in range(len(COUNTS))],
+        images=Pictures(),
+    )
+
+
+def training_pairs() -> TrainingPairs:
+    captions = PrepareCaptions(tokenizer=Letters(), noise=WordNoise(0.5))
+    return TrainingPairs(split(), PrepareImages(size=8), captions)
+
+
+# which pairs, in which order
+
+sizes = st.fixed_dictionaries(
+    {
+        "pairs": st.integers(1, 60),
+        "share": st.integers(1, 5),  # of a batch, per process
+        "processes": st.integers(1, 4),
+        "seed": st.integers(0, 5),
+        "drop_last": st.booleans(),
+    }
+)
+
+
+def global_batches(
+    *, pairs: int, batch_size: int, processes: int, seed: int, drop_last: bool, epoch: int = 0, first_batch: int = 0
+) -> list[list[Draw]]:
+    """What all processes draw together, each batch in the order of a single process."""
+    shares: list[list[list[Draw]]] = []
+    for rank in range(processes):
+        batches = TrainingBatches(
+            pairs, batch_size=batch_size, seed=seed, drop_last=drop_last, rank=rank, processes=processes
+        )
+        batches.set_epoch(epoch)
+        batches.first_batch = first_batch
+        shares.append(list(batches))
+        assert len(shares[-1]) == max(0, len(batches) - first_batch)
+    return [
+        [draw for group in zip(*batch, strict=True) for draw in group]  # fails if the shares are unequal
+        for batch in zip(*shares, strict=True)
+    ]
+
+
+def possible(pairs: int, batch_size: int, processes: int, drop_last: bool) -> bool:
+    return pairs >= (batch_size if drop_last else processes)
+
+
+@given(size=sizes, epoch=st.integers(0, 3))
+def test_every_pair_once_an_epoch_over_all_processes(size: dict[str, int], epoch: int) -> None:
+    share = size.pop("share")
+    size["batch_size"] = share * size["processes"]
+    if not possible(size["pairs"], size["batch_size"], size["processes"], bool(size["drop_last"])):
+        return
+    batches = global_batches(**size, epoch=epoch)
+    drawn = [draw.pair for batch in batches for draw in batch]
+    assert len(set(drawn)) == len(drawn)
+    lost = size["pairs"] % size["batch_size"] if size["drop_last"] else size["pairs"] % size["processes"]
+    assert len(drawn) == size["pairs"] - lost
+    assert all(0 <= pair < size["pairs"] for pair in drawn)
+    assert all(len(batch) == size["batch_size"] for batch in batches[:-1])
+
+
+@given(size=sizes)
+def test_any_number_of_processes_draws_the_same_batches(size: dict[str, int]) -> None:
+    batch_size = size.pop("share") * size["processes"]
+    if not possible(size["pairs"], batch_size, size["processes"], bool(size["drop_last"])):
+        return
+    shared = global_batches(**size, batch_size=batch_size)
+    alone = global_batches(**(size | {"processes": 1}), batch_size=batch_size)
+    for mine, theirs in zip(shared, alone, strict=False):
+        assert mine == theirs[: len(mine)]
+        assert len(theirs) - len(mine) < size["processes"]  # the rest of a last batch that cannot be shared evenly
+    assert len(shared) == len(alone) or len(alone[-1]) < size["processes"]
+
+
+@given(pairs=st.integers(10, 60), batch_size=st.integers(1, 10), first=st.integers(0, 8))
+def test_a_resumed_epoch_skips_exactly_what_is_done(pairs: int, batch_size: int, first: int) -> None:
+    settings = {"pairs": pairs, "batch_size": batch_size, "processes": 1, "seed": 1, "drop_last": False, "epoch": 2}
+    assert global_batches(**settings, first_batch=first) == global_batches(**settings)[first:]
+
+
+def test_epochs_and_seeds_differ() -> None:
+    settings = {"pairs": 200, "batch_size": 200, "processes": 1, "drop_last": False}
+    runs = {
+        (seed, epoch): global_batches(**settings, seed=seed, epoch=epoch)[0] for seed in (0, 1) for epoch in (0, 1, 2)
+    }
+    orders = {tuple(draw.pair for draw in draws) for draws in runs.values()}
+    assert len(orders) == 6
+    assert len({draw.seed for draws in runs.values() for draw in draws}) == 6
+
+
+def test_lightning_reaches_the_epoch() -> None:
+    batches = TrainingBatches(10, batch_size=5, seed=0, drop_last=False)
+    loader = DataLoader(training_pairs(), batch_sampler=batches, collate_fn=training_pairs().collate)
+    _set_sampler_epoch(loader, 3)
+    assert batches.epoch == 3
+
+
+def test_a_new_epoch_starts_from_its_first_batch() -> None:
+    batches = TrainingBatches(10, batch_size=2, seed=0, drop_last=False)
+    batches.set_epoch(3)
+    batches.first_batch = 2
+    batches.set_epoch(3)
+    assert len(list(batches)) == 3
+    batches.set_epoch(4)
+    assert len(list(batches)) == 5
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({"pairs": 10, "batch_size": 5, "processes": 2}, "batch size 5 is no multiple of 2 processes"),
+        ({"pairs": 10, "batch_size": 16, "processes": 2, "drop_last": True}, "10 training pairs do not fill one batch"),
+        ({"pairs": 1, "batch_size": 4, "processes": 2}, "1 training pairs do not fill one batch"),
+    ],
+)
+def test_batches_that_cannot_be(size: dict[str, int], message: str) -> None:
+    with pytest.raises(VSEError, match=message):
+        TrainingBatches(**({"seed": 0, "drop_last": False} | size))
+
+
+@given(items=st.integers(0, 40), processes=st.integers(1, 5))
+def test_evaluation_counts_every_item_once(items: int, processes: int) -> None:
+    shares = [EvaluationShare(items, rank=rank, processes=processes) for rank in range(processes)]
+    assert sorted(row for share in shares for row in share) == list(range(items))
+    assert all(len(share) == len(list(share)) for share in shares)
+
+
+# what a pair is
+
+
+def run(workers: int, processes: int = 1, epoch: int = 0) -> Iterator[Batch]:
+    """The batches of an epoch, in pieces of one process each."""
+    for rank in range(processes):
+        pairs = training_pairs()
+        batches = TrainingBatches(len(pairs), batch_size=4, seed=5, drop_last=False, rank=rank, processes=processes)
+        batches.set_epoch(epoch)
+        yield from DataLoader(pairs, batch_sampler=batches, collate_fn=pairs.collate, num_workers=workers)
+
+
+def samples(batches: Iterator[Batch]) -> dict[int, tuple[int, list[int], list[int]]]:
+    """Row of the image, tokens and pixels of each pair."""
+    return {
+        int(caption): (int(row), tokens[:length].tolist(), image.flatten().tolist())
+        for batch in batches
+        for caption, row, tokens, length, image in zip(
+            batch.caption_index, batch.image_index, batch.tokens.ids, batch.tokens.lengths, batch.images, strict=True
+        )
+    }
+
+
+def test_a_sample_does_not_depend_on_workers_or_processes() -> None:
+    alone = samples(run(workers=0))
+    assert len(alone) == sum(COUNTS)
+    assert samples(run(workers=2)) == alone
+    assert samples(run(workers=0, processes=2)) == alone
+    assert samples(run(workers=0, epoch=1)) != alone
+
+
+def test_a_pair_is_a_caption_with_its_image() -> None:
+    pairs = training_pairs()
+    plain = PrepareImages(size=8, crop=[1.0, 1.0], flip=0.0)
+    still = TrainingPairs(split(), plain, PrepareCaptions(tokenizer=Letters()))
+    for caption in range(len(pairs)):
+        image, tokens, row, index = still[Draw(caption, (0, 0))]
+        assert index == caption
+        assert row == split().caption_to_image[caption]
+        assert torch.equal(image, plain.encode(split().images[row]))
+        assert tokens.tolist() == list(range(1, 7 + caption % 5))
+
+
+def test_augmentation_draws_anew_for_each_caption_of_an_image() -> None:
+    pairs = training_pairs()
+    crops = [pairs[Draw(caption, (0, 0))].image for caption in range(COUNTS[0])]
+    assert not any(torch.equal(a, b) for a, b in pairwise(crops))
+
+
+def test_evaluation_takes_everything_as_it_is() -> None:
+    prepare, captions = PrepareImages(size=8), PrepareCaptions(tokenizer=Letters(), noise=WordNoise(1.0))
+    images = EvaluationImages(split(), prepare)
+    texts = EvaluationCaptions(split(), captions)
+    assert (len(images), len(texts)) == (len(COUNTS), sum(COUNTS))
+    pixels, rows = images.collate([images[3], images[1]])
+    assert rows.tolist() == [3, 1]
+    assert torch.equal(pixels[1], prepare.encode(split().images[1]))
+    tokens, rows = texts.collate([texts[4], texts[0]])
+    assert isinstance(tokens, Tokens)
+    assert rows.tolist() == [4, 0]
+    assert tokens.lengths.tolist() == [10, 6]
+    assert tokens.ids[1].tolist() == [1, 2, 3, 4, 5, 6, 0, 0, 0, 0]
