@@ -1,4 +1,5 @@
 import json
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -147,6 +148,27 @@ def test_vocabulary_ids(vocabulary: TreebankVocabulary) -> None:
 def test_a_vocabulary_that_has_a_mask_keeps_it(tmp_path: Path) -> None:
     vocabulary = TreebankVocabulary(write_vocabulary(tmp_path / "vocab.json", [*WORDS, "<mask>"]))
     assert (vocabulary.mask_id, vocabulary.vocabulary_size) == (len(WORDS), len(WORDS) + 1)
+
+
+def test_a_vocabulary_of_another_data_set_is_told_once(vocabulary: TreebankVocabulary) -> None:
+    for _ in range(1300):
+        vocabulary.words("a dog runs .")  # 5,200 words, all of them known
+    other = TreebankVocabulary(vocabulary._path)
+    for _ in range(714):
+        other.words("zwei kleine hunde rennen am strand .")  # 4,998 words
+    with pytest.warns(UserWarning, match=r"86 % of the captions' words are not in .*vocab\.json"):
+        other.words("zwei hunde .")
+    other.words("zwei hunde .")
+
+
+@pytest.mark.skipif("VSE_GPO_DATA" not in os.environ, reason="VSE_GPO_DATA names no folder with coco/ and vocab/")
+@pytest.mark.parametrize(("split", "share"), [("dev", 0.0038), ("testall", 0.0049)])
+def test_hardly_a_word_of_coco_is_unknown(split: str, share: float) -> None:
+    data = Path(os.environ["VSE_GPO_DATA"])
+    vocabulary = TreebankVocabulary(str(data / "vocab" / "coco_precomp_vocab.json"))
+    captions = (data / "coco" / "precomp" / f"{split}_caps.txt").read_text(encoding="utf-8").splitlines()
+    tokens = [token for caption in captions for word in vocabulary.words(caption)[1:-1] for token in word]
+    assert abs(tokens.count(vocabulary.unknown_id) / len(tokens) - share) < 0.0001
 
 
 @pytest.mark.parametrize(
