@@ -1,10 +1,12 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.golden import assert_close, load
-from vse_gpo.losses import TripletLoss
+from vse_gpo.losses import InfoNCE, TripletLoss
 
 
 @pytest.mark.parametrize(("name", "hardest"), [("sum", False), ("hardest", True)])
@@ -50,3 +52,32 @@ def test_gradients_equal_finite_differences(hardest):
 
 def test_collapsed_embeddings_give_twice_the_batch_times_the_margin():
     assert TripletLoss(margin=0.2)(torch.ones(128, 128)).item() == pytest.approx(51.2, rel=1e-5)
+
+
+def plain_infonce(similarity: list[list[float]], scale: float, same: list[int]) -> float:
+    """Query by query: minus the log of the positive's share of the softmax."""
+    size = len(similarity)
+    total = 0.0
+    for query in range(size):
+        for row in (similarity[query], [similarity[image][query] for image in range(size)]):
+            others = [j for j in range(size) if j == query or same[j] != same[query]]
+            total += math.log(sum(math.exp(scale * (row[j] - row[query])) for j in others))
+    return total / 2
+
+
+@given(st.integers(1, 6), st.booleans(), st.integers(0, 2**16))
+def test_infonce_equals_a_plain_loop(size, masked, seed):
+    generator = torch.Generator().manual_seed(seed)
+    similarity = torch.rand(size, size, generator=generator, dtype=torch.float64)
+    same = torch.randint(size, (size,), generator=generator) if masked else torch.arange(size)
+    not_negative = same[:, None] == same[None, :] if masked else None
+    found = InfoNCE(temperature=0.1)(similarity, not_negative=not_negative)
+    assert found.item() == pytest.approx(plain_infonce(similarity.tolist(), 10.0, same.tolist()), rel=1e-5, abs=1e-9)
+
+
+def test_infonce_trains_its_temperature_when_told_so():
+    loss = InfoNCE(temperature=0.05, learnable=True)
+    loss(torch.rand(4, 4)).backward()
+    assert loss.log_scale.grad.abs() > 0
+    assert loss.log_scale.exp().item() == pytest.approx(20.0)
+    assert not InfoNCE(learnable=False).log_scale.requires_grad

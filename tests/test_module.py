@@ -1,11 +1,11 @@
 from functools import partial
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import ConstantLR
+from torch.utils.data import DataLoader
 from transformers import BertConfig, BertModel
 
 from tests.golden import assert_close, load, under
@@ -75,9 +75,9 @@ class ThreeBatchesAnEpoch(pl.LightningDataModule):
         super().__init__()
         self.golden = golden
 
-    def train_dataloader(self) -> list[Batch]:
+    def train_dataloader(self) -> DataLoader[Batch]:
         first = 3 * self.trainer.current_epoch
-        return [golden_batch(self.golden, i) for i in range(first, first + 3)]
+        return DataLoader([golden_batch(self.golden, i) for i in range(first, first + 3)], batch_size=None)
 
     def val_dataloader(self) -> list[Batch]:
         return []
@@ -122,6 +122,8 @@ def test_training_follows_the_released_program_loss_by_loss():
         (model.text_encoder, bert_names, "text"),
     ):
         for name, value in names(under(golden, f"end/{part}/")).items():
+            if name.endswith(("mlp.0.bias", "key.bias")):
+                continue  # BatchNorm and softmax undo these biases: Adam follows the sign of rounding errors
             assert_close(encoder.get_parameter(name).detach(), value, tolerance=1e-4)
 
 

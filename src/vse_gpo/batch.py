@@ -46,7 +46,7 @@ def valid_items(lengths: Int[Tensor, " batch"], items: int) -> Bool[Tensor, "bat
     return torch.arange(items, device=lengths.device) < lengths[:, None]
 
 
-def pad_sets(sets: list[Shaped[Tensor, "items ..."]]) -> tuple[Shaped[Tensor, "batch items ..."], Int[Tensor, " batch"]]:
+def pad_sets(sets: list[Shaped[Tensor, "_ ..."]]) -> tuple[Shaped[Tensor, "batch items ..."], Int[Tensor, " batch"]]:
     """Stack sets of different sizes, padded with zeros to the largest."""
     lengths = torch.tensor([len(items) for items in sets])
     return torch.nn.utils.rnn.pad_sequence(sets, batch_first=True), lengths

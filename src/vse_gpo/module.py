@@ -186,6 +186,20 @@ class RetrievalModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["settings"] = self.settings
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another model before anything of it is loaded."""
+        found, expected = checkpoint["state_dict"], self.state_dict()
+        differing = [
+            name
+            for name in found.keys() | expected.keys()
+            if name not in found or name not in expected or found[name].shape != expected[name].shape
+        ]
+        if differing:
+            raise VSEError(
+                f"checkpoint of another model: {len(differing)} of {len(expected)} weights are missing, extra or of "
+                f"another shape, first {min(differing)}; resume with the config in the checkpoint's run folder"
+            )
+
 
 def step_seed(seed: int, step: int, process: int) -> int:
     """A seed of its own for every step and process of a run."""

@@ -5,7 +5,7 @@ The phase follows from the epoch alone, so a resumed run cannot lose it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -24,8 +24,8 @@ class Phase:
     """
 
     from_epoch: int
-    negatives: Literal["all", "hardest"]
-    trunk: Literal["frozen", "trainable"] | int = "trainable"
+    negatives: str
+    trunk: str | int = "trainable"
     ramp_loss: bool = False
 
     def __post_init__(self) -> None:
@@ -56,15 +56,17 @@ class Phases:
         return [phase for phase in self.story if phase.from_epoch <= epoch][-1]
 
 
-def freeze(trunk: nn.Module, phase: Phase) -> None:
-    """Let the trunk's parameters train or not, as the phase says."""
-    stages = list(trunk.children())
-    if phase.trunk == "trainable":
-        trainable = len(stages)
-    elif phase.trunk == "frozen":
-        trainable = 0
-    else:
-        trainable = min(phase.trunk, len(stages))
-    trunk.requires_grad_(phase.trunk == "trainable")
-    for stage in stages[len(stages) - trainable :]:
-        stage.requires_grad_(True)
+def freeze(backbone: nn.Module, phase: Phase) -> None:
+    """Let the backbone's stages train or not, as the phase says."""
+    parts = stages(backbone)
+    trainable = {"frozen": 0, "trainable": len(parts)}.get(str(phase.trunk))
+    if trainable is None:
+        trainable = min(int(phase.trunk), len(parts))
+    for depth, part in enumerate(parts):
+        part.requires_grad_(depth >= len(parts) - trainable)
+
+
+def stages(module: nn.Module) -> list[nn.Module]:
+    """The parts of a trunk that hold parameters, from the pixels up; wrappers around it are looked through."""
+    parts = [part for part in module.children() if any(True for _ in part.parameters())]
+    return stages(parts[0]) if len(parts) == 1 else parts

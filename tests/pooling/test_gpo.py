@@ -35,7 +35,9 @@ def test_forward_and_backward_equal_the_released_program(name):
 def parameter_gradients(golden: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     pooling = GPO()
     pooling.load_state_dict(under(golden, "w/"))
-    pooling.to(dtype)(golden["features"].detach().to(dtype), golden["lengths"]).backward(golden["grad_pooled"].to(dtype))
+    pooling.to(dtype)(golden["features"].detach().to(dtype), golden["lengths"]).backward(
+        golden["grad_pooled"].to(dtype)
+    )
     return {name: parameter.grad for name, parameter in pooling.named_parameters()}
 
 

@@ -158,7 +158,9 @@ def load_updown_weights(trunk: ResNetTrunk, path: str) -> None:
     _load_all(trunk, renamed, path)
 
 
-def imagenet_resnet152_grid(pretrained: bool = True, weights: str | None = None, released_strides: bool = False) -> Grid:
+def imagenet_resnet152_grid(
+    pretrained: bool = True, weights: str | None = None, released_strides: bool = False
+) -> Grid:
     """ResNet-152 trained on ImageNet.
 
     Args:

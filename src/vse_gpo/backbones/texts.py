@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from vse_gpo.batch import Features, Tokens
 from vse_gpo.errors import VSEError
+from vse_gpo.hub import check_pretrained
 
 
 class Bert(nn.Module):
@@ -17,7 +18,8 @@ class Bert(nn.Module):
     Captions of similar length run together, so that little time goes into padding.
 
     Args:
-        network: takes ``input_ids`` and ``attention_mask`` and returns ``last_hidden_state``.
+        network: gives its word vectors by ``get_input_embeddings``, takes ``inputs_embeds`` and ``attention_mask`` and
+            returns ``last_hidden_state``.
         groups: into how many runs a batch is split by length; 1 keeps it whole.
     """
 
@@ -28,14 +30,15 @@ class Bert(nn.Module):
 
     def forward(self, tokens: Tokens) -> Features:
         order = tokens.lengths.argsort(descending=True)
-        runs = [self._run(tokens.ids[rows], tokens.lengths[rows]) for rows in order.chunk(self.groups)]
+        words = self.network.get_input_embeddings()(tokens.ids)
+        mask = (tokens.ids != 0).long()
+        runs = [self._run(words[rows], mask[rows], int(tokens.lengths[rows[0]])) for rows in order.chunk(self.groups)]
         items = runs[0].shape[1]
         padded = [nn.functional.pad(run, (0, 0, 0, items - run.shape[1])) for run in runs]
         return Features(torch.cat(padded)[order.argsort()], tokens.lengths)
 
-    def _run(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        ids = ids[:, : int(lengths.max())]
-        return self.network(input_ids=ids, attention_mask=(ids != 0).long()).last_hidden_state
+    def _run(self, words: torch.Tensor, mask: torch.Tensor, longest: int) -> torch.Tensor:
+        return self.network(inputs_embeds=words[:, :longest], attention_mask=mask[:, :longest]).last_hidden_state
 
 
 def load_bert(pretrained: str, *, random_weights: bool = False, groups: int = 1) -> Bert:
@@ -49,6 +52,7 @@ def load_bert(pretrained: str, *, random_weights: bool = False, groups: int = 1)
     Raises:
         VSEError: if neither a folder nor the hub knows the name.
     """
+    check_pretrained(pretrained, "text.pretrained")
     try:
         if random_weights:
             network: PreTrainedModel = AutoModel.from_config(AutoConfig.from_pretrained(pretrained))

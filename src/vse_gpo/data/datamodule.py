@@ -94,6 +94,10 @@ class PairsDataModule(pl.LightningDataModule):
             rank=rank,
             processes=processes,
         )
+        if self.trainer is not None:  # a resumed run goes on inside the epoch that its checkpoint was written in
+            done = self.trainer.fit_loop.epoch_loop.batch_progress
+            batches.set_epoch(self.trainer.current_epoch)
+            batches.first_batch = 0 if done.is_last_batch else done.current.processed
         return self._loader(pairs, pairs.collate, batch_sampler=batches)
 
     def val_dataloader(self) -> list[DataLoader[Indexed]]:

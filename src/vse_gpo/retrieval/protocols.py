@@ -47,9 +47,7 @@ def five_folds(images: Tensor, captions: Tensor, caption_to_image: Tensor) -> Me
     for first in range(0, 5 * size, size):
         inside = (caption_to_image >= first) & (caption_to_image < first + size)
         folds.append(
-            image_caption_recalls(
-                images[first : first + size], captions[inside], caption_to_image[inside] - first
-            )
+            image_caption_recalls(images[first : first + size], captions[inside], caption_to_image[inside] - first)
         )
     return {metric: sum(fold[metric] for fold in folds) / len(folds) for metric in folds[0]}
 

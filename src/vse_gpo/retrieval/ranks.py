@@ -1,5 +1,6 @@
 """Ranks of the true matches, blockwise: the whole similarity matrix never exists."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ def image_caption_ranks(
     starts = list(range(0, images, IMAGES_PER_TILE))
     rows = [slice(start, min(start + IMAGES_PER_TILE, images)) for start in starts]
     bounds = torch.searchsorted(owners, torch.tensor([*starts, images], device=owners.device)).tolist()
-    columns = [slice(first, last) for first, last in zip(bounds, bounds[1:], strict=False)]
+    columns = [slice(first, last) for first, last in pairwise(bounds)]
 
     best = torch.empty(images, device=captions.device, dtype=captions.dtype)
     own = torch.empty(len(captions), device=captions.device, dtype=captions.dtype)

@@ -1,0 +1,61 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from vse_gpo.checkpoints import AtomicCheckpoints, bert_names, region_names
+from vse_gpo.errors import VSEError
+
+CHECKPOINTS = AtomicCheckpoints()
+
+
+def test_a_checkpoint_holds_plain_containers_and_loads_without_running_code(tmp_path):
+    CHECKPOINTS.save_checkpoint({"weights": {"a": torch.ones(2)}, "epoch": 3}, tmp_path / "deep" / "last.ckpt")
+    loaded = torch.load(tmp_path / "deep" / "last.ckpt", weights_only=True)
+    assert loaded["epoch"] == 3
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_keeps_the_older_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    CHECKPOINTS.save_checkpoint({"epoch": 1}, path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(VSEError, match=r"last\.ckpt: cannot write the checkpoint.*No space left"):
+        CHECKPOINTS.save_checkpoint({"epoch": 2}, path)
+    assert torch.load(path, weights_only=True)["epoch"] == 1
+    assert [left.name for left in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full, a device that is always full")
+def test_a_device_that_is_really_full_gives_one_line(tmp_path):
+    (tmp_path / ".last.ckpt.part").symlink_to("/dev/full")
+    with pytest.raises(VSEError) as error:
+        CHECKPOINTS.save_checkpoint({"weights": torch.ones(100_000)}, tmp_path / "last.ckpt")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_names_of_no_released_encoder_are_refused():
+    with pytest.raises(VSEError, match=r"weight resnet\.conv1 belongs to no released encoder"):
+        region_names({"resnet.conv1": torch.ones(1)})
+
+
+def test_what_the_released_forward_never_uses_stays_out():
+    names = [
+        "bert.pooler.dense.weight",
+        "bert.embeddings.position_ids",
+        "bert.encoder.x",
+        "linear.weight",
+        "gpool.gru.y",
+    ]
+    assert list(bert_names(dict.fromkeys(names, torch.ones(1)))) == [
+        "backbone.network.encoder.x",
+        "projection.weight",
+        "pooling.gru.y",
+    ]

@@ -1,0 +1,48 @@
+import pytest
+from torch import nn
+
+from vse_gpo.errors import VSEError
+from vse_gpo.phases import Phase, Phases, freeze
+
+PUBLISHED = [
+    {"from_epoch": 0, "trunk": "frozen", "negatives": "all"},
+    {"from_epoch": 1, "trunk": "trainable", "negatives": "hardest", "ramp_loss": True},
+    {"from_epoch": 2, "trunk": "trainable", "negatives": "hardest"},
+]
+
+
+def test_the_phase_follows_from_the_epoch_alone():
+    story = Phases(PUBLISHED)
+    found = [(story.at(epoch).trunk, story.at(epoch).negatives, story.at(epoch).ramp_loss) for epoch in (0, 1, 2, 24)]
+    assert found == [
+        ("frozen", "all", False),
+        ("trainable", "hardest", True),
+        ("trainable", "hardest", False),
+        ("trainable", "hardest", False),
+    ]
+
+
+@pytest.mark.parametrize(("trunk", "expected"), [("frozen", 0), (1, 1), (2, 2), (9, 3), ("trainable", 3)])
+def test_stages_thaw_from_the_top(trunk, expected):
+    network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1), nn.Linear(1, 1), nn.Identity())
+    freeze(nn.Sequential(network, nn.Flatten()), Phase(from_epoch=0, negatives="all", trunk=trunk))
+    trainable = [all(parameter.requires_grad for parameter in stage.parameters()) for stage in network[:3]]
+    assert trainable == [False] * (3 - expected) + [True] * expected
+    frozen = [not any(parameter.requires_grad for parameter in stage.parameters()) for stage in network[:3]]
+    assert frozen == [not value for value in trainable]
+
+
+@pytest.mark.parametrize(
+    ("story", "message"),
+    [
+        ([], "growing epochs that start at 0"),
+        ([{"from_epoch": 1, "negatives": "all"}], "growing epochs that start at 0"),
+        ([{"from_epoch": 0, "negatives": "all"}] * 2, "growing epochs that start at 0"),
+        ([{"from_epoch": 0, "negatives": "hard"}], "expected all or hardest"),
+        ([{"from_epoch": 0, "negatives": "all", "trunk": "thawed"}], "expected frozen, trainable or a number"),
+        ([{"from_epoch": 0, "negatives": "all", "ramp": True}], "unexpected keyword argument 'ramp'"),
+    ],
+)
+def test_a_story_that_makes_no_sense_is_refused(story, message):
+    with pytest.raises(VSEError, match=message):
+        Phases(story)
