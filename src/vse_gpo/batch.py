@@ -38,7 +38,7 @@ class Indexed(NamedTuple):
     """One modality for evaluation, with the row that each item has in its split."""
 
     inputs: ImageInputs | Tokens
-    index: Int[Tensor, " batch"]
+    rows: Int[Tensor, " batch"]
 
 
 def valid_items(lengths: Int[Tensor, " batch"], items: int) -> Bool[Tensor, "batch items"]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from vse_gpo.errors import VSEError
 

@@ -1,7 +1,6 @@
 """python -m vse_gpo.extract : features of a data set's images, in the layout that the region backbones read."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +117,7 @@ def describe_rows(split: "Split") -> list[dict[str, Any]]:
 def _write_whole(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)
 
 
 if __name__ == "__main__":

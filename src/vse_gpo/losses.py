@@ -62,7 +62,7 @@ class InfoNCE(nn.Module):
     def forward(
         self,
         similarity: Float[Tensor, "batch batch"],
-        hardest: bool = True,  # noqa: ARG002 (one call for all losses; the softmax weighs every negative)
+        hardest: bool = True,
         not_negative: Bool[Tensor, "batch batch"] | None = None,
     ) -> Float[Tensor, ""]:
         """Cross-entropy of each image against all captions and of each caption against all images."""

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vse_gpo.batch import Batch, ImageInputs, Tokens
+from vse_gpo.encoder import Encoder
 
 
 class VSE(nn.Module):
@@ -23,8 +23,8 @@ class VSE(nn.Module):
     def __init__(
         self,
         *,
-        image_encoder: nn.Module,
-        text_encoder: nn.Module,
+        image_encoder: Encoder,
+        text_encoder: Encoder,
         prepare_images: Callable[[Sequence[Any]], ImageInputs],
         prepare_captions: Callable[[Sequence[str]], Tokens],
     ) -> None:

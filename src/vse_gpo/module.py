@@ -1,7 +1,7 @@
 """The LightningModule: one training step, and validation over every image and caption once."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,6 +12,7 @@ from torch.distributed.nn.functional import all_gather
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from vse_gpo.batch import Batch, Indexed
+from vse_gpo.data.split import Split
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
 from vse_gpo.optimizer import parameter_groups
@@ -21,21 +22,12 @@ from vse_gpo.retrieval import evaluate
 IMAGES, CAPTIONS = 0, 1  # order of the evaluation loaders
 
 
-@runtime_checkable
-class Loss(Protocol):
-    """See ``vse_gpo.losses``."""
-
-    def __call__(
-        self, similarity: Tensor, hardest: bool = True, not_negative: Tensor | None = None
-    ) -> Float[Tensor, ""]: ...
-
-
 class RetrievalModule(pl.LightningModule):
     """Trains a VSE model on pairs and reports recalls at each epoch's end.
 
     Args:
         model: the two encoders.
-        loss: similarity (B,B) → scalar.
+        loss: similarity (B,B) → scalar; see ``vse_gpo.losses``.
         phases: freezing, negatives and loss ramp by epoch.
         optimizer: parameter groups → optimizer; takes ``lr`` of its own for the heads.
         schedule: optimizer → learning-rate schedule.
@@ -51,7 +43,7 @@ class RetrievalModule(pl.LightningModule):
         self,
         *,
         model: VSE,
-        loss: Loss,
+        loss: nn.Module,
         phases: Phases,
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler],
@@ -94,7 +86,7 @@ class RetrievalModule(pl.LightningModule):
             image_backbone_scale=self.image_backbone_scale,
             text_backbone_scale=self.text_backbone_scale,
         )
-        groups[0]["params"] += list(self.loss.parameters()) if isinstance(self.loss, nn.Module) else []
+        groups[0]["params"] += list(self.loss.parameters())
         optimizer = self.optimizer(groups, lr=self.lr)
         return {
             "optimizer": optimizer,
@@ -143,20 +135,25 @@ class RetrievalModule(pl.LightningModule):
         self._collect(batch, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
-        split = self.trainer.datamodule.split("dev")
+        split = self._split("dev")
         results = self._evaluate(split.caption_to_image, ["all"])
         for name, value in results["all"].items() if results else ():
             self.log(f"val/{name}", value, prog_bar=name == "rsum")
 
     def on_test_epoch_end(self) -> None:
-        split = self.trainer.datamodule.split("test")
+        split = self._split("test")
         results = self._evaluate(split.caption_to_image, self.test_protocols)
         for protocol, metrics in (results or {}).items():
             self.log_dict({f"test/{protocol}/{name}": value for name, value in metrics.items()})
 
+    def _split(self, part: str) -> Split:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        split: Split = data.split(part)
+        return split
+
     def _collect(self, batch: Indexed, modality: int) -> None:
         encode = (self.model.image_encoder, self.model.text_encoder)[modality]
-        self._collected[modality].append(Indexed(encode(batch.inputs).float(), batch.index))
+        self._collected[modality].append(Indexed(encode(batch.inputs).float(), batch.rows))
 
     def _evaluate(self, caption_to_image: Any, protocols: Sequence[str]) -> dict[str, dict[str, float]] | None:
         """Metrics from what was collected; None where only part of the data was run, as in a sanity check."""
@@ -171,7 +168,7 @@ class RetrievalModule(pl.LightningModule):
     def _in_order(self, collected: list[Indexed], rows: int, what: str) -> Float[Tensor, "rows dim"]:
         """One embedding per row of the split, from all processes; an item that came twice counts once."""
         embeddings = torch.cat([part.inputs for part in collected])  # type: ignore[misc]
-        index = torch.cat([part.index for part in collected])
+        index = torch.cat([part.rows for part in collected])
         if self.trainer.world_size > 1:
             embeddings, index = torch.cat(gather_all_tensors(embeddings)), torch.cat(gather_all_tensors(index))
         seen = torch.bincount(index, minlength=rows) > 0

@@ -60,6 +60,8 @@ class PixelNormalization(nn.Module):
     ) -> None:
         super().__init__()
         self.bgr = bgr
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", scale * torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", scale * torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -129,7 +131,7 @@ class ResNetTrunk(nn.Sequential):
             self.add_module(name, getattr(network, name))
         if caffe:
             self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=0, ceil_mode=True)
-            for stage in (self.layer2, self.layer3, self.layer4):
+            for stage in (network.layer2, network.layer3, network.layer4):
                 stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
 
 
@@ -188,13 +190,13 @@ def timm_grid(name: str, *, pretrained: bool = True, weights: str | None = None,
         VSEError: if timm has no such model; the nearest names are listed.
     """
     if not timm.is_model(name):
-        near = get_close_matches(name.split(".")[0], timm.list_models(), n=3)
+        near = get_close_matches(name.split(".", maxsplit=1)[0], timm.list_models(), n=3)
         raise VSEError(f"timm has no model {name!r}; the nearest are {', '.join(near) or 'none'}")
     network = timm.create_model(name, pretrained=pretrained and weights is None, num_classes=0, global_pool="")
     if weights is not None:
         state = {key: value for key, value in _read_state(weights).items() if not key.startswith("classifier.")}
         _load_all(network, state, weights)
-    settings = network.pretrained_cfg
+    settings: Any = network.pretrained_cfg
     return Grid(network, PixelNormalization(settings["mean"], settings["std"]), cells=cells)
 
 

@@ -23,7 +23,7 @@ class Bert(nn.Module):
         groups: into how many runs a batch is split by length; 1 keeps it whole.
     """
 
-    def __init__(self, network: nn.Module, groups: int = 1) -> None:
+    def __init__(self, network: PreTrainedModel, groups: int = 1) -> None:
         super().__init__()
         self.network = network
         self.groups = groups
@@ -68,10 +68,10 @@ def load_bert(pretrained: str, *, random_weights: bool = False, groups: int = 1)
     return Bert(network.train(), groups)
 
 
-def _drop_unused_pooler(network: nn.Module) -> None:
+def _drop_unused_pooler(network: PreTrainedModel) -> None:
     """BERT's own pooler never reaches the embedding; parameters without a gradient would stop DDP."""
     if getattr(network, "pooler", None) is not None:
-        network.pooler = None
+        network.add_module("pooler", None)
 
 
 class BiGRU(nn.Module):

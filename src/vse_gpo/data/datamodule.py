@@ -96,8 +96,9 @@ class PairsDataModule(pl.LightningDataModule):
         )
         if self.trainer is not None:  # a resumed run goes on inside the epoch that its checkpoint was written in
             done = self.trainer.fit_loop.epoch_loop.batch_progress
+            batches_done: Any = done.current  # Lightning types it as a base class without ``processed``
             batches.set_epoch(self.trainer.current_epoch)
-            batches.first_batch = 0 if done.is_last_batch else done.current.processed
+            batches.first_batch = 0 if done.is_last_batch else batches_done.processed
         return self._loader(pairs, pairs.collate, batch_sampler=batches)
 
     def val_dataloader(self) -> list[DataLoader[Indexed]]:
