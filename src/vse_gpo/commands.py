@@ -23,6 +23,9 @@ Job = Callable[[DictConfig], None]
 Settings = Mapping[str, Any]
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
+# ${first:a,b} in a config: the first that is not null
+OmegaConf.register_new_resolver("first", lambda *values: next(value for value in values if value is not None))
+
 
 def config_folder() -> str:
     """``configs`` inside an installed package, or beside ``src`` in a checkout."""

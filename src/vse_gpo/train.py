@@ -62,7 +62,9 @@ def train(config: DictConfig) -> None:
         trainer.fit(module, datamodule=data, ckpt_path=config.resume, weights_only=True)
         results = _best_of_dev(trainer)
         if config.test:
-            trainer.test(module, datamodule=data, ckpt_path="best", verbose=False, weights_only=True)
+            trainer.test(
+                module, datamodule=data, ckpt_path=results["best_checkpoint"], verbose=False, weights_only=True
+            )
             results |= {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
     if trainer.is_global_zero:
         (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -39,7 +39,7 @@ class Bar(RichProgressBar):
 
 
 class EpochLines(Callback):
-    """One line per epoch: mean loss, rSum on dev, learning rate and seconds; readable in a log file too."""
+    """One line per epoch: mean loss, rSum on dev and seconds; readable in a log file too."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
@@ -60,8 +60,7 @@ class EpochLines(Callback):
         print_line(
             trainer,
             f"epoch {trainer.current_epoch}: loss {torch.stack(self._losses).mean():.3f}, "
-            f"val rsum {rsum:.1f} (best {max(rsum, best or 0.0):.1f}), "
-            f"lr {trainer.optimizers[0].param_groups[0]['lr']:.1e}, {time.monotonic() - self._start:.0f} s",
+            f"val rsum {rsum:.1f} (best {max(rsum, best or 0.0):.1f}), {time.monotonic() - self._start:.0f} s",
         )
 
 

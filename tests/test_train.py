@@ -1,0 +1,99 @@
+"""A whole run, as a user starts it, on a small data set on disk."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from tests.tiny_root import tiny_root
+from vse_gpo import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run: its folder and what it printed."""
+    home = tmp_path_factory.mktemp("home")
+    overrides = [*tiny_root(home / "data"), "hydra.run.dir=here"]
+    command = [sys.executable, "-m", "vse_gpo.train", *overrides]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return home / "here", done.stdout.splitlines()
+
+
+def test_a_run_prints_its_epochs_and_its_result_and_nothing_else(run):
+    _, lines = run
+    assert "parameters" in lines[0]
+    assert [line.partition(":")[0] for line in lines[1:-1]] == ["epoch 0", "epoch 1"]
+    assert re.fullmatch(r"test rsum: \d+\.\d \(all\)", lines[-1])
+
+
+def test_the_runs_folder_holds_everything(run):
+    folder, lines = run
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {"config.yaml", "metrics.json", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+
+    text = (folder / "config.yaml").read_text(encoding="utf-8")
+    config = OmegaConf.create(text)
+    assert "${" not in text
+    assert (config.data.batch_size, config.trainer.max_epochs, config.module.lr) == (8, 2, 5e-4)
+
+    rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+    rsums = [float(row["val/rsum"]) for row in rows if row["val/rsum"]]
+    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (len(rsums), len(losses)) == (2, 2 * 3)
+    assert metrics["val/best_rsum"] == pytest.approx(max(rsums))
+    assert lines[-1] == f"test rsum: {metrics['test/all/rsum']:.1f} (all)"
+
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (best["epoch"], last["epoch"]) == (rsums.index(max(rsums)), 1)
+    assert best["settings"] == OmegaConf.to_container(config)
+
+
+def test_bad_test_data_stop_a_run_before_it_trains(tmp_path, monkeypatch, capsys):
+    overrides = tiny_root(tmp_path / "data")
+    (tmp_path / "data" / "precomp" / "test_ims.npy").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vse-train", *overrides, "hydra.run.dir=here"])
+    with pytest.raises(SystemExit) as exit:
+        train.main()
+    output = capsys.readouterr()
+    assert exit.value.code == 1
+    assert re.fullmatch(r"error: \S*test_ims\.npy: [^\n]+\n", output.err)
+    assert output.out == ""
+    assert not Path("here").exists()
+
+
+@pytest.mark.parametrize("debug", ["fast", "profile"])
+def test_debug_runs(tmp_path, monkeypatch, debug):
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "vse-train",
+            *tiny_root(tmp_path / "data"),
+            f"debug={debug}",
+            "trainer.max_epochs=1",
+            "dataset.dev_captions=5",
+            f"hydra.run.dir={tmp_path}",
+        ],
+    )
+    train.main()
+    steps = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert steps == {"fast": 2, "profile": 3}[debug]
+    assert (tmp_path / "fit-profile.txt").exists() == (debug == "profile")
+
+
+def test_overfitting_a_few_captions_succeeds(tmp_path, monkeypatch):
+    overrides = [*tiny_root(tmp_path / "data"), "debug=overfit", "dataset.dev_captions=12", "data.train_captions=12"]
+    overrides += ["trainer.max_epochs=20", "optimizer.lr=3e-2", "embedding_width=32", f"hydra.run.dir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["vse-train", *overrides])
+    train.main()
+    assert json.loads((tmp_path / "metrics.json").read_text())["val/best_rsum"] > 590
