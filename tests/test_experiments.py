@@ -64,7 +64,9 @@ def composed(experiment: str, *overrides: str) -> DictConfig:
 def overrides_of(experiment: str, root: Path, text_folder: Path) -> list[str]:
     choices = composed(experiment).hydra.runtime.choices
     overrides = ["embedding_width=8", "workers=0", "batch_size=4"]
-    if choices.dataset != "shapes":
+    if choices.dataset == "shapes":
+        overrides += [f"dataset.source.{split}=5" for split in ("train", "dev", "test")]
+    else:
         overrides.append(f"dataset.root={root}")
     if choices.text in ("bert", "minilm"):
         overrides += [f"text.pretrained={text_folder}", "text.width=8", "text.network.random_weights=true"]

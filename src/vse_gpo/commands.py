@@ -169,8 +169,9 @@ def _plain(config: DictConfig) -> Settings:
 def _without_experiment() -> DictConfig:
     """The running job's config with the same groups, without the values of its experiment and overrides."""
     choices = HydraConfig.get().runtime.choices
-    own = ("hydra/", "experiment", "debug")
-    groups = [f"{group}={choice}" for group, choice in choices.items() if choice and not group.startswith(own)]
+    chosen = {group: choice for group, choice in choices.items() if choice and not group.startswith("hydra/")}
+    own = chosen.keys() & {"experiment", "debug"}
+    groups = [f"~{group}" if group in own else f"{group}={choice}" for group, choice in chosen.items()]
     return hydra.compose(HydraConfig.get().job.config_name, groups)
 
 

@@ -200,19 +200,46 @@ def timm_grid(name: str, *, pretrained: bool = True, weights: str | None = None,
     return Grid(network, PixelNormalization(settings["mean"], settings["std"]), cells=cells)
 
 
-def small_grid(channels: Sequence[int] = (32, 64, 128, 256)) -> Grid:
-    """A small trunk trained from scratch: a strided convolution per entry, each followed by a residual block."""
-    layers: list[nn.Module] = []
-    width = 3
-    for channel in channels:
-        layers += [_convolution(width, channel, stride=2), _Residual(_convolution(channel, channel))]
-        width = channel
-    return Grid(nn.Sequential(*layers), PixelNormalization(), frozen_statistics=False)
+def small_grid(width: int = 128) -> Grid:
+    """A small trunk to train from scratch on small pictures: one cell for every 8×8 pixels.
+
+    Args:
+        width: of the features.
+    """
+    half = width // 2
+    trunk = nn.Sequential(
+        _convolution(3, half, kernel=6, stride=4),
+        _Residual(_convolution(half, half)),
+        Coordinates(),
+        _convolution(half + 2, width, stride=2),
+        _Residual(_convolution(width, width)),
+        _Residual(_convolution(width, width)),
+    )
+    # a sixth faster on a CPU, and cells come out contiguous
+    return Grid(trunk.to(memory_format=torch.channels_last), PixelNormalization(), frozen_statistics=False)
 
 
-def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+class Coordinates(nn.Module):
+    """Adds two channels that tell every cell where it lies, −1 to 1 (Liu et al. 2018, "CoordConv").
+
+    A pooled set of cells has no order; without these a picture and its mirror image would be nearly the same.
+    """
+
+    def forward(
+        self, grid: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels_and_2 height width"]:
+        batch, _, height, width = grid.shape
+        down, across = (torch.linspace(-1, 1, steps).to(grid) for steps in (height, width))
+        places = torch.stack([across.expand(height, -1), down[:, None].expand(-1, width)])
+        return torch.cat([grid, places.expand(batch, -1, -1, -1)], dim=1)
+
+
+def _convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, BatchNorm and ReLU; the map shrinks by the stride exactly."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=(kernel - stride + 1) // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
     )
 
 

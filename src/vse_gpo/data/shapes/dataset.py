@@ -1,0 +1,95 @@
+"""The embedded data set: pictures of shapes and what they show, the same on every machine, without a file."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vse_gpo.data.shapes.drawing import draw
+from vse_gpo.data.shapes.grammar import caption
+from vse_gpo.data.shapes.scenes import Scene, sample_scene
+from vse_gpo.data.split import Split
+from vse_gpo.errors import VSEError
+
+
+class ShapesDataset:
+    """Scenes drawn in memory. Over all splits no two have one description; within a split no caption is written twice.
+
+    Args:
+        train, dev, test: images of each split; dev and test do not depend on the size of train.
+        size: side of the pictures, in pixels.
+        captions: per image.
+        seed: everything follows from it.
+    """
+
+    def __init__(self, *, train: int, dev: int, test: int, size: int, captions: int, seed: int) -> None:
+        self.images = {"test": test, "dev": dev, "train": train}  # in the order of their making
+        self.size = size
+        self.captions = captions
+        self.seed = seed
+
+    def split(self, name: str) -> Split:
+        """Draw and describe one split.
+
+        Raises:
+            VSEError: if there is no split of this name.
+        """
+        if name not in self.images:
+            raise VSEError(f"shapes have no split {name!r}, expected one of {', '.join(sorted(self.images))}")
+        scenes = self.scenes[name]
+        names = [f"{name}_{row:05d}" for row in range(len(scenes))]
+        return Split(
+            name=name,
+            captions=write_captions(scenes, self.captions, np.random.default_rng([self.seed, *name.encode()])),
+            caption_to_image=np.repeat(np.arange(len(scenes)), self.captions),
+            image_ids=names,
+            images=Drawings(scenes, names, self.size),
+        )
+
+    @cached_property
+    def scenes(self) -> dict[str, list[Scene]]:
+        """The scenes of each split."""
+        random = np.random.default_rng(self.seed)
+        described: set[object] = set()
+        return {name: _new_scenes(images, described, random) for name, images in self.images.items()}
+
+
+class Drawings:
+    """The pictures of scenes, all drawn at once."""
+
+    def __init__(self, scenes: Sequence[Scene], names: Sequence[str], size: int) -> None:
+        self.pixels: UInt8[Tensor, "images 3 size size"] = torch.stack([draw(scene, size) for scene in scenes])
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, row: int) -> UInt8[Tensor, "3 size size"]:
+        return self.pixels[row]
+
+    def name(self, row: int) -> str:
+        return self.names[row]
+
+
+def write_captions(scenes: Sequence[Scene], count: int, random: np.random.Generator) -> list[str]:
+    """As many captions for each scene, image-major, all different."""
+    written: dict[str, None] = {}  # in order
+    for scene in scenes:
+        wanted = len(written) + count
+        while len(written) < wanted:
+            written.setdefault(caption(scene, random))
+    return list(written)
+
+
+def _new_scenes(count: int, described: set[object], random: np.random.Generator) -> list[Scene]:
+    """Scenes whose descriptions are new; adds theirs to those described."""
+    scenes: list[Scene] = []
+    while len(scenes) < count:
+        scene = sample_scene(random)
+        if scene.description not in described:
+            described.add(scene.description)
+            scenes.append(scene)
+    return scenes
