@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from vse_gpo.batch import Indexed
 from vse_gpo.encoder import Encoder
 
-SIDE, GAP, LINE = 112, 10, 26  # pixels
+SIDE, GAP, LINE = 144, 10, 26  # pixels
 TRUE, FALSE = "#2e9e4f", "#c9c9c9"
 
 

@@ -24,6 +24,7 @@ def tiny_root(folder: Path) -> list[str]:
     scan = {"word2idx": index, "idx2word": {str(row): word for word, row in index.items()}, "idx": len(index)}
     (folder / "vocabulary.json").write_text(json.dumps(scan), encoding="utf-8")
     return [
+        "~experiment",
         "dataset=f8k",
         f"dataset.root={folder}",
         "dataset.test_protocols=[all]",
