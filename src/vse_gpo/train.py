@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 REMARKS = (  # of libraries, on what no user can change
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     "Experiment logs directory",  # CSVLogger finds config.yaml beside its file
+    "You're resuming from a checkpoint that ended before the epoch ended",  # the order of pairs goes on where it was
     r"It is recommended to use `self\.log\(.*sync_dist=True",  # every process has the metrics of the whole split
     r"torch\.distributed\.nn\.functional\.all_gather is deprecated",  # what is to replace it is private
 )
