@@ -43,7 +43,9 @@ def root(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("root")
     draws = np.random.default_rng(0)
     for split, images in (("train", 8), ("dev", 5), ("test", 5), ("testall", 5)):
-        captions = {f"{split}{row}": [" ".join(draws.choice(WORDS, 4)) for _ in range(1 + row % 3)] for row in range(images)}
+        captions = {
+            f"{split}{row}": [" ".join(draws.choice(WORDS, 4)) for _ in range(1 + row % 3)] for row in range(images)
+        }
         write_texts(folder, split, captions)
         write_features(folder, draws.standard_normal((images, 3, 4)).astype(np.float32), split)
     names = [f"{split}{row}" for split in ("train", "dev", "test", "testall") for row in range(8)]
@@ -111,7 +113,11 @@ def test_a_published_experiment_keeps_the_published_recipe(experiment, root, tex
     assert config.text.prepare.noise.probability == 0.2
     story = instantiate(config.phases)
     assert [story.at(epoch).negatives for epoch in (0, 1, 24)] == ["all", "hardest", "hardest"]
-    assert [story.at(epoch).trunk for epoch in (0, 1, 24)] == [*(["frozen"] if grid else ["trainable"]), "trainable", "trainable"]
+    assert [story.at(epoch).trunk for epoch in (0, 1, 24)] == [
+        *(["frozen"] if grid else ["trainable"]),
+        "trainable",
+        "trainable",
+    ]
     assert [story.at(epoch).ramp_loss for epoch in (0, 1, 2)] == [False, grid, False]
     if grid:
         assert config.backbone.prepare.size == 512
