@@ -161,6 +161,8 @@ def test_timm_trunks_bring_their_own_mean_and_weights_from_a_file(tmp_path):
 def test_bad_trunks_and_weights_are_refused_in_one_line(tmp_path):
     with pytest.raises(VSEError, match=r"no model 'resnet51'.*resnet50"):
         timm_grid("resnet51", pretrained=False)
+    with pytest.raises(VSEError, match=r"512 wide, backbone\.width is 2048; set backbone\.width=512"):
+        timm_grid("resnet18", width=2048, pretrained=False)
     truncated = tmp_path / "weights.pth"
     truncated.write_bytes(b"PK\x03\x04")
     with pytest.raises(VSEError, match="cannot be read as weights"):

@@ -177,22 +177,35 @@ def imagenet_resnet152_grid(
     return Grid(ResNetTrunk(network, caffe=released_strides), PixelNormalization())
 
 
-def timm_grid(name: str, *, pretrained: bool = True, weights: str | None = None, cells: int | None = None) -> Grid:
+def timm_grid(
+    name: str,
+    *,
+    width: int | None = None,
+    pretrained: bool = True,
+    weights: str | None = None,
+    cells: int | None = None,
+) -> Grid:
     """Any convolutional model of timm, with the mean and standard deviation it was trained on.
 
     Args:
         name: timm's name, with its tag where weights are fetched.
+        width: that its features must have; None takes any.
         pretrained: fetch timm's weights from the hub.
         weights: a local file (.safetensors or .pth) under timm's names, instead of the hub.
         cells: average-pool to this many cells a side.
 
     Raises:
-        VSEError: if timm has no such model; the nearest names are listed.
+        VSEError: if timm has no such model (the nearest names are listed), or its features have another width.
     """
     if not timm.is_model(name):
         near = get_close_matches(name.split(".", maxsplit=1)[0], timm.list_models(), n=3)
         raise VSEError(f"timm has no model {name!r}; the nearest are {', '.join(near) or 'none'}")
     network = timm.create_model(name, pretrained=pretrained and weights is None, num_classes=0, global_pool="")
+    if width is not None and network.num_features != width:
+        raise VSEError(
+            f"{name} gives features {network.num_features} wide, backbone.width is {width}; "
+            f"set backbone.width={network.num_features}"
+        )
     if weights is not None:
         state = {key: value for key, value in _read_state(weights).items() if not key.startswith("classifier.")}
         _load_all(network, state, weights)
