@@ -3,10 +3,10 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from vse_gpo.batch import valid_items
 from vse_gpo.errors import VSEError
+from vse_gpo.pooling.recurrence import run_both_ways
 from vse_gpo.pooling.sorting import sort_descending
 
 TEMPERATURE = 0.1  # of the softmax over positions
@@ -53,12 +53,7 @@ class GPO(nn.Module):
         """One row per distinct size. ``sizes`` lies on the CPU, where packing wants it."""
         items = int(sizes[-1])
         positions = _encode_positions(items, self.d_position).to(self.linear.weight)
-        packed = pack_padded_sequence(
-            positions.expand(len(sizes), -1, -1), sizes, batch_first=True, enforce_sorted=False
-        )
-        hidden, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=items)
-        forwards, backwards = hidden.chunk(2, dim=-1)
-        scores = self.linear((forwards + backwards) / 2).squeeze(-1)
+        scores = self.linear(run_both_ways(self.gru, positions, sizes)).squeeze(-1)
         return (scores / TEMPERATURE).masked_fill(~valid_items(distinct, items), -torch.inf).softmax(-1)
 
 
