@@ -8,35 +8,45 @@ import vse_gpo.retrieval.ranks as ranks_module
 from tests.golden import load
 from vse_gpo.errors import VSEError
 from vse_gpo.retrieval import evaluate, image_caption_recalls
-from vse_gpo.retrieval.protocols import five_folds
-from vse_gpo.retrieval.ranks import image_caption_ranks
+from vse_gpo.retrieval.protocols import Test, five_folds
+from vse_gpo.retrieval.ranks import Ranks, image_caption_ranks
+from vse_gpo.retrieval.recalls import recall_outcome
+from vse_gpo.retrieval.similarity import Matrix, Products, ensemble, matrix_similarities
 
 NAMES = [f"{direction}_{metric}" for direction in ("i2t", "t2i") for metric in ("r1", "r5", "r10", "medr", "meanr")]
 
 
-def as_embeddings(similarity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings whose dot products are the similarities themselves."""
-    return torch.eye(len(similarity), dtype=similarity.dtype), similarity.T.contiguous()
-
-
 def test_recalls_and_ranks_equal_the_released_program():
     golden = load("recall")
-    images, captions = as_embeddings(golden["sims"])
     index = torch.arange(100).repeat_interleave(5)
-    metrics = image_caption_recalls(images, captions, index)
+    ranks = image_caption_ranks(Matrix(golden["sims"]), index)
+    metrics = recall_outcome(ranks, index.numpy()).metrics()
     expected = torch.cat([golden["i2t"], golden["t2i"]]).tolist()
     assert [metrics[name] for name in NAMES] == pytest.approx(expected, abs=1e-12)
-    ranks = image_caption_ranks(images, captions, index)
     assert ranks.images.tolist() == golden["i2t_ranks"].tolist()
     assert ranks.captions.tolist() == golden["t2i_ranks"].tolist()
 
 
 def test_five_folds_equal_the_released_program():
     golden = load("recall")
-    images, captions = as_embeddings(golden["sims"])
-    index = torch.arange(100).repeat_interleave(5)
-    metrics = five_folds(images, captions, index)
+    test = Test(
+        similarities=matrix_similarities(golden["sims"]),
+        caption_to_image=np.arange(100).repeat(5),
+    )
+    metrics = five_folds(test).metrics()
     assert [metrics[name] for name in NAMES] == pytest.approx(golden["fold5_mean"].tolist(), abs=1e-12)
+
+
+def test_an_ensemble_equals_the_released_program():
+    golden = load("ensemble")
+    both = ensemble([matrix_similarities(golden["sims_a"]), matrix_similarities(golden["sims_b"])])
+    index = np.arange(100).repeat(5)
+    ranks = image_caption_ranks(both.image_caption, torch.from_numpy(index))
+    # the golden numbers are those of the first 40 images and their captions, among all 100
+    first = Ranks(ranks.images[:40], ranks.captions[:200])
+    metrics = recall_outcome(first, index[:200]).metrics()
+    expected = torch.cat([golden["i2t"], golden["t2i"]]).tolist()
+    assert [metrics[name] for name in NAMES] == pytest.approx(expected, abs=1e-12)
 
 
 def plain_ranks(images, captions, index) -> tuple[list[int], list[int]]:
@@ -52,7 +62,7 @@ def plain_ranks(images, captions, index) -> tuple[list[int], list[int]]:
     return of_images, of_captions
 
 
-@given(st.lists(st.integers(1, 4), min_size=1, max_size=9), st.integers(0, 2**16), st.sampled_from([1, 2, 3, 512]))
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=9), st.integers(0, 2**16), st.sampled_from([1, 2, 3, 500]))
 def test_ranks_equal_a_plain_loop_for_any_captions_per_image_order_and_tile(counts, seed, tile):
     generator = torch.Generator().manual_seed(seed)
     index = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
@@ -61,8 +71,8 @@ def test_ranks_equal_a_plain_loop_for_any_captions_per_image_order_and_tile(coun
     images = torch.randint(-2, 3, (len(counts), 3), generator=generator).double()
     captions = torch.randint(-2, 3, (len(index), 3), generator=generator).double()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks_module, "IMAGES_PER_TILE", tile)
-        ranks = image_caption_ranks(images, captions, index)
+        patch.setattr(ranks_module, "TILE", (tile, 2 * tile))
+        ranks = image_caption_ranks(Products(images, captions), index)
     of_images, of_captions = plain_ranks(images, captions, index.tolist())
     assert ranks.images.tolist() == of_images
     assert ranks.captions.tolist() == of_captions

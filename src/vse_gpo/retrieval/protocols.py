@@ -1,61 +1,118 @@
 """Named protocols: which queries meet which gallery. The names are part of every metric's key."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from vse_gpo.errors import VSEError
-from vse_gpo.retrieval.recalls import Array, Metrics, image_caption_recalls
+from vse_gpo.retrieval.ranks import Ranks, fold_ranks
+from vse_gpo.retrieval.recalls import Array, Metrics, Outcome, recall_outcome
+from vse_gpo.retrieval.similarity import Similarities, similarities
 
-Protocol = Callable[
-    [Float[Tensor, "images dim"], Float[Tensor, "captions dim"], Int[Tensor, " captions"]],
-    Metrics,
-]
+FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """What is evaluated.
+
+    Args:
+        similarities: of images and captions.
+        caption_to_image: row of each caption's image.
+    """
+
+    __test__ = False  # no test case
+
+    similarities: Similarities
+    caption_to_image: npt.NDArray[np.int64]
+
+    @cached_property
+    def ranks(self) -> tuple[Ranks, Ranks]:
+        """In the whole gallery, and in the query's own fifth of it: both from one pass."""
+        images = self.similarities.image_caption.shape[0]
+        index = torch.as_tensor(self.caption_to_image, device=self.similarities.image_caption.device)
+        return fold_ranks(self.similarities.image_caption, index, folds=1 if images % FOLDS else FOLDS)
+
+    @property
+    def image_count(self) -> int:
+        """Images in the gallery."""
+        return self.similarities.image_caption.shape[0]
+
+
+Protocol = Callable[[Test], Outcome]
 
 
 def evaluate(
-    image_embeddings: Array, caption_embeddings: Array, *, caption_to_image: Array, protocols: Sequence[str]
+    image_embeddings: Array,
+    caption_embeddings: Array,
+    *,
+    caption_to_image: npt.NDArray[np.integer] | torch.Tensor,
+    protocols: Sequence[str],
+    annotated: Mapping[str, Protocol] | None = None,
 ) -> dict[str, Metrics]:
-    """{protocol: metrics} for each named protocol; see ``image_caption_recalls`` for the arguments.
+    """{protocol: metrics} for each named protocol.
+
+    Args:
+        image_embeddings: (images, E) unit vectors.
+        caption_embeddings: (captions, E) unit vectors.
+        caption_to_image: (captions,) row of each caption's image; any number of captions per image.
+        protocols: names, as ``coco_5k``.
+        annotated: further protocols by name, which know more positives; see ``vse_gpo.retrieval.annotations``.
 
     Raises:
         VSEError: if a protocol is unknown or made for another number of images.
     """
-    images, captions = torch.as_tensor(image_embeddings), torch.as_tensor(caption_embeddings)
-    index = torch.as_tensor(caption_to_image, dtype=torch.long)
+    test = Test(
+        similarities=similarities(torch.as_tensor(image_embeddings), torch.as_tensor(caption_embeddings)),
+        caption_to_image=torch.as_tensor(caption_to_image, dtype=torch.long).cpu().numpy(),
+    )
+    return {name: outcome.metrics() for name, outcome in run_protocols(test, protocols, annotated or {}).items()}
+
+
+def run_protocols(
+    test: Test, protocols: Sequence[str], annotated: Mapping[str, Protocol] | None = None
+) -> dict[str, Outcome]:
+    """{protocol: outcome} for each named protocol.
+
+    Raises:
+        VSEError: if a protocol is unknown or made for another number of images.
+    """
+    known = PROTOCOLS | dict(annotated or {})
     for name in protocols:
-        if name not in PROTOCOLS:
-            raise VSEError(f"unknown protocol {name}, expected some of {', '.join(PROTOCOLS)}")
-    return {name: PROTOCOLS[name](images, captions, index) for name in protocols}
+        if name not in known:
+            raise VSEError(f"unknown protocol {name}, expected some of {', '.join(known)}")
+    for name in protocols:  # before any work
+        check_size(name, test.image_count)
+    return {name: known[name](test) for name in protocols}
 
 
-def _of_size(name: str, expected: int, protocol: Protocol) -> Protocol:
-    def checked(images: Tensor, captions: Tensor, caption_to_image: Tensor) -> Metrics:
-        if len(images) != expected:
-            raise VSEError(f"protocol {name} is defined on {expected} images, found {len(images)}; use protocol all")
-        return protocol(images, captions, caption_to_image)
-
-    return checked
+def check_size(protocol: str, images: int) -> None:
+    """Refuse a protocol that is defined on another number of images: comparing those is comparing nothing."""
+    expected = SIZES.get(protocol, images)
+    if images != expected:
+        raise VSEError(f"protocol {protocol} is defined on {expected} images, found {images}; use protocol all")
 
 
-def five_folds(images: Tensor, captions: Tensor, caption_to_image: Tensor) -> Metrics:
-    """The mean over five consecutive fifths of the images."""
-    size = len(images) // 5
-    folds = []
-    for first in range(0, 5 * size, size):
-        inside = (caption_to_image >= first) & (caption_to_image < first + size)
-        folds.append(
-            image_caption_recalls(images[first : first + size], captions[inside], caption_to_image[inside] - first)
-        )
-    return {metric: sum(fold[metric] for fold in folds) / len(folds) for metric in folds[0]}
+def whole_gallery(test: Test) -> Outcome:
+    """Every query searches everything."""
+    return recall_outcome(test.ranks[0], test.caption_to_image)
+
+
+def five_folds(test: Test) -> Outcome:
+    """Every query searches its own of five consecutive fifths; the mean over these."""
+    folds = np.arange(test.image_count) // (test.image_count // FOLDS)
+    return recall_outcome(test.ranks[1], test.caption_to_image, folds)
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    "all": image_caption_recalls,
-    "coco_5k": _of_size("coco_5k", 5000, image_caption_recalls),
-    "coco_1k_5fold": _of_size("coco_1k_5fold", 5000, five_folds),
-    "f30k_1k": _of_size("f30k_1k", 1000, image_caption_recalls),
-    "f8k_1k": _of_size("f8k_1k", 1000, image_caption_recalls),
+    "all": whole_gallery,
+    "coco_5k": whole_gallery,
+    "coco_1k_5fold": five_folds,
+    "f30k_1k": whole_gallery,
+    "f8k_1k": whole_gallery,
 }
+SIZES = {"coco_5k": 5000, "coco_1k_5fold": 5000, "f30k_1k": 1000, "f8k_1k": 1000}

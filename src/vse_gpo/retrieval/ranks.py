@@ -1,5 +1,7 @@
-"""Ranks of the true matches, blockwise: the whole similarity matrix never exists."""
+"""Ranks of the true matches, from how many other items of a gallery are at least as similar."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -10,8 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vse_gpo.errors import VSEError
+from vse_gpo.retrieval.similarity import Similarity
 
-IMAGES_PER_TILE = 512
+TILE = (1000, 5000)  # rows and columns compared at once
+TIE = 1e-12  # exact similarities closer than this are ties
+CROWDED = 0.01  # share of a tile near its thresholds above which all of it is computed exactly
 
 
 class Ranks(NamedTuple):
@@ -21,60 +26,304 @@ class Ranks(NamedTuple):
     captions: npt.NDArray[np.int64]  # per caption query, the rank of its image among all images
 
 
-def image_caption_ranks(
-    image_embeddings: Float[Tensor, "images dim"],
-    caption_embeddings: Float[Tensor, "captions dim"],
-    caption_to_image: Int[Tensor, " captions"],
-) -> Ranks:
-    """Rank every image's best caption and every caption's image by cosine of unit embeddings.
+class Pairs(NamedTuple):
+    """Queries and items of a gallery that belong together. No pair occurs twice."""
 
-    An image's other captions never count against it. The matrix is computed once, in tiles of some images by the
-    captions of some images: those on the diagonal hold every true match and set the thresholds, which the others are
-    then counted against.
+    queries: Int[Tensor, " pairs"]
+    items: Int[Tensor, " pairs"]
+
+    def turned(self) -> "Pairs":
+        """Queries and items exchanged."""
+        return Pairs(self.items, self.queries)
+
+
+class Asked(NamedTuple):
+    """What is to be counted for every query of one direction.
+
+    Args:
+        thresholds: exact similarities; infinity where a query has none.
+        positives: pairs that do not count.
+    """
+
+    thresholds: Float[Tensor, "queries thresholds"]
+    positives: Pairs
+
+
+# ranks
+
+
+def image_caption_ranks(similarity: Similarity, caption_to_image: Int[Tensor, " captions"]) -> Ranks:
+    """Rank every image's best caption and every caption's image in the whole gallery.
+
+    An image's other captions never count against it. Ranks follow from the exact products of the embeddings: they do
+    not depend on the device, the tiles or the number of threads.
 
     Raises:
-        VSEError: if an embedding holds NaN, a caption names no image or an image has no caption.
+        VSEError: if a caption names no image or an image has no caption.
     """
-    _check(image_embeddings, caption_embeddings, caption_to_image)
-    images = len(image_embeddings)
+    return fold_ranks(similarity, caption_to_image, folds=1)[0]
+
+
+def fold_ranks(
+    similarity: Similarity, caption_to_image: Int[Tensor, " captions"], *, folds: int
+) -> tuple[Ranks, Ranks]:
+    """Ranks in the whole gallery, and ranks among the items of the query's own fold: consecutive images, equally many.
+
+    One pass over the similarities gives both.
+
+    Raises:
+        VSEError: if a caption names no image, an image has no caption or the images do not fill the folds.
+    """
+    images, captions = similarity.shape
+    _check_index(caption_to_image, images, captions)
+    if images % folds:
+        raise VSEError(f"{images} images do not make {folds} equal folds")
     order = caption_to_image.argsort(stable=True)
-    captions, owners = caption_embeddings[order], caption_to_image[order]
-    starts = list(range(0, images, IMAGES_PER_TILE))
-    rows = [slice(start, min(start + IMAGES_PER_TILE, images)) for start in starts]
-    bounds = torch.searchsorted(owners, torch.tensor([*starts, images], device=owners.device)).tolist()
-    columns = [slice(first, last) for first, last in pairwise(bounds)]
+    everyone = torch.arange(captions, device=order.device)
+    own = Pairs(caption_to_image[order], everyone)  # a fold's captions lie together
+    similarity = similarity.select(torch.arange(images, device=order.device), order)
+    values = similarity.pairs(*own)
+    image_bounds = [*range(0, images, images // folds), images]
+    caption_bounds = torch.searchsorted(own.queries, torch.tensor(image_bounds, device=order.device)).tolist()
+    of_images, of_captions = count_at_least(
+        similarity,
+        Asked(_best(own, values, images), own),
+        Asked(values[:, None], own.turned()),
+        image_bounds,
+        caption_bounds,
+    )
+    fold = torch.arange(images, device=order.device) // (images // folds)
 
-    best = torch.empty(images, device=captions.device, dtype=captions.dtype)
-    own = torch.empty(len(captions), device=captions.device, dtype=captions.dtype)
-    image_ranks = torch.zeros(images, dtype=torch.long, device=captions.device)
-    caption_ranks = torch.zeros(len(captions), dtype=torch.long, device=captions.device)
-    diagonal_first = sorted(((r, c) for r in range(len(rows)) for c in range(len(rows))), key=lambda t: t[0] != t[1])
-    for r, c in diagonal_first:
-        row, column = rows[r], columns[c]
-        tile = image_embeddings[row] @ captions[column].T
-        if r == c:
-            owner = owners[column] - row.start
-            own[column] = tile.gather(0, owner[None])[0]
-            best[row] = torch.full_like(best[row], -torch.inf).scatter_reduce(0, owner, own[column], "amax")
-            match = torch.arange(row.stop - row.start, device=tile.device)[:, None] == owner
-            image_ranks[row] += ((tile >= best[row, None]) & ~match).sum(1)
-            caption_ranks[column] += ((tile >= own[None, column]) & ~match).sum(0)
-        else:
-            image_ranks[row] += (tile >= best[row, None]).sum(1)
-            caption_ranks[column] += (tile >= own[None, column]).sum(0)
-    unsorted = torch.empty_like(caption_ranks)
-    unsorted[order] = caption_ranks
-    return Ranks(image_ranks.cpu().numpy(), unsorted.cpu().numpy())
+    def ranks(image_counts: Tensor, caption_counts: Tensor) -> Ranks:
+        unsorted = torch.empty_like(caption_counts)
+        unsorted[order] = caption_counts
+        return Ranks(image_counts.cpu().numpy(), unsorted.cpu().numpy())
+
+    everywhere = ranks(of_images[:, 0].sum(1), of_captions[:, 0].sum(1))
+    inside = ranks(
+        of_images[:, 0].gather(1, fold[:, None])[:, 0],
+        of_captions[:, 0].gather(1, fold[own.queries][:, None])[:, 0],
+    )
+    return everywhere, inside
 
 
-def _check(images: Tensor, captions: Tensor, caption_to_image: Tensor) -> None:
-    for name, embeddings in (("image", images), ("caption", captions)):
-        finite = torch.isfinite(embeddings).all(1)
-        if not finite.all():
-            bad = int((~finite).nonzero()[0])
-            raise VSEError(f"{name} embedding {bad} holds NaN or infinity, as do {int((~finite).sum()) - 1} more")
-    if len(captions) != len(caption_to_image):
-        raise VSEError(f"{len(captions)} caption embeddings but {len(caption_to_image)} image indices")
-    counts = torch.bincount(caption_to_image, minlength=len(images))
-    if len(counts) != len(images) or (counts == 0).any():
-        raise VSEError(f"captions name {int((counts > 0).sum())} images of {len(images)}, expected all and no others")
+def best_positive_ranks(
+    similarity: Similarity, row_positives: Pairs, column_positives: Pairs
+) -> tuple[Int[Tensor, " rows"], Int[Tensor, " columns"]]:
+    """Rank of the best positive of every row among the columns, and of every column among the rows.
+
+    Other positives never count against it. Queries without a positive have rank −1.
+    """
+    row_values = similarity.pairs(*row_positives)
+    rows = Asked(_best(row_positives, row_values, similarity.shape[0]), row_positives)
+    column_values = similarity.pairs(*column_positives.turned())
+    columns = Asked(_best(column_positives, column_values, similarity.shape[1]), column_positives)
+    by_row, by_column = count_at_least(similarity, rows, columns)
+    return _rank_or_none(by_row[:, 0, 0], rows), _rank_or_none(by_column[:, 0, 0], columns)
+
+
+def best_positive_ranks_among_themselves(similarity: Similarity, positives: Pairs) -> Int[Tensor, " items"]:
+    """As ``best_positive_ranks`` for items that search each other; none is its own candidate."""
+    everyone = torch.arange(similarity.shape[0], device=similarity.device)
+    thresholds = _best(positives, similarity.pairs(*positives), similarity.shape[0])
+    not_counted = Pairs(torch.cat([positives.queries, everyone]), torch.cat([positives.items, everyone]))
+    asked = Asked(thresholds, not_counted)
+    return _rank_or_none(count_at_least_among_themselves(similarity, asked)[:, 0], asked)
+
+
+def _best(positives: Pairs, values: Float[Tensor, " pairs"], queries: int) -> Float[Tensor, "queries 1"]:
+    """The largest similarity of each query's positives; infinity where it has none."""
+    best = torch.full((queries,), -torch.inf, dtype=torch.float64, device=values.device)
+    best = best.scatter_reduce(0, positives.queries, values, "amax")
+    return best.masked_fill(best.isinf(), torch.inf)[:, None]
+
+
+def _rank_or_none(counts: Int[Tensor, " queries"], asked: Asked) -> Int[Tensor, " queries"]:
+    return torch.where(asked.thresholds[:, 0].isinf(), -1, counts)
+
+
+def every_positive_rank(similarity: Similarity, positives: Pairs) -> list[npt.NDArray[np.int64]]:
+    """Ranks of all positives of every row, in rising order; a row without any has none.
+
+    Unlike the ranks of best positives, these count the positives ahead.
+    """
+    values = similarity.pairs(*positives)
+    order = values.argsort(descending=True, stable=True)
+    order = order[positives.queries[order].argsort(stable=True)]
+    queries = positives.queries[order]
+    amounts = torch.bincount(queries, minlength=similarity.shape[0])
+    number = torch.arange(len(queries), device=queries.device) - (amounts.cumsum(0) - amounts)[queries]
+    thresholds = values.new_full((similarity.shape[0], int(amounts.max())), torch.inf)
+    thresholds[queries, number] = values[order]
+
+    by_amount = amounts.argsort(descending=True)  # rows of as many thresholds lie in one tile
+    place = by_amount.argsort()
+    everything = torch.arange(similarity.shape[1], device=queries.device)
+    rows, _ = count_at_least(
+        similarity.select(by_amount, everything),
+        Asked(thresholds[by_amount], Pairs(place[positives.queries], positives.items)),
+        Asked(values.new_empty((similarity.shape[1], 0)), Pairs(order[:0], order[:0])),
+    )
+    ranks = rows[place, :, 0] + torch.arange(thresholds.shape[1], device=queries.device)
+    return [row[:amount].cpu().numpy() for row, amount in zip(ranks, amounts.tolist(), strict=True)]
+
+
+# counts
+
+
+def count_at_least(
+    similarity: Similarity,
+    rows: Asked,
+    columns: Asked,
+    row_bounds: Sequence[int] | None = None,
+    column_bounds: Sequence[int] | None = None,
+) -> tuple[Int[Tensor, "rows row_thresholds column_groups"], Int[Tensor, "columns column_thresholds row_groups"]]:
+    """How many entries of each row, and of each column, are at least each of its thresholds.
+
+    Float32 products decide all but those entries that lie closer to a threshold than rounding errors reach; these
+    are computed exactly.
+
+    Args:
+        similarity: of rows and columns.
+        rows: asked of every row; its pairs are (row, column).
+        columns: asked of every column; its pairs are (column, row).
+        row_bounds, column_bounds: where groups of rows and columns begin and the last ends; one group if None.
+    """
+    row_bounds = row_bounds or [0, similarity.shape[0]]
+    column_bounds = column_bounds or [0, similarity.shape[1]]
+    by_row, by_column = _zeros(rows, len(column_bounds) - 1), _zeros(columns, len(row_bounds) - 1)
+    row_parts, column_parts = list(_parts(row_bounds, TILE[0])), list(_parts(column_bounds, TILE[1]))
+    row_positives = _by_tile(rows.positives, row_parts, column_parts)
+    column_positives = _by_tile(columns.positives.turned(), row_parts, column_parts)
+    with full_precision():
+        for r, (row_group, row) in enumerate(row_parts):
+            for c, (column_group, column) in enumerate(column_parts):
+                part = _Part(similarity, row, column)
+                by_row[row, :, column_group] += part.count(rows.thresholds[row], row_positives[r][c])
+                by_column[column, :, row_group] += part.turned().count(
+                    columns.thresholds[column], column_positives[r][c].turned()
+                )
+    return by_row, by_column
+
+
+def count_at_least_among_themselves(similarity: Similarity, asked: Asked) -> Int[Tensor, "items thresholds"]:
+    """As ``count_at_least`` for a symmetric matrix, of which only one half is computed."""
+    counts = _zeros(asked, 1)[:, :, 0]
+    parts = list(_parts([0, similarity.shape[0]], min(TILE[1], 2500)))
+    positives = _by_tile(asked.positives, parts, parts)
+    with full_precision():
+        for r, (_, row) in enumerate(parts):
+            for c, (_, column) in enumerate(parts[r:], start=r):
+                part = _Part(similarity, row, column)
+                counts[row] += part.count(asked.thresholds[row], positives[r][c])
+                if c > r:
+                    counts[column] += part.turned().count(asked.thresholds[column], positives[c][r])
+    return counts
+
+
+class _Part:
+    """A tile of similarities, its queries in rows."""
+
+    def __init__(self, similarity: Similarity, rows: slice, columns: slice) -> None:
+        self.similarity, self.rows, self.columns = similarity, rows, columns
+        self.values = similarity.tile(rows, columns)
+        self.is_turned = False
+
+    def turned(self) -> "_Part":
+        """The same tile, its queries in columns."""
+        other = object.__new__(_Part)
+        other.__dict__ = self.__dict__ | {"values": self.values.T, "is_turned": not self.is_turned}
+        return other
+
+    def count(
+        self, thresholds: Float[Tensor, "queries thresholds"], positives: Pairs
+    ) -> Int[Tensor, "queries thresholds"]:
+        """How many items besides the positives are at least each threshold."""
+        counts = torch.zeros(thresholds.shape, dtype=torch.int64, device=thresholds.device)
+        if thresholds.isinf().all():
+            return counts
+        kept = self.values[positives]
+        self.values[positives] = -torch.inf
+        flags = torch.empty_like(self.values)  # compared and summed as floats, several times faster than as booleans
+        for number, threshold in enumerate(thresholds.T):
+            if not threshold.isinf().all():
+                counts[:, number] = self._count(threshold, positives, flags)
+        self.values[positives] = kept
+        return counts
+
+    def _count(
+        self, threshold: Float[Tensor, " queries"], positives: Pairs, flags: Float[Tensor, "queries items"]
+    ) -> Int[Tensor, " queries"]:
+        lower, upper = ((threshold + side * self.similarity.margin).float()[:, None] for side in (-1, 1))
+        counts = torch.ge(self.values, upper, out=flags).sum(1).long()
+        near = torch.ge(self.values, lower, out=flags).sum(1).long() - counts
+        if int(near.sum()) > CROWDED * self.values.numel():
+            exact = self._exact()
+            exact[positives] = -torch.inf
+            return (exact >= threshold[:, None] - TIE).sum(1)
+        queries = near.nonzero()[:, 0]
+        if len(queries):
+            values = self.values[queries]
+            which, items = ((values >= lower[queries]) & (values < upper[queries])).nonzero().T
+            which = queries[which]
+            found = self._exact_pairs(which, items)
+            counts += torch.bincount(which[found >= threshold[which] - TIE], minlength=len(counts))
+        return counts
+
+    def _exact(self) -> Float[Tensor, "queries items"]:
+        exact = self.similarity.exact_tile(self.rows, self.columns)
+        return exact.T if self.is_turned else exact
+
+    def _exact_pairs(self, queries: Int[Tensor, " pairs"], items: Int[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+        rows, columns = (items, queries) if self.is_turned else (queries, items)
+        return self.similarity.pairs(rows + self.rows.start, columns + self.columns.start)
+
+
+def _parts(bounds: Sequence[int], size: int) -> Iterator[tuple[int, slice]]:
+    """The number of each group, and its parts of at most a size."""
+    for group, (first, last) in enumerate(pairwise(bounds)):
+        for start in range(first, last, size):
+            yield group, slice(start, min(start + size, last))
+
+
+def _by_tile(
+    pairs: Pairs, row_parts: Sequence[tuple[int, slice]], column_parts: Sequence[tuple[int, slice]]
+) -> list[list[Pairs]]:
+    """The (row, column) pairs inside each tile, counted from its corner."""
+    starts = [
+        torch.tensor([part.start for _, part in parts], device=pairs.queries.device)
+        for parts in (row_parts, column_parts)
+    ]
+    r, c = (torch.searchsorted(first, side, right=True) - 1 for first, side in zip(starts, pairs, strict=True))
+    tile = r * len(column_parts) + c
+    order = tile.argsort(stable=True)
+    amounts = torch.bincount(tile, minlength=len(row_parts) * len(column_parts)).tolist()
+    inside = [
+        (side - first[number])[order].split(amounts) for side, first, number in zip(pairs, starts, (r, c), strict=True)
+    ]
+    tiles = [Pairs(*both) for both in zip(*inside, strict=True)]
+    return [tiles[first : first + len(column_parts)] for first in range(0, len(tiles), len(column_parts))]
+
+
+def _zeros(asked: Asked, groups: int) -> Int[Tensor, "queries thresholds groups"]:
+    return torch.zeros((*asked.thresholds.shape, groups), dtype=torch.int64, device=asked.thresholds.device)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Float32 products without TensorFloat-32, whatever the training was allowed."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _check_index(caption_to_image: Tensor, images: int, captions: int) -> None:
+    if captions != len(caption_to_image):
+        raise VSEError(f"{captions} caption embeddings but {len(caption_to_image)} image indices")
+    inside = (caption_to_image >= 0) & (caption_to_image < images)
+    described = torch.unique(caption_to_image[inside])
+    if not inside.all() or len(described) != images:
+        raise VSEError(f"captions name {len(described)} images of {images}, expected all and no others")

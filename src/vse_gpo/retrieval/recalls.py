@@ -1,4 +1,7 @@
-"""R@K, median and mean rank and rSum, from ranks."""
+"""R@K, median and mean rank and rSum: what the ranks of many queries amount to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -6,9 +9,111 @@ import torch
 from torch import Tensor
 
 from vse_gpo.retrieval.ranks import Ranks, image_caption_ranks
+from vse_gpo.retrieval.similarity import similarities
 
 Array = npt.NDArray[np.floating] | Tensor
 Metrics = dict[str, float]
+CUTS = (1, 5, 10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queries:
+    """The queries of one direction and what each of them scored."""
+
+    direction: str  # i2t, t2i, t2t or i2i
+    rows: npt.NDArray[np.int64]  # which image or caption asks
+    owners: npt.NDArray[np.int64]  # row of the image that each query is or belongs to
+    scores: Mapping[str, npt.NDArray[np.floating]]  # 0 to 100 for each query
+    ranks: npt.NDArray[np.int64] | None = None  # of the best positive, from 0
+    folds: npt.NDArray[np.int64] | None = None  # in which each query searches, numbered from 0
+
+    def mean(self, values: npt.NDArray[np.floating] | npt.NDArray[np.integer]) -> float:
+        """Over the queries, or over the folds' means."""
+        return float(np.mean([values[fold].mean() for fold in self._folds()]))
+
+    def medians(self) -> Metrics:
+        """Median and mean rank, counted from 1."""
+        if self.ranks is None:
+            return {}
+        medians = [np.floor(np.median(self.ranks[fold])) + 1 for fold in self._folds()]
+        return {f"{self.direction}_medr": float(np.mean(medians)), f"{self.direction}_meanr": self.mean(self.ranks) + 1}
+
+    def _folds(self) -> list[npt.NDArray[np.bool_] | slice]:
+        if self.folds is None:
+            return [slice(None)]
+        return [self.folds == fold for fold in np.unique(self.folds)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a protocol found: its queries, sums of their mean scores, and numbers that belong to no query."""
+
+    queries: Sequence[Queries] = ()
+    totals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # name → {mean score: its share}
+    others: Metrics = field(default_factory=dict)
+
+    def metrics(self) -> Metrics:
+        """Every number by name."""
+        metrics: Metrics = {}
+        for queries in self.queries:
+            metrics |= {f"{queries.direction}_{name}": queries.mean(score) for name, score in queries.scores.items()}
+            metrics |= queries.medians()
+        totals = {
+            total: sum(share * metrics[name] for name, share in shares.items()) for total, shares in self.totals.items()
+        }
+        return metrics | totals | self.others
+
+
+RSUM = {"rsum": {f"{direction}_r{k}": 1.0 for direction in ("i2t", "t2i") for k in CUTS}}
+
+
+def recall_queries(
+    direction: str,
+    ranks: npt.NDArray[np.int64],
+    owners: npt.NDArray[np.int64],
+    *,
+    rows: npt.NDArray[np.int64] | None = None,
+    folds: npt.NDArray[np.int64] | None = None,
+) -> Queries:
+    """Queries that score 100 where the best positive is among the first 1, 5 or 10.
+
+    Args:
+        direction: of the retrieval.
+        ranks: of each query's best positive, from 0.
+        owners: row of the image of each query.
+        rows: of each query among images or captions; all of them in order if None.
+        folds: of each query; None where it searches everything.
+    """
+    return Queries(
+        direction=direction,
+        rows=np.arange(len(ranks)) if rows is None else rows,
+        owners=owners,
+        scores={f"r{k}": 100.0 * (ranks < k) for k in CUTS},
+        ranks=ranks,
+        folds=folds,
+    )
+
+
+def recall_outcome(
+    ranks: Ranks, caption_to_image: npt.NDArray[np.int64], folds: npt.NDArray[np.int64] | None = None
+) -> Outcome:
+    """Image-to-caption and caption-to-image recalls and their sum.
+
+    Args:
+        ranks: of images and captions.
+        caption_to_image: row of each caption's image.
+        folds: of each image; None where all are searched.
+    """
+    images = np.arange(len(ranks.images))
+    return Outcome(
+        queries=[
+            recall_queries("i2t", ranks.images, images, folds=folds),
+            recall_queries(
+                "t2i", ranks.captions, caption_to_image, folds=None if folds is None else folds[caption_to_image]
+            ),
+        ],
+        totals=RSUM,
+    )
 
 
 def image_caption_recalls(
@@ -24,27 +129,15 @@ def image_caption_recalls(
     Returns:
         i2t_r1, i2t_r5, i2t_r10, i2t_medr, i2t_meanr, the same for t2i, and rsum.
 
+    Raises:
+        VSEError: if the arguments do not fit each other, or an embedding holds NaN.
+
     Example:
         Two images with one caption each, the second caption nearer to the first image:
 
         >>> image_caption_recalls(np.eye(2), np.array([[1.0, 0.0], [0.8, 0.6]]), np.array([0, 1]))["t2i_r1"]
         50.0
     """
-    ranks = image_caption_ranks(
-        torch.as_tensor(image_embeddings),
-        torch.as_tensor(caption_embeddings),
-        torch.as_tensor(caption_to_image, dtype=torch.long),
-    )
-    return recalls(ranks)
-
-
-def recalls(ranks: Ranks) -> Metrics:
-    """The metrics of two sets of ranks."""
-    metrics: Metrics = {}
-    for direction, queries in (("i2t", ranks.images), ("t2i", ranks.captions)):
-        for k in (1, 5, 10):
-            metrics[f"{direction}_r{k}"] = float(100.0 * (queries < k).mean())
-        metrics[f"{direction}_medr"] = float(np.floor(np.median(queries)) + 1)
-        metrics[f"{direction}_meanr"] = float(queries.mean() + 1)
-    metrics["rsum"] = sum(value for name, value in metrics.items() if "_r" in name)
-    return metrics
+    compared = similarities(torch.as_tensor(image_embeddings), torch.as_tensor(caption_embeddings))
+    index = torch.as_tensor(caption_to_image, dtype=torch.long)
+    return recall_outcome(image_caption_ranks(compared.image_caption, index), index.cpu().numpy()).metrics()

@@ -1,0 +1,148 @@
+"""Crisscrossed Captions (Parekh et al. 2021): retrieval with more positives, and correlation with human ratings."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vse_gpo.errors import VSEError
+from vse_gpo.retrieval.annotations import CocoRows, CrisscrossedCaptions, Ratings
+from vse_gpo.retrieval.protocols import Test
+from vse_gpo.retrieval.ranks import Pairs, best_positive_ranks, best_positive_ranks_among_themselves
+from vse_gpo.retrieval.recalls import RSUM, Metrics, Outcome, Queries, recall_queries
+from vse_gpo.retrieval.similarity import Similarity
+
+SAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class CrisscrossedRecalls:
+    """R@K of images and captions, both ways and among themselves; a query without a positive is left out.
+
+    An item is never its own candidate. Captions of one image are positives of each other.
+    """
+
+    annotations: CrisscrossedCaptions
+    rows: CocoRows
+
+    def __call__(self, test: Test) -> Outcome:
+        compared, owners = test.similarities, test.caption_to_image
+        images = np.arange(test.image_count)
+        i2t, t2i = (_on(compared.image_caption, self._pairs(direction)) for direction in ("i2t", "t2i"))
+        of_images, of_captions = best_positive_ranks(compared.image_caption, i2t, t2i)
+        queries = [_of_ranks("i2t", of_images, images), _of_ranks("t2i", of_captions, owners)]
+        for direction, similarity, owner in (
+            ("t2t", compared.caption_caption, owners),
+            ("i2i", compared.image_image, images),
+        ):
+            if similarity is not None:
+                positives = self._pairs(direction)
+                if direction == "t2t":
+                    positives = _with_captions_of_one_image(positives, owners)
+                ranks = best_positive_ranks_among_themselves(similarity, _on(similarity, positives))
+                queries.append(_of_ranks(direction, ranks, owner))
+        return Outcome(queries=[one for one in queries if len(one.rows)], totals=RSUM)
+
+    def _pairs(self, direction: str) -> Pairs:
+        listed = getattr(self.annotations, direction)
+        return self.rows.of(direction, listed, f"cxc ({self.annotations.variant})")
+
+
+def _on(similarity: Similarity, pairs: Pairs) -> Pairs:
+    return Pairs(pairs.queries.to(similarity.device), pairs.items.to(similarity.device))
+
+
+def _of_ranks(direction: str, ranks: torch.Tensor, owners: npt.NDArray[np.int64]) -> Queries:
+    every = ranks.cpu().numpy()
+    rows = np.flatnonzero(every >= 0)
+    return recall_queries(direction, every[rows], owners[rows], rows=rows)
+
+
+def _with_captions_of_one_image(positives: Pairs, caption_to_image: npt.NDArray[np.int64]) -> Pairs:
+    order = np.argsort(caption_to_image, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(caption_to_image[order])) + 1)
+    own = [(one, other) for group in groups for one in group.tolist() for other in group.tolist() if one != other]
+    listed = zip(positives.queries.tolist(), positives.items.tolist(), strict=True)
+    every = torch.tensor(list(dict.fromkeys([*own, *listed])), dtype=torch.long)
+    return Pairs(every[:, 0], every[:, 1])
+
+
+@dataclass(frozen=True)
+class CrisscrossedCorrelation:
+    """Spearman's correlation of similarities with ratings, times 100, over bootstrap samples.
+
+    Each sample takes half of the queries and one rated item of each. Queries are captions for STS and images for SIS
+    and SITS, which gives the published spreads.
+    """
+
+    annotations: CrisscrossedCaptions
+    rows: CocoRows
+    seed: int = 0
+
+    def __call__(self, test: Test) -> Outcome:
+        compared, rated = test.similarities, self.annotations
+        if rated.sts is None or rated.sis is None or rated.sits is None:
+            raise VSEError(
+                f"protocol cxc_correlation needs ratings, which {rated.variant} have not; set cxc= to the folder of "
+                "sits_test.csv, sis_test.csv and sts_test.csv"
+            )
+        metrics: Metrics = {}
+        for task, direction, similarity, ratings in (
+            ("sts", "t2t", compared.caption_caption, _directed_both_ways(rated.sts)),
+            ("sis", "i2i", compared.image_image, _directed_both_ways(rated.sis)),
+            ("sits", "i2t", compared.image_caption, _turned(rated.sits)),
+        ):
+            if similarity is not None:
+                pairs = _on(similarity, self.rows.of(direction, ratings.pairs, f"cxc {task}"))
+                found = similarity.pairs(*pairs).cpu().numpy()
+                samples = sampled_correlations(
+                    pairs.queries.cpu().numpy(), found, np.array(ratings.scores), np.random.default_rng(self.seed)
+                )
+                metrics |= {task: 100 * float(samples.mean()), f"{task}_std": 100 * float(samples.std(ddof=1))}
+        return Outcome(others=metrics)
+
+
+def _directed_both_ways(ratings: Ratings) -> Ratings:
+    both = dict(zip(*ratings, strict=True))
+    for (first, second), score in zip(*ratings, strict=True):
+        both.setdefault((second, first), score)
+    return Ratings(list(both), list(both.values()))
+
+
+def _turned(ratings: Ratings) -> Ratings:
+    return Ratings([(second, first) for first, second in ratings.pairs], ratings.scores)
+
+
+def sampled_correlations(
+    queries: npt.NDArray[np.int64],
+    similarities: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.float64],
+    random: np.random.Generator,
+    samples: int = SAMPLES,
+) -> npt.NDArray[np.float64]:
+    """Spearman's r of each bootstrap sample: half of the queries, one of each query's pairs.
+
+    Args:
+        queries: of each pair.
+        similarities, scores: of each pair.
+        random: draws the samples.
+        samples: how many.
+    """
+    order = np.argsort(queries, kind="stable")
+    _, starts, amounts = np.unique(queries[order], return_index=True, return_counts=True)
+    ours, theirs = (np.unique(values[order], return_inverse=True)[1] for values in (similarities, scores))
+    drawn = np.empty(samples)
+    for sample in range(samples):
+        chosen = random.permutation(len(starts))[: len(starts) // 2]
+        pairs = starts[chosen] + random.integers(amounts[chosen])
+        drawn[sample] = np.corrcoef(mean_ranks(ours[pairs]), mean_ranks(theirs[pairs]))[0, 1]
+    return drawn
+
+
+def mean_ranks(levels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The rank of each value, from small whole numbers; equal values share the mean of their ranks."""
+    amounts = np.bincount(levels)
+    below = np.cumsum(amounts) - amounts
+    ranks: npt.NDArray[np.float64] = (below + (amounts - 1) / 2)[levels]
+    return ranks

@@ -1,0 +1,220 @@
+"""Similarities of queries and galleries, in tiles: the whole matrix never exists."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vse_gpo.errors import VSEError
+
+NUMBERS_AT_ONCE = 2**17  # gathered for exact pairs: what stays in a processor's cache
+
+
+@runtime_checkable
+class Similarity(Protocol):
+    """A similarity matrix that is looked at in parts.
+
+    Attributes:
+        shape: rows (queries) and columns (items of the gallery).
+        margin: by how much an entry of a float32 tile may differ from the exact one.
+    """
+
+    shape: tuple[int, int]
+    margin: float
+    device: torch.device
+
+    def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
+        """A part of the matrix in float32, which the caller may overwrite."""
+
+    def exact_tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
+        """A part of the matrix in float64."""
+
+    def pairs(self, rows: Int[Tensor, " pairs"], columns: Int[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+        """Single entries in float64."""
+
+    def select(self, rows: Int[Tensor, " rows"], columns: Int[Tensor, " columns"]) -> "Similarity":
+        """The matrix of some rows and columns, in the order given."""
+
+    def transpose(self) -> "Similarity":
+        """Queries and gallery exchanged."""
+
+
+class Products:
+    """Dot products of embeddings, which are cosines where the embeddings have unit length.
+
+    Args:
+        rows: (rows, E) embeddings of the queries.
+        columns: (columns, E) embeddings of the gallery.
+    """
+
+    def __init__(self, rows: Float[Tensor, "rows dim"], columns: Float[Tensor, "columns dim"]) -> None:
+        self.exact_rows, self.exact_columns = _exact(rows), _exact(columns)
+        self.row_embeddings, self.column_embeddings = rows.float(), columns.float()
+        self.shape = (len(rows), len(columns))
+        self.device = rows.device
+        # rounding errors of a float32 sum grow with the square root of its length
+        longest = float(self.row_embeddings.norm(dim=1).max() * self.column_embeddings.norm(dim=1).max())
+        self.margin = torch.finfo(torch.float32).eps * (4 + rows.shape[1] ** 0.5) * longest
+
+    def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
+        return self.row_embeddings[rows] @ self.column_embeddings[columns].T
+
+    def exact_tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
+        return self.exact_rows[rows].double() @ self.exact_columns[columns].double().T
+
+    def pairs(self, rows: Int[Tensor, " pairs"], columns: Int[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+        at_once = max(1, NUMBERS_AT_ONCE // self.row_embeddings.shape[1])
+        chunks = zip(rows.split(at_once), columns.split(at_once), strict=True)
+        sums = [(self.exact_rows[row].double() * self.exact_columns[column].double()).sum(1) for row, column in chunks]
+        return torch.cat(sums)
+
+    def select(self, rows: Int[Tensor, " rows"], columns: Int[Tensor, " columns"]) -> "Products":
+        return Products(_pick(self.exact_rows, rows), _pick(self.exact_columns, columns))
+
+    def transpose(self) -> "Products":
+        return Products(self.exact_columns, self.exact_rows)
+
+
+class Matrix:
+    """A similarity matrix that another program has computed.
+
+    Args:
+        values: (rows, columns).
+    """
+
+    def __init__(self, values: Float[Tensor, "rows columns"]) -> None:
+        self.values = values
+        self.shape = (values.shape[0], values.shape[1])
+        self.device = values.device
+        self.margin = torch.finfo(torch.float32).eps * float(values.abs().max())
+
+    def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
+        return self.values[rows, columns].to(torch.float32, copy=True)
+
+    def exact_tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
+        return self.values[rows, columns].double()
+
+    def pairs(self, rows: Int[Tensor, " pairs"], columns: Int[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+        return self.values[rows, columns].double()
+
+    def select(self, rows: Int[Tensor, " rows"], columns: Int[Tensor, " columns"]) -> "Matrix":
+        return Matrix(_pick(_pick(self.values, rows).T, columns).T)
+
+    def transpose(self) -> "Matrix":
+        return Matrix(self.values.T)
+
+
+class Mean:
+    """The mean of several models' similarities: an ensemble as published.
+
+    Args:
+        parts: similarities of the same queries and gallery.
+    """
+
+    def __init__(self, parts: Sequence[Similarity]) -> None:
+        self.parts = list(parts)
+        self.shape = self.parts[0].shape
+        self.device = self.parts[0].device
+        self.margin = max(part.margin for part in self.parts)
+
+    def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
+        total = self.parts[0].tile(rows, columns)
+        for part in self.parts[1:]:
+            total = total + part.tile(rows, columns)
+        return total / len(self.parts)
+
+    def exact_tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
+        return torch.stack([part.exact_tile(rows, columns) for part in self.parts]).mean(0)
+
+    def pairs(self, rows: Int[Tensor, " pairs"], columns: Int[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+        return torch.stack([part.pairs(rows, columns) for part in self.parts]).mean(0)
+
+    def select(self, rows: Int[Tensor, " rows"], columns: Int[Tensor, " columns"]) -> "Mean":
+        return Mean([part.select(rows, columns) for part in self.parts])
+
+    def transpose(self) -> "Mean":
+        return Mean([part.transpose() for part in self.parts])
+
+
+def _exact(embeddings: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+    """Half precision is exact in float32; float64 stays."""
+    return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+
+
+def _pick(table: Tensor, index: Int[Tensor, " rows"]) -> Tensor:
+    """The rows, without a copy where they are all of them in order."""
+    everything = len(index) == len(table) and bool((index == torch.arange(len(table), device=index.device)).all())
+    return table if everything else table[index]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similarities:
+    """What the protocols compare: images with captions, and each with their own kind where embeddings are known."""
+
+    image_caption: Similarity
+    image_image: Similarity | None
+    caption_caption: Similarity | None
+
+
+def similarities(images: Float[Tensor, "images dim"], captions: Float[Tensor, "captions dim"]) -> Similarities:
+    """Of embeddings.
+
+    Raises:
+        VSEError: if the widths differ or a number is NaN or infinite.
+    """
+    if images.ndim != 2 or captions.ndim != 2 or images.shape[1] != captions.shape[1]:
+        raise VSEError(
+            f"image embeddings {tuple(images.shape)} and caption embeddings {tuple(captions.shape)}, expected "
+            "(images, E) and (captions, E) with the same E"
+        )
+    check_finite("image embedding", images)
+    check_finite("caption embedding", captions)
+    return Similarities(
+        image_caption=Products(images, captions),
+        image_image=Products(images, images),
+        caption_caption=Products(captions, captions),
+    )
+
+
+def matrix_similarities(values: Float[Tensor, "images captions"]) -> Similarities:
+    """Of a matrix of images by captions alone.
+
+    Raises:
+        VSEError: if a number is NaN or infinite.
+    """
+    check_finite("similarities of image", values)
+    return Similarities(image_caption=Matrix(values), image_image=None, caption_caption=None)
+
+
+def ensemble(members: Sequence[Similarities]) -> Similarities:
+    """The mean of the members' similarities.
+
+    Raises:
+        VSEError: if the members do not compare equally many images and captions.
+    """
+    shapes = [member.image_caption.shape for member in members]
+    if len(set(shapes)) != 1:
+        raise VSEError(f"an ensemble of different galleries: images × captions {', '.join(map(str, shapes))}")
+
+    def mean(parts: Sequence[Similarity | None]) -> Similarity | None:
+        known = [part for part in parts if part is not None]
+        return Mean(known) if len(known) == len(parts) else None
+
+    return Similarities(
+        image_caption=Mean([member.image_caption for member in members]),
+        image_image=mean([member.image_image for member in members]),
+        caption_caption=mean([member.caption_caption for member in members]),
+    )
+
+
+def check_finite(what: str, values: Float[Tensor, "rows dim"]) -> None:
+    """Refuse NaN and infinity, naming the first row."""
+    if torch.isfinite(values.sum()):  # one pass; a sum that overflows tells nothing
+        return
+    finite = torch.isfinite(values).all(1)
+    if not finite.all():
+        bad = int((~finite).nonzero()[0])
+        raise VSEError(f"{what} {bad} holds NaN or infinity, as do {int((~finite).sum()) - 1} more")

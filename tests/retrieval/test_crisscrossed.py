@@ -1,0 +1,221 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.golden import FOLDER, load
+from vse_gpo.errors import VSEError
+from vse_gpo.retrieval.annotations import (
+    CocoRows,
+    CrisscrossedCaptions,
+    Ratings,
+    coco_caption_ids,
+    coco_id,
+    read_crisscrossed,
+)
+from vse_gpo.retrieval.crisscrossed import (
+    CrisscrossedCorrelation,
+    CrisscrossedRecalls,
+    mean_ranks,
+    sampled_correlations,
+)
+from vse_gpo.retrieval.protocols import Test
+from vse_gpo.retrieval.similarity import matrix_similarities, similarities
+
+RELEASED = FOLDER / "cxc_annots"
+
+
+@pytest.fixture
+def golden_test() -> Test:
+    golden = load("cxc")
+    return Test(
+        similarities=similarities(golden["image_embeddings"], golden["caption_embeddings"]),
+        caption_to_image=np.arange(40).repeat(5),
+    )
+
+
+def golden_rows() -> CocoRows:
+    image_ids = (RELEASED / "testall_ids.txt").read_text().split()[::5]
+    return CocoRows(image_ids, (RELEASED / "testall_capids.txt").read_text().split())
+
+
+def test_recalls_of_released_annotations_equal_the_released_program(golden_test):
+    golden = load("cxc")
+    outcome = CrisscrossedRecalls(read_crisscrossed(RELEASED), golden_rows())(golden_test)
+    metrics = outcome.metrics()
+    for direction in ("i2t", "t2i", "t2t", "i2i"):
+        found = [metrics[f"{direction}_r{k}"] for k in (1, 5, 10)]
+        assert found == pytest.approx(golden[direction].tolist(), abs=1e-10)
+
+
+def test_without_embeddings_only_images_and_captions_are_compared(golden_test):
+    compared = golden_test.similarities.image_caption
+    matrix = matrix_similarities(compared.tile(slice(0, 40), slice(0, 200)))
+    test = Test(similarities=matrix, caption_to_image=golden_test.caption_to_image)
+    metrics = CrisscrossedRecalls(read_crisscrossed(RELEASED), golden_rows())(test).metrics()
+    assert metrics["i2t_r1"] == pytest.approx(float(load("cxc")["i2t"][0]))
+    assert not any(name.startswith(("t2t", "i2i")) for name in metrics)
+
+
+def test_caption_ids_follow_from_the_released_order():
+    image_ids = (RELEASED / "testall_ids.txt").read_text().split()[::5]
+    index = np.arange(40).repeat(5)
+    expected = (RELEASED / "testall_capids.txt").read_text().split()
+    assert coco_caption_ids(image_ids, index, RELEASED) == expected
+    with pytest.raises(VSEError, match="caption 0 belongs to image"):
+        coco_caption_ids(image_ids[::-1], index, RELEASED)
+
+
+def plain_recalls(similarity: list[list[float]], positives: dict[int, set[int]], itself: bool) -> dict[int, float]:
+    """R@K by sorting each query's candidates, its positives last among equals."""
+    hits = {1: 0, 5: 0, 10: 0}
+    for query, matches in positives.items():
+        candidates = [item for item in range(len(similarity[query])) if not (itself and item == query)]
+        candidates.sort(key=lambda item: (-similarity[query][item], item in matches))
+        for k in hits:
+            hits[k] += any(item in matches for item in candidates[:k])
+    return {k: 100 * hit / len(positives) for k, hit in hits.items()}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_recalls_equal_a_plain_loop_with_many_ties(seed):
+    random = np.random.default_rng(seed)
+    images = torch.from_numpy(random.integers(-1, 2, (12, 4))).double()
+    captions = torch.from_numpy(random.integers(-1, 2, (30, 4))).double()
+    owners = np.sort(np.concatenate([np.arange(12), random.integers(12, size=18)]))
+    t2i = sorted(
+        {(c, int(owners[c])) for c in range(30)} | {(int(c), int(i)) for c, i in random.integers(12, size=(9, 2))}
+    )
+    t2t = sorted({(int(a), int(b)) for a, b in random.integers(30, size=(20, 2)) if a != b})
+    i2i = sorted({(int(a), int(b)) for a, b in random.integers(12, size=(8, 2)) if a != b})
+    crossed = CrisscrossedCaptions(variant="made up", i2t=[(i, c) for c, i in t2i], t2i=t2i, t2t=t2t, i2i=i2i)
+    rows = CocoRows([str(n) for n in range(12)], [str(n) for n in range(30)])
+    metrics = CrisscrossedRecalls(crossed, rows)(
+        Test(similarities=similarities(images, captions), caption_to_image=owners)
+    ).metrics()
+
+    def matches(pairs: list[tuple[int, int]]) -> dict[int, set[int]]:
+        return {query: {item for one, item in pairs if one == query} for query, _ in pairs}
+
+    own = [(a, b) for a in range(30) for b in range(30) if a != b and owners[a] == owners[b]]
+    for direction, queries, gallery, pairs, itself in (
+        ("i2t", images, captions, crossed.i2t, False),
+        ("t2i", captions, images, crossed.t2i, False),
+        ("t2t", captions, captions, [*crossed.t2t, *own], True),
+        ("i2i", images, images, crossed.i2i, True),
+    ):
+        expected = plain_recalls((queries @ gallery.T).tolist(), matches(pairs), itself)
+        for k, value in expected.items():
+            assert metrics[f"{direction}_r{k}"] == pytest.approx(value), (direction, k)
+
+
+def write_csv(folder, name, rows):
+    with (folder / f"{name}_test.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("first", "second", "agg_score", "sampling_method"), *rows])
+
+
+@pytest.fixture
+def public(tmp_path):
+    image, sentence = "COCO_val2014_{:012d}.jpg", "COCO_val2014:sentid:{}"
+    write_csv(
+        tmp_path,
+        "sits",
+        [
+            (sentence.format(70), image.format(1), 2.0, "c2i_original"),
+            (sentence.format(71), image.format(2), 5.0, "c2i_original"),
+            (sentence.format(71), image.format(1), 3.0, "c2i_intrasim"),
+            (sentence.format(70), image.format(2), 2.9, "c2i_intrasim"),
+        ],
+    )
+    write_csv(tmp_path, "sis", [(image.format(1), image.format(2), 2.5, "i2i_csim")])
+    write_csv(tmp_path, "sts", [(sentence.format(70), sentence.format(71), 2.9, "c2c_isim")])
+    return tmp_path
+
+
+def test_positives_of_the_public_files_and_their_variants(public):
+    crossed = read_crisscrossed(public)
+    assert crossed.t2i == [(70, 1), (71, 2), (71, 1)]
+    assert crossed.i2t == [(1, 70), (2, 71), (1, 71)]
+    assert crossed.i2i == [(1, 2), (2, 1)]
+    assert crossed.t2t == []
+    thresholded = read_crisscrossed(public, threshold_originals=True)
+    assert thresholded.t2i == [(71, 2), (71, 1)]
+    assert crossed.variant != thresholded.variant
+
+
+def test_wrong_annotations_are_named(public, tmp_path):
+    with pytest.raises(VSEError, match="neither cxc_it"):
+        read_crisscrossed(tmp_path / "elsewhere")
+    (public / "sis_test.csv").write_text("image1,image2,agg_score,sampling_method\na,b,c\n")
+    with pytest.raises(VSEError, match=r"sis_test\.csv"):
+        read_crisscrossed(public)
+    (public / "cxc_it.json").write_text(json.dumps({"t2i": 3}))
+    for name in ("i2i", "t2t"):
+        (public / f"cxc_{name}.json").write_text("{}")
+    with pytest.raises(VSEError, match="hold something else"):
+        read_crisscrossed(public)
+
+
+def test_unknown_and_repeated_ids_are_refused():
+    rows = CocoRows(["1", "2"], ["70", "71"])
+    with pytest.raises(VSEError, match="annotates 1 ids that are not among the 2 evaluated, first 3"):
+        rows.of("i2t", [(3, 70)], "cxc")
+    with pytest.raises(VSEError, match="image id 2 occurs twice, in rows 0 and 1"):
+        CocoRows(["2", "2"], [])
+    with pytest.raises(VSEError, match="ends in no number"):
+        coco_id("a_dog.jpg")
+
+
+def test_mean_ranks_share_ties():
+    assert mean_ranks(np.array([3, 0, 3, 1])).tolist() == [2.5, 0.0, 2.5, 1.0]
+
+
+def plain_spearman(first: list[float], second: list[float]) -> float:
+    def ranks(values):
+        return [sum(v < x for v in values) + (sum(v == x for v in values) - 1) / 2 for x in values]
+
+    return float(np.corrcoef(ranks(first), ranks(second))[0, 1])
+
+
+def test_each_sample_is_the_correlation_of_half_of_the_queries():
+    random = np.random.default_rng(0)
+    queries = np.repeat(np.arange(8), 1)
+    similarities_, scores = random.standard_normal(8), random.integers(0, 4, 8).astype(float)
+    drawn = sampled_correlations(queries, similarities_, scores, np.random.default_rng(1), samples=3)
+    again = np.random.default_rng(1)
+    for value in drawn:
+        chosen = again.permutation(8)[:4]
+        again.integers(np.ones(4, dtype=int))
+        assert value == pytest.approx(plain_spearman(similarities_[chosen].tolist(), scores[chosen].tolist()))
+
+
+def test_correlation_is_perfect_where_similarities_are_the_ratings():
+    images = torch.nn.functional.normalize(torch.randn(12, 6, generator=torch.Generator().manual_seed(0)), dim=1)
+    captions = images.roll(1, 0)
+    every = [(a, b) for a in range(12) for b in range(12) if a != b]
+
+    def rated(first, second, pairs):
+        return Ratings(pairs, [float(first[a] @ second[b]) for a, b in pairs])
+
+    crossed = CrisscrossedCaptions(
+        variant="made up",
+        i2t=[],
+        t2i=[],
+        t2t=[],
+        i2i=[],
+        sits=rated(captions.double(), images.double(), every),
+        sis=rated(images.double(), images.double(), every),
+        sts=rated(captions.double(), captions.double(), every),
+    )
+    rows = CocoRows([str(n) for n in range(12)], [str(n) for n in range(12)])
+    test = Test(similarities=similarities(images, captions), caption_to_image=np.arange(12))
+    metrics = CrisscrossedCorrelation(crossed, rows)(test).metrics()
+    assert [metrics[task] for task in ("sts", "sis", "sits")] == pytest.approx([100.0] * 3)
+    assert metrics["sts_std"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_released_annotations_hold_no_ratings(golden_test):
+    with pytest.raises(VSEError, match="needs ratings"):
+        CrisscrossedCorrelation(read_crisscrossed(RELEASED), golden_rows())(golden_test)
