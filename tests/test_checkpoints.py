@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from vse_gpo.checkpoints import AtomicCheckpoints, bert_names, region_names
+from vse_gpo.checkpoints import AtomicCheckpoints
 from vse_gpo.errors import VSEError
+from vse_gpo.released import bert_names, region_names
 
 CHECKPOINTS = AtomicCheckpoints()
 

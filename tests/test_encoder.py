@@ -7,9 +7,9 @@ from torch import nn
 from tests.golden import assert_close, load, under
 from vse_gpo.backbones.images import Regions
 from vse_gpo.batch import Features
-from vse_gpo.checkpoints import grid_head_names, region_names
 from vse_gpo.encoder import DropCells, DropRegions, Encoder, ResidualProjection, keep_items, normalize
 from vse_gpo.pooling import GPO, Mean
+from vse_gpo.released import grid_head_names, region_names
 
 
 def region_encoder(size_augmentation=None) -> Encoder:

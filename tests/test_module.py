@@ -12,13 +12,13 @@ from tests.golden import assert_close, load, under
 from vse_gpo.backbones.images import Regions
 from vse_gpo.backbones.texts import Bert
 from vse_gpo.batch import Batch, Features, Tokens
-from vse_gpo.checkpoints import bert_names, region_names
 from vse_gpo.encoder import Encoder, ResidualProjection
 from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
 from vse_gpo.module import RetrievalModule, step_seed
 from vse_gpo.phases import Phases
 from vse_gpo.pooling import GPO
+from vse_gpo.released import bert_names, region_names
 
 GOLDEN_BERT = {
     "vocab_size": 120,

@@ -45,6 +45,9 @@ class Letters:
     def sequence(self, words: Words) -> list[int]:
         return [token for word in words for token in word]
 
+    def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+        return settings
+
 
 @dataclass(frozen=True)
 class RandomRegions:

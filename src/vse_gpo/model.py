@@ -1,13 +1,44 @@
 """VSE: an image encoder and a caption encoder that share one embedding space."""
 
+import copy
+import json
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+import torch
+from huggingface_hub import snapshot_download
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vse_gpo.batch import Batch, ImageInputs, Tokens
+from vse_gpo.batch import Batch, Features, ImageInputs, Tokens
+from vse_gpo.build import build, without_weights
 from vse_gpo.encoder import Encoder
+from vse_gpo.errors import VSEError
+from vse_gpo.hub import check_pretrained
+
+SETTINGS, WEIGHTS = "vse_gpo.json", "model.safetensors"
+
+
+@runtime_checkable
+class CaptionPreparation(Protocol):
+    """Makes the tokens of captions."""
+
+    def __call__(self, captions: Sequence[str]) -> Tokens: ...
+
+    def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+        """Write the files it needs; the settings that built it, changed to name these."""
+
+
+class TextBackbone(Protocol):
+    """A backbone that can tell its architecture."""
+
+    def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Settings that build the same network without any file, from those that built this one."""
 
 
 class VSE(nn.Module):
@@ -26,14 +57,136 @@ class VSE(nn.Module):
         image_encoder: Encoder,
         text_encoder: Encoder,
         prepare_images: Callable[[Sequence[Any]], ImageInputs],
-        prepare_captions: Callable[[Sequence[str]], Tokens],
+        prepare_captions: CaptionPreparation,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         self.prepare_images = prepare_images
         self.prepare_captions = prepare_captions
+        self.settings: dict[str, Any] | None = None  # that the model was built from, to save it with
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Unit embeddings of the images and of the captions."""
         return self.image_encoder(batch.images), self.text_encoder(batch.tokens)
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[Any], *, batch_size: int = 64) -> Float[Tensor, "images dim"]:
+        """Unit embeddings (n, E) in float32, on the CPU, one for each image in order.
+
+        Args:
+            images: paths, PIL images or uint8 tensors (3, H, W); of a region model features (regions, width).
+            batch_size: images at once.
+
+        Raises:
+            VSEError: if an image cannot be read.
+        """
+        return self._encode(self.image_encoder, self.prepare_images, images, batch_size)
+
+    @torch.inference_mode()
+    def encode_captions(self, captions: Sequence[str], *, batch_size: int = 128) -> Float[Tensor, "captions dim"]:
+        """Unit embeddings (n, E) in float32, on the CPU, one for each caption in order."""
+        if isinstance(captions, str):
+            raise VSEError("encode_captions takes a list of captions, found one string; write [caption]")
+        return self._encode(self.text_encoder, self.prepare_captions, captions, batch_size)
+
+    def _encode(
+        self,
+        encoder: Encoder,
+        prepare: Callable[[Sequence[Any]], ImageInputs | Tokens],
+        items: Sequence[Any],
+        size: int,
+    ) -> Float[Tensor, "items dim"]:
+        if len(items) == 0:
+            raise VSEError("nothing to encode: an empty list")
+        device = next(encoder.parameters()).device
+        was_training = self.training
+        self.eval()
+        try:
+            batches = (prepare(items[first : first + size]) for first in range(0, len(items), size))
+            embeddings = [encoder(to_device(batch, device)).float().cpu() for batch in batches]
+        finally:
+            self.train(was_training)
+        return torch.cat(embeddings)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write settings, weights and what the tokeniser needs; the folder is complete or not there.
+
+        Raises:
+            VSEError: if the model does not know its settings, or the folder exists.
+        """
+        folder = Path(folder)
+        if self.settings is None:
+            raise VSEError("a model that was put together by hand cannot be saved: its settings are not known")
+        if folder.exists() and any(folder.iterdir()):
+            raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        settings = without_weights(copy.deepcopy(self.settings))
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as part:
+            text = settings["text_encoder"]
+            backbone: TextBackbone = self.text_encoder.backbone  # type: ignore[assignment]
+            text["backbone"] = backbone.architecture(text["backbone"])
+            settings["prepare_captions"] = self.prepare_captions.save(Path(part), settings["prepare_captions"])
+            (Path(part) / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            save_file({name: weight.contiguous() for name, weight in self.state_dict().items()}, Path(part) / WEIGHTS)
+            shutil.copytree(part, folder, dirs_exist_ok=True)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path) -> "VSE":
+        """A model in eval mode from a folder that ``save_pretrained`` wrote, or from the Hugging Face hub by its id.
+
+        Raises:
+            VSEError: if there is no such model, or its files are damaged.
+        """
+        folder = Path(source)
+        if not folder.is_dir():
+            check_pretrained(str(source), "model", SETTINGS)
+            folder = Path(snapshot_download(str(source), allow_patterns=["*.json", "*.txt", WEIGHTS]))
+        try:
+            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            weights = load_file(folder / WEIGHTS)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise VSEError(
+                f"{folder}: no saved model ({str(error).splitlines()[0]}), expected {SETTINGS} and {WEIGHTS} as "
+                "save_pretrained writes them"
+            ) from error
+        return build_model(settings, weights, folder)
+
+
+def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Path | None = None) -> VSE:
+    """A model in eval mode from its settings, every weight accounted for.
+
+    Args:
+        settings: of the model, as ``configs/model`` puts them together, in plain containers.
+        weights: of all its parameters, by name.
+        folder: of files that the settings name.
+
+    Raises:
+        VSEError: if the settings describe no model, or one with other weights.
+    """
+    if not isinstance(settings, dict) or settings.get("_target_") != "vse_gpo.model.VSE":
+        raise VSEError("settings of no model, expected those of vse_gpo.model.VSE")
+    model: VSE = build(without_weights(settings), folder)
+    expected = model.state_dict()
+    differing = sorted(
+        name
+        for name in weights.keys() | expected.keys()
+        if name not in weights or name not in expected or weights[name].shape != expected[name].shape
+    )
+    if differing:
+        raise VSEError(
+            f"weights of another model: {len(differing)} of {len(expected)} are missing, extra or of another shape, "
+            f"first {differing[0]}"
+        )
+    model.load_state_dict(weights)
+    model.settings = settings
+    return model.eval()
+
+
+def to_device(inputs: ImageInputs | Tokens, device: torch.device) -> ImageInputs | Tokens:
+    """The same inputs on a device."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device)
+    if isinstance(inputs, Features):
+        return Features(*(part.to(device) for part in inputs))
+    return Tokens(*(part.to(device) for part in inputs))

@@ -9,10 +9,10 @@ from transformers import BertConfig, BertModel
 from tests.golden import FOLDER, assert_close, load, under
 from vse_gpo.backbones.texts import Bert, BiGRU, load_bert
 from vse_gpo.batch import Tokens
-from vse_gpo.checkpoints import bert_names, bigru_names
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO
+from vse_gpo.released import bert_names, bigru_names
 
 
 def golden_bert(groups: int) -> Encoder:

@@ -1,6 +1,8 @@
 """Text backbones: tokens → Features, one feature per token."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,6 +39,11 @@ class Bert(nn.Module):
         padded = [nn.functional.pad(run, (0, 0, 0, items - run.shape[1])) for run in runs]
         return Features(torch.cat(padded)[order.argsort()], tokens.lengths)
 
+    def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Settings that build the same network without any file, from those that built this one."""
+        config = self.network.config.to_dict()
+        return {"_target_": "vse_gpo.backbones.texts.bert_of", "config": config, "groups": self.groups}
+
     def _run(self, words: torch.Tensor, mask: torch.Tensor, longest: int) -> torch.Tensor:
         return self.network(inputs_embeds=words[:, :longest], attention_mask=mask[:, :longest]).last_hidden_state
 
@@ -68,6 +75,24 @@ def load_bert(pretrained: str, *, random_weights: bool = False, groups: int = 1)
     return Bert(network.train(), groups)
 
 
+def bert_of(config: Mapping[str, Any], *, groups: int = 1) -> Bert:
+    """A text encoder of an architecture, with random weights.
+
+    Args:
+        config: as Hugging Face writes it, ``model_type`` included.
+        groups: see ``Bert``.
+
+    Raises:
+        VSEError: if the config describes no text encoder.
+    """
+    try:
+        network: PreTrainedModel = AutoModel.from_config(AutoConfig.for_model(**config))
+    except (TypeError, ValueError, KeyError) as error:
+        raise VSEError(f"no text encoder: {str(error).splitlines()[0]}; expected a config of Hugging Face") from error
+    _drop_unused_pooler(network)
+    return Bert(network.train(), groups)
+
+
 def _drop_unused_pooler(network: PreTrainedModel) -> None:
     """BERT's own pooler never reaches the embedding; parameters without a gradient would stop DDP."""
     if getattr(network, "pooler", None) is not None:
@@ -88,6 +113,10 @@ class BiGRU(nn.Module):
         self.embed = nn.Embedding(vocabulary_size, word_width)
         nn.init.uniform_(self.embed.weight, -0.1, 0.1)
         self.rnn = nn.GRU(word_width, width, batch_first=True, bidirectional=True)
+
+    def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The settings that built this one: they need no file."""
+        return settings
 
     def forward(self, tokens: Tokens) -> Features:
         packed = pack_padded_sequence(

@@ -1,10 +1,11 @@
 """Captions → tokens: tokenisers, and the word-level noise of size augmentation (Chen et al. 2021, section 4.3)."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ class CaptionTokenizer(Protocol):
 
     def sequence(self, words: Words) -> list[int]:
         """Token ids of a whole caption, special tokens included."""
+
+    def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+        """Write the files it needs; the settings that built it, changed to name these by ``inside:``."""
 
 
 class WordPieces:
@@ -76,6 +80,10 @@ class WordPieces:
         pieces = [piece for word in words for piece in word]
         return [self._tokenizer.cls_token_id, *pieces, self._tokenizer.sep_token_id]
 
+    def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+        self._tokenizer.save_pretrained(folder / "tokenizer")
+        return settings | {"pretrained": "inside:tokenizer"}
+
 
 class TreebankVocabulary:
     """Lower-case Treebank words looked up in a SCAN vocabulary; <start> and <end> count as words.
@@ -120,6 +128,10 @@ class TreebankVocabulary:
 
     def sequence(self, words: Words) -> list[int]:
         return [token for word in words for token in word]
+
+    def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+        shutil.copyfile(self._path, folder / "vocabulary.json")
+        return settings | {"path": "inside:vocabulary.json"}
 
     def _watch(self, words: list[str]) -> None:
         self._watched += len(words)
@@ -193,6 +205,10 @@ class PrepareCaptions:
 
     def __call__(self, captions: Sequence[str]) -> Tokens:
         return collate_tokens([self.encode(caption) for caption in captions])
+
+    def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+        """Write what the tokeniser needs; the settings that built this, changed to name it."""
+        return settings | {"tokenizer": self.tokenizer.save(folder, settings["tokenizer"])}
 
     def encode(self, caption: str, random: np.random.Generator | None = None) -> torch.Tensor:
         """Token ids (tokens,) of one caption, noised if a generator is given. Never empty."""

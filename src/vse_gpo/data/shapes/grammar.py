@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -184,6 +185,10 @@ class GrammarWords:
     def words(self, caption: str) -> Words:
         unknown = self._index["<unk>"]
         return [[self._index.get(word, unknown)] for word in re.findall(r"\w+", caption.lower())]
+
+    def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+        """It needs no file."""
+        return settings
 
     def sequence(self, words: Words) -> list[int]:
         return [self._index["<start>"], *(token for word in words for token in word), self._index["<end>"]]
