@@ -17,8 +17,8 @@ LAYERS = [
     {"phases", "optimizer", "checkpoints"},
     {"module"},
     {"callbacks", "search"},
-    {"commands"},
-    {"train", "evaluate", "extract", "index", "app", "check_data"},
+    {"commands", "report", "published"},
+    {"train", "evaluate", "compare", "convert", "extract", "index", "app", "check_data"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 COMMANDS = LAYERS[-1] | LAYERS[-2]

@@ -5,6 +5,7 @@ import functools
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -105,6 +106,21 @@ def _exit_with_message(error: Exception, config_name: str | None) -> NoReturn:
         raise error
     sys.stderr.write(f"error: {message}\n")
     sys.exit(1)
+
+
+REMARKS = (  # of libraries, on what no user can change
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    "Experiment logs directory",  # CSVLogger finds config.yaml beside its file
+    "You're resuming from a checkpoint that ended before the epoch ended",  # the order of pairs goes on where it was
+    r"It is recommended to use `self\.log\(.*sync_dist=True",  # every process has the metrics of the whole split
+    r"torch\.distributed\.nn\.functional\.all_gather is deprecated",  # what is to replace it is private
+)
+
+
+def ignore_remarks() -> None:
+    """Keep remarks of libraries that no user can act on off the screen."""
+    for remark in REMARKS:
+        warnings.filterwarnings("ignore", remark)
 
 
 # what is wrong with a config

@@ -22,7 +22,57 @@ from vse_gpo.retrieval import evaluate
 IMAGES, CAPTIONS = 0, 1  # order of the evaluation loaders
 
 
-class RetrievalModule(pl.LightningModule):
+class EmbeddingModule(pl.LightningModule):
+    """Encodes every image and every caption of a split once, on any number of processes.
+
+    Args:
+        model: the two encoders.
+    """
+
+    def __init__(self, model: VSE) -> None:
+        super().__init__()
+        self.model = model
+        self.embeddings: tuple[Tensor, Tensor] | None = None  # images and captions of the split, after a test
+        self._collected: tuple[list[Indexed], list[Indexed]] = ([], [])
+
+    def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
+        self.collect(batch, dataloader_idx)
+
+    def on_test_epoch_end(self) -> None:
+        self.embeddings = self.gather(self.split("test").caption_to_image)
+
+    def split(self, part: str) -> Split:
+        """The train, dev or test split."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        split: Split = data.split(part)
+        return split
+
+    def collect(self, batch: Indexed, modality: int) -> None:
+        """Encode a batch of images or captions and keep it."""
+        encode = (self.model.image_encoder, self.model.text_encoder)[modality]
+        self._collected[modality].append(Indexed(encode(batch.inputs).float(), batch.rows))
+
+    def gather(self, caption_to_image: Any) -> tuple[Float[Tensor, "images dim"], Float[Tensor, "captions dim"]]:
+        """What was collected, from all processes, in the order of the split."""
+        collected, self._collected = self._collected, ([], [])
+        images = self._in_order(collected[IMAGES], int(caption_to_image.max()) + 1, "images")
+        return images, self._in_order(collected[CAPTIONS], len(caption_to_image), "captions")
+
+    def _in_order(self, collected: list[Indexed], rows: int, what: str) -> Float[Tensor, "rows dim"]:
+        """One embedding per row of the split, from all processes; an item that came twice counts once."""
+        embeddings = torch.cat([part.inputs for part in collected])  # type: ignore[misc]
+        index = torch.cat([part.rows for part in collected])
+        if self.trainer.world_size > 1:
+            embeddings, index = torch.cat(gather_all_tensors(embeddings)), torch.cat(gather_all_tensors(index))
+        seen = torch.bincount(index, minlength=rows) > 0
+        if not seen.all():
+            raise VSEError(f"{int((~seen).sum())} of {rows} {what} were not encoded; evaluate the whole split")
+        table = torch.empty(rows, embeddings.shape[1], device=embeddings.device)
+        table[index] = embeddings
+        return table
+
+
+class RetrievalModule(EmbeddingModule):
     """Trains a VSE model on pairs and reports recalls at each epoch's end.
 
     Args:
@@ -56,8 +106,7 @@ class RetrievalModule(pl.LightningModule):
         seed: int,
         settings: dict[str, Any],
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.loss = loss
         self.phases = phases
         self.optimizer = optimizer
@@ -71,7 +120,6 @@ class RetrievalModule(pl.LightningModule):
         self.seed = seed
         self.settings = settings
         self._frozen_by: Phase | None = None
-        self._collected: tuple[list[Indexed], list[Indexed]] = ([], [])
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         embeddings: tuple[Tensor, Tensor] = self.model(batch)
@@ -129,54 +177,25 @@ class RetrievalModule(pl.LightningModule):
     # evaluation
 
     def validation_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
-        self._collect(batch, dataloader_idx)
-
-    def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
-        self._collect(batch, dataloader_idx)
+        self.collect(batch, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
-        split = self._split("dev")
-        results = self._evaluate(split.caption_to_image, ["all"])
-        for name, value in results["all"].items() if results else ():
+        if self.trainer.sanity_checking:  # only part of the data was run
+            self._collected = ([], [])
+            return
+        for name, value in self._evaluate("dev", ["all"])["all"].items():
             self.log(f"val/{name}", value, prog_bar=name == "rsum")
 
     def on_test_epoch_end(self) -> None:
-        split = self._split("test")
-        results = self._evaluate(split.caption_to_image, self.test_protocols)
-        for protocol, metrics in (results or {}).items():
+        for protocol, metrics in self._evaluate("test", self.test_protocols).items():
             self.log_dict({f"test/{protocol}/{name}": value for name, value in metrics.items()})
 
-    def _split(self, part: str) -> Split:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        split: Split = data.split(part)
-        return split
-
-    def _collect(self, batch: Indexed, modality: int) -> None:
-        encode = (self.model.image_encoder, self.model.text_encoder)[modality]
-        self._collected[modality].append(Indexed(encode(batch.inputs).float(), batch.rows))
-
-    def _evaluate(self, caption_to_image: Any, protocols: Sequence[str]) -> dict[str, dict[str, float]] | None:
-        """Metrics from what was collected; None where only part of the data was run, as in a sanity check."""
-        index = torch.as_tensor(caption_to_image, device=self.device)
-        collected, self._collected = self._collected, ([], [])
-        if self.trainer.sanity_checking:
-            return None
-        images = self._in_order(collected[IMAGES], int(index.max()) + 1, "images")
-        captions = self._in_order(collected[CAPTIONS], len(index), "captions")
-        return evaluate(images, captions, caption_to_image=index, protocols=protocols)
-
-    def _in_order(self, collected: list[Indexed], rows: int, what: str) -> Float[Tensor, "rows dim"]:
-        """One embedding per row of the split, from all processes; an item that came twice counts once."""
-        embeddings = torch.cat([part.inputs for part in collected])  # type: ignore[misc]
-        index = torch.cat([part.rows for part in collected])
-        if self.trainer.world_size > 1:
-            embeddings, index = torch.cat(gather_all_tensors(embeddings)), torch.cat(gather_all_tensors(index))
-        seen = torch.bincount(index, minlength=rows) > 0
-        if not seen.all():
-            raise VSEError(f"{int((~seen).sum())} of {rows} {what} were not encoded; evaluate the whole split")
-        table = torch.empty(rows, embeddings.shape[1], device=embeddings.device)
-        table[index] = embeddings
-        return table
+    def _evaluate(self, part: str, protocols: Sequence[str]) -> dict[str, dict[str, float]]:
+        index = self.split(part).caption_to_image
+        images, captions = self.gather(index)
+        return evaluate(
+            images, captions, caption_to_image=torch.as_tensor(index, device=self.device), protocols=protocols
+        )
 
     # checkpoints
 

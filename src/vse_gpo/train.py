@@ -2,7 +2,6 @@
 
 import json
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,19 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vse_gpo.commands import run_command
+from vse_gpo.commands import ignore_remarks, run_command
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
-
-
-REMARKS = (  # of libraries, on what no user can change
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-    "Experiment logs directory",  # CSVLogger finds config.yaml beside its file
-    "You're resuming from a checkpoint that ended before the epoch ended",  # the order of pairs goes on where it was
-    r"It is recommended to use `self\.log\(.*sync_dist=True",  # every process has the metrics of the whole split
-    r"torch\.distributed\.nn\.functional\.all_gather is deprecated",  # what is to replace it is private
-)
 
 
 def main() -> None:
@@ -42,8 +32,7 @@ def train(config: DictConfig) -> None:
     from vse_gpo.checkpoints import AtomicCheckpoints, check_readable
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    for remark in REMARKS:
-        warnings.filterwarnings("ignore", remark)
+    ignore_remarks()
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if config.resume is not None:
         check_readable(config.resume)

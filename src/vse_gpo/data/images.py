@@ -1,6 +1,7 @@
 """Image files → uint8 pixels: decode, crop, resize, flip. No normalisation: each backbone does its own."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from vse_gpo.data.files import HELP, Listing, find_images
+from vse_gpo.data.split import OpenImages
 from vse_gpo.errors import VSEError
 
 RGB = UInt8[Tensor, "3 height width"]
@@ -78,6 +80,10 @@ class PrepareImages:
     def __call__(self, images: Sequence[ImageLike]) -> UInt8[Tensor, "batch 3 size size"]:
         """A batch for evaluation, from paths, PIL images or uint8 tensors (3, H, W)."""
         return torch.stack([self.encode(to_pixels(image)) for image in images])
+
+    def opener(self, image_folder: str) -> OpenImages:
+        """Opens what this prepares: the image files of a data set, under their folder."""
+        return partial(ImageFiles, folder=image_folder)
 
     def encode(self, pixels: RGB, random: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
         """Resize; with a generator, crop and flip first, as in training."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vse_gpo.batch import Features, pad_sets
 from vse_gpo.data.files import Listing, feature_rows, open_features
+from vse_gpo.data.split import OpenImages
 from vse_gpo.errors import VSEError
 
 
@@ -19,14 +20,14 @@ class RegionFiles:
 
     Args:
         root, listing: see ``OpenImages``.
-        width: that the features must have.
+        width: that the features must have; None leaves it to the backbone to check.
     """
 
-    def __init__(self, root: Path, listing: Listing, *, width: int) -> None:
+    def __init__(self, root: Path, listing: Listing, *, width: int | None = None) -> None:
         self.path = root / "precomp" / f"{listing.name}_ims.npy"
         self.ids = listing.image_ids
         self.features = open_features(self.path)
-        if self.features.shape[2] != width:
+        if width is not None and self.features.shape[2] != width:
             raise VSEError(
                 f"{self.path}: features are {self.features.shape[2]} wide, the backbone expects {width}; "
                 f"set backbone.width={self.features.shape[2]} or use the features of this backbone"
@@ -61,6 +62,10 @@ class PrepareRegions:
 
     def __call__(self, images: Sequence[Tensor]) -> Features:
         return self.collate(list(images))
+
+    def opener(self, image_folder: str) -> OpenImages:
+        """Opens what this prepares: the features of a data set; there is nothing in its image folder."""
+        return RegionFiles
 
     def encode(self, regions: Tensor, _random: np.random.Generator | None = None) -> Tensor:
         return regions

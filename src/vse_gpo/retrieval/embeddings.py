@@ -1,0 +1,200 @@
+"""Embeddings and similarities on disk: of this program or any other."""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+
+from vse_gpo.errors import VSEError
+from vse_gpo.retrieval.similarity import Similarities, matrix_similarities, similarities
+
+NEEDED = ("image_embeddings", "caption_embeddings", "caption_to_image")
+HELP = "expected arrays image_embeddings (images, E), caption_embeddings (captions, E), caption_to_image (captions,)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A test set as one model sees it.
+
+    Args:
+        similarities: of its images and captions.
+        caption_to_image: row of each caption's image.
+        image_ids: per image; None where they are not known.
+        caption_ids: per caption; None where they are not known.
+        files: a name per image that a person can find it by; its id, mostly.
+    """
+
+    similarities: Similarities
+    caption_to_image: npt.NDArray[np.int64]
+    image_ids: Sequence[str] | None = None
+    caption_ids: Sequence[str] | None = None
+    files: Sequence[str] | None = None
+
+
+def read_encoded(path: str | Path, device: torch.device | None = None) -> Encoded:
+    """Embeddings (.npz or .safetensors) or a similarity matrix (.npy), without running code.
+
+    Args:
+        path: .npz and .safetensors hold image_embeddings, caption_embeddings and caption_to_image, and may hold
+            image_ids and caption_ids (.safetensors: numbers, or JSON lists in its metadata). Embeddings are scaled to
+            unit length. .npy holds similarities (images, captions), image-major with equally many captions each, or
+            {'npts', 'sims'} as the released program pickled it.
+        device: to compare on.
+
+    Raises:
+        VSEError: if the file is missing, damaged, holds something else or its parts do not fit each other.
+    """
+    path = Path(path)
+    readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
+    if path.suffix == ".npy":
+        return _of_matrix(_read_npy(path), path, device)
+    if path.suffix not in readers:
+        raise VSEError(f"embeddings={path}: expected a file that ends in .npz, .safetensors or .npy")
+    try:
+        arrays = readers[path.suffix](path)
+    except OSError as error:
+        raise VSEError(f"embeddings={path}: {(error.strerror or str(error)).lower()}; {HELP}") from error
+    except (ValueError, zipfile.BadZipFile, SafetensorError, KeyError, EOFError) as error:
+        raise VSEError(f"embeddings={path}: damaged or something else ({first_line(error)}); {HELP}") from error
+    return _of_embeddings(arrays, path, device)
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        lists = {name: json.loads(text) for name, text in (file.metadata() or {}).items() if name.endswith("_ids")}
+        return lists | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+
+
+def _of_embeddings(arrays: dict[str, Any], path: Path, device: torch.device | None) -> Encoded:
+    missing = [name for name in NEEDED if name not in arrays]
+    if missing:
+        raise VSEError(f"embeddings={path}: no {', '.join(missing)}, only {', '.join(arrays) or 'nothing'}; {HELP}")
+    images, captions = (torch.as_tensor(arrays[name]) for name in NEEDED[:2])
+    if not (images.is_floating_point() and captions.is_floating_point()):
+        raise VSEError(f"embeddings={path}: embeddings of {images.dtype} and {captions.dtype}, expected floats")
+    index = np.asarray(arrays["caption_to_image"])
+    if index.dtype.kind not in "iu" or index.shape != (len(captions),):
+        raise VSEError(
+            f"embeddings={path}: caption_to_image has shape {index.shape} of {index.dtype} for {len(captions)} "
+            "captions, expected the row of each caption's image"
+        )
+    ids = {
+        name: _ids(arrays, name, len(rows), path) for name, rows in (("image_ids", images), ("caption_ids", captions))
+    }
+    try:
+        compared = similarities(*(_unit(rows.to(device or rows.device)) for rows in (images, captions)))
+    except VSEError as error:
+        raise VSEError(f"embeddings={path}: {error}") from error
+    return Encoded(similarities=compared, caption_to_image=index.astype(np.int64), files=ids["image_ids"], **ids)
+
+
+def _unit(rows: torch.Tensor) -> torch.Tensor:
+    rows = rows if rows.dtype == torch.float64 else rows.float()
+    return torch.nn.functional.normalize(rows, dim=1) if rows.ndim == 2 else rows
+
+
+def _ids(arrays: dict[str, Any], name: str, rows: int, path: Path) -> list[str] | None:
+    if name not in arrays:
+        return None
+    ids = arrays[name]
+    listed = [str(one) for one in (ids if isinstance(ids, list) else np.asarray(ids).tolist())]
+    if len(listed) != rows:
+        raise VSEError(f"embeddings={path}: {len(listed)} {name} for {rows} rows, expected one for each")
+    return listed
+
+
+def _of_matrix(values: npt.NDArray[np.floating], path: Path, device: torch.device | None) -> Encoded:
+    if values.ndim != 2 or 0 in values.shape or values.dtype.kind != "f" or values.shape[1] % values.shape[0]:
+        raise VSEError(
+            f"embeddings={path}: shape {values.shape} of {values.dtype}, expected similarities (images, captions) in "
+            "floats, with equally many captions for each image"
+        )
+    images, captions = values.shape
+    return Encoded(
+        similarities=matrix_similarities(torch.from_numpy(values).to(device or "cpu")),
+        caption_to_image=np.repeat(np.arange(images), captions // images),
+    )
+
+
+class _OnlyArrays(pickle.Unpickler):
+    """Reads a pickle of arrays, numbers and plain containers, and refuses all else."""
+
+    ARRAYS = frozenset(
+        {
+            *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ARRAYS:
+            raise VSEError(f"refused, it holds {module}.{name}; expected {{'npts', 'sims'}} with arrays alone")
+        return super().find_class(module, name)
+
+
+def _read_npy(path: Path) -> npt.NDArray[np.floating]:
+    try:
+        with path.open("rb") as file:
+            if _is_pickle(file):
+                # the released program's form, by an unpickler that knows arrays only
+                saved = _OnlyArrays(file).load().item()
+                values: npt.NDArray[np.floating] = np.asarray(saved["sims"])
+                return values
+        return np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise VSEError(f"embeddings={path}: {(error.strerror or str(error)).lower()}") from error
+    except VSEError as error:
+        raise VSEError(f"embeddings={path}: {error}") from error
+    except (ValueError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+        raise VSEError(
+            f"embeddings={path}: damaged or something else ({first_line(error)}); expected a similarity matrix or the "
+            "released program's {'npts', 'sims'}"
+        ) from error
+
+
+def _is_pickle(file: BinaryIO) -> bool:
+    """Whether a .npy file holds objects; leaves the file where its data begin."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    _, _, kind = read(file)
+    return bool(kind.hasobject)
+
+
+def first_line(error: Exception) -> str:
+    """Of an error's message, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def write_embeddings(
+    path: Path,
+    *,
+    image_embeddings: npt.NDArray[np.floating],
+    caption_embeddings: npt.NDArray[np.floating],
+    caption_to_image: npt.NDArray[np.int64],
+    image_ids: Sequence[str],
+) -> None:
+    """Write an .npz file that ``read_encoded`` reads."""
+    part = path.with_name(f".{path.name}.part.npz")
+    np.savez(
+        part,
+        image_embeddings=image_embeddings,
+        caption_embeddings=caption_embeddings,
+        caption_to_image=caption_to_image,
+        image_ids=np.array(image_ids),
+    )
+    part.replace(path)
