@@ -54,7 +54,9 @@ def tables(results: Sequence[Result]) -> list[RenderableType]:
 
 def _columns(names: Sequence[str]) -> list[list[str]]:
     """Images with captions first, then each among themselves; totals stand with the first where there is room."""
-    between, among, totals = [], [], []
+    between: list[str] = []
+    among: list[str] = []
+    totals: list[str] = []
     for name in names:
         direction = name.partition("_")[0]
         (between if direction in ("i2t", "t2i") else among if direction in SHORT else totals).append(name)

@@ -134,10 +134,15 @@ def sampled_correlations(
     ours, theirs = (np.unique(values[order], return_inverse=True)[1] for values in (similarities, scores))
     drawn = np.empty(samples)
     for sample in range(samples):
-        chosen = random.permutation(len(starts))[: len(starts) // 2]
-        pairs = starts[chosen] + random.integers(amounts[chosen])
-        drawn[sample] = np.corrcoef(mean_ranks(ours[pairs]), mean_ranks(theirs[pairs]))[0, 1]
+        chosen = random.choice(len(starts), len(starts) // 2, replace=False, shuffle=False)
+        pairs = starts[chosen] + (random.random(len(chosen)) * amounts[chosen]).astype(np.int64)
+        drawn[sample] = _correlation(mean_ranks(ours[pairs]), mean_ranks(theirs[pairs]))
     return drawn
+
+
+def _correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    first, second = first - first.mean(), second - second.mean()
+    return float(first @ second / np.sqrt((first @ first) * (second @ second)))
 
 
 def mean_ranks(levels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

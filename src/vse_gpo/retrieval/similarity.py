@@ -55,9 +55,9 @@ class Products:
         self.row_embeddings, self.column_embeddings = rows.float(), columns.float()
         self.shape = (len(rows), len(columns))
         self.device = rows.device
-        # rounding errors of a float32 sum grow with the square root of its length
+        # rounding errors of a float32 sum grow with the square root of its length; this is some ten times what occurs
         longest = float(self.row_embeddings.norm(dim=1).max() * self.column_embeddings.norm(dim=1).max())
-        self.margin = torch.finfo(torch.float32).eps * (4 + rows.shape[1] ** 0.5) * longest
+        self.margin = torch.finfo(torch.float32).eps * (1 + 0.5 * rows.shape[1] ** 0.5) * longest
 
     def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
         return self.row_embeddings[rows] @ self.column_embeddings[columns].T
