@@ -28,11 +28,21 @@ ANNOTATED = (
 
 def main() -> None:
     """The command."""
-    run_command(evaluate, "evaluate")
+    run_command(_evaluate, "evaluate")
 
 
-def evaluate(config: DictConfig) -> None:
+def _evaluate(config: DictConfig) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    evaluate(config, Path(HydraConfig.get().runtime.output_dir))
+
+
+def evaluate(config: DictConfig, folder: Path) -> None:
     """Evaluate every source, and their ensemble where there are several; print tables and write files.
+
+    Args:
+        config: see ``configs/evaluate.yaml``.
+        folder: to write to.
 
     Raises:
         VSEError: if there is nothing to evaluate, or sources and protocols do not fit each other.
@@ -47,7 +57,6 @@ def evaluate(config: DictConfig) -> None:
             raise VSEError(f"{name}: no such file")
 
     import torch
-    from hydra.core.hydra_config import HydraConfig
     from pytorch_lightning.utilities import rank_zero_only
     from rich import get_console
 
@@ -68,7 +77,6 @@ def evaluate(config: DictConfig) -> None:
     results = score(encoded, config)
     for table in tables(results):
         get_console().print(table)
-    folder = Path(HydraConfig.get().runtime.output_dir)
     write_results(folder, results, encoded)
     print(f"written to {folder}")
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from vse_gpo.data.pairs import EvaluationImages
     from vse_gpo.data.split import Split
+
+
+SAVE_EVERY = 5.0  # seconds: what a killed extraction loses at most
 
 
 def main() -> None:
@@ -80,6 +84,7 @@ def write_features(
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     features = np.load(part, mmap_mode="r+") if first else None
+    saved = time.monotonic()
     with torch.inference_mode(), Progress(*columns) as progress:
         task = progress.add_task(path.stem, total=len(images), completed=first)
         for inputs, index in loader:
@@ -88,8 +93,11 @@ def write_features(
                 shape = (len(images), *values.shape[1:])
                 features = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
             features[index.numpy()] = values
-            features.flush()
-            _write_whole(progress_file, json.dumps({"rows": int(index[-1]) + 1, "settings": settings}))
+            done = int(index[-1]) + 1
+            if time.monotonic() - saved > SAVE_EVERY or done == len(images):
+                features.flush()
+                _write_whole(progress_file, json.dumps({"rows": done, "settings": settings}))
+                saved = time.monotonic()
             progress.update(task, advance=len(index))
     part.replace(path)
     progress_file.unlink()

@@ -193,9 +193,7 @@ class RetrievalModule(EmbeddingModule):
     def _evaluate(self, part: str, protocols: Sequence[str]) -> dict[str, dict[str, float]]:
         index = self.split(part).caption_to_image
         images, captions = self.gather(index)
-        return evaluate(
-            images, captions, caption_to_image=torch.as_tensor(index, device=self.device), protocols=protocols
-        )
+        return evaluate(images, captions, caption_to_image=index, protocols=protocols)
 
     # checkpoints
 

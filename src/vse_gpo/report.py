@@ -196,7 +196,7 @@ def read_queries(folder: Path) -> tuple[int, dict[str, Outcome]]:
         VSEError: if it holds no evaluation of a single source.
     """
     try:
-        with np.load(folder / QUERIES, allow_pickle=False) as saved:
+        with (folder / QUERIES).open("rb") as file, np.load(file, allow_pickle=False) as saved:
             arrays = {name: saved[name] for name in saved.files}
         outcomes: dict[str, Outcome] = {}
         for name in arrays:

@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from vse_gpo.retrieval.annotations import (
     Ratings,
     coco_caption_ids,
     coco_id,
+    eccv_folder,
     read_crisscrossed,
+    read_positives,
 )
 from vse_gpo.retrieval.crisscrossed import (
     CrisscrossedCorrelation,
@@ -143,6 +147,18 @@ def test_positives_of_the_public_files_and_their_variants(public):
     thresholded = read_crisscrossed(public, threshold_originals=True)
     assert thresholded.t2i == [(71, 2), (71, 1)]
     assert crossed.variant != thresholded.variant
+
+
+@pytest.mark.skipif("VSE_GPO_DATA" not in os.environ, reason="VSE_GPO_DATA names no folder with coco/cxc")
+def test_the_public_files_hold_what_is_known_of_them():
+    folder = Path(os.environ["VSE_GPO_DATA"]) / "coco" / "cxc"
+    crossed, thresholded = (read_crisscrossed(folder, threshold_originals=choice) for choice in (False, True))
+    assert len({image for image, _ in crossed.i2i}) == 4791
+    assert (len({caption for caption, _ in crossed.t2i}), len(crossed.t2i)) == (25000, 25000 + 10614)
+    assert len({caption for caption, _ in thresholded.t2i}) == 24972
+    of_package = read_positives(eccv_folder(), "cxc")
+    assert set(thresholded.i2t) == set(of_package[0])
+    assert set(thresholded.t2i) == set(of_package[1])
 
 
 def test_wrong_annotations_are_named(public, tmp_path):

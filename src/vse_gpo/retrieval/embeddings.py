@@ -68,7 +68,7 @@ def read_encoded(path: str | Path, device: torch.device | None = None) -> Encode
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
@@ -155,7 +155,9 @@ def _read_npy(path: Path) -> npt.NDArray[np.floating]:
                 saved = _OnlyArrays(file).load().item()
                 values: npt.NDArray[np.floating] = np.asarray(saved["sims"])
                 return values
-        return np.load(path, allow_pickle=False)
+            file.seek(0)
+            plain: npt.NDArray[np.floating] = np.load(file, allow_pickle=False)
+            return plain
     except OSError as error:
         raise VSEError(f"embeddings={path}: {(error.strerror or str(error)).lower()}") from error
     except VSEError as error:

@@ -34,7 +34,7 @@ class Test:
     def ranks(self) -> tuple[Ranks, Ranks]:
         """In the whole gallery, and in the query's own fifth of it: both from one pass."""
         images = self.similarities.image_caption.shape[0]
-        index = torch.as_tensor(self.caption_to_image, device=self.similarities.image_caption.device)
+        index = torch.as_tensor(self.caption_to_image)
         return fold_ranks(self.similarities.image_caption, index, folds=1 if images % FOLDS else FOLDS)
 
     @property

@@ -75,6 +75,7 @@ def fold_ranks(
         VSEError: if a caption names no image, an image has no caption or the images do not fill the folds.
     """
     images, captions = similarity.shape
+    caption_to_image = caption_to_image.to(similarity.device)
     _check_index(caption_to_image, images, captions)
     if images % folds:
         raise VSEError(f"{images} images do not make {folds} equal folds")

@@ -159,7 +159,7 @@ class Similarities:
     caption_caption: Similarity | None
 
 
-def similarities(images: Float[Tensor, "images dim"], captions: Float[Tensor, "captions dim"]) -> Similarities:
+def similarities(images: Float[Tensor, "..."], captions: Float[Tensor, "..."]) -> Similarities:
     """Of embeddings.
 
     Raises:
@@ -170,6 +170,8 @@ def similarities(images: Float[Tensor, "images dim"], captions: Float[Tensor, "c
             f"image embeddings {tuple(images.shape)} and caption embeddings {tuple(captions.shape)}, expected "
             "(images, E) and (captions, E) with the same E"
         )
+    if images.device.type == "mps":  # which has no float64
+        images, captions = images.cpu(), captions.cpu()
     check_finite("image embedding", images)
     check_finite("caption embedding", captions)
     return Similarities(

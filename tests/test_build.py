@@ -1,0 +1,156 @@
+"""Models from settings that may come from anywhere."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from vse_gpo import VSE
+from vse_gpo.build import build, without_weights
+from vse_gpo.errors import VSEError
+from vse_gpo.model import build_model
+
+SETTINGS = {
+    "_target_": "vse_gpo.model.VSE",
+    "image_encoder": {
+        "_target_": "vse_gpo.encoder.Encoder",
+        "backbone": {"_target_": "vse_gpo.backbones.images.small_grid", "width": 8},
+        "projection": {"_target_": "vse_gpo.encoder.linear_projection", "in_features": 8, "out_features": 6},
+        "pooling": {"_target_": "vse_gpo.pooling.GPO"},
+    },
+    "text_encoder": {
+        "_target_": "vse_gpo.encoder.Encoder",
+        "backbone": {"_target_": "vse_gpo.backbones.texts.BiGRU", "vocabulary_size": 107, "width": 6, "word_width": 4},
+        "projection": {"_target_": "torch.nn.Identity"},
+        "pooling": {"_target_": "vse_gpo.pooling.GPO"},
+    },
+    "prepare_images": {"_target_": "vse_gpo.data.images.PrepareImages", "size": 32},
+    "prepare_captions": {
+        "_target_": "vse_gpo.data.captions.PrepareCaptions",
+        "tokenizer": {"_target_": "vse_gpo.data.shapes.GrammarWords"},
+    },
+}
+
+
+@pytest.fixture
+def model() -> VSE:
+    torch.manual_seed(0)
+    return build_model(SETTINGS, build(SETTINGS).state_dict())
+
+
+def test_parts_are_built_from_the_inside_out():
+    built = build({"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3})
+    assert isinstance(built, nn.Linear)
+    assert build([{"a": 1}, None, "text"]) == [{"a": 1}, None, "text"]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("os.system", "no part of a model"),
+        ("vse_gpo.commands.run_command", "no part of a model"),
+        ("vse_gpo.data.files.os.system", "no such part"),
+        ("torch.nn.modules.module.torch.hub.load", "no such part"),
+        ("vse_gpo.pooling.Nothing", "no such part"),
+        ("vse_gpo.data.files._reason", "no part of a model"),
+        (3, "no part of a model"),
+    ],
+)
+def test_nothing_else_is_built(target, message):
+    with pytest.raises(VSEError, match=message):
+        build({"_target_": target})
+
+
+def test_arguments_that_do_not_fit_are_an_error_for_the_user():
+    with pytest.raises(VSEError, match="another version of vse_gpo"):
+        build({"_target_": "vse_gpo.pooling.GPO", "width": 3})
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname"])
+def test_files_stay_inside_the_folder(name, tmp_path):
+    with pytest.raises(VSEError, match="leads out of"):
+        build({"path": f"inside:{name}"}, tmp_path)
+    assert build({"path": "inside:words.json"}, tmp_path) == {"path": str(tmp_path / "words.json")}
+
+
+def test_an_architecture_fetches_nothing():
+    settings = {
+        "backbone": {"_target_": "x", "weights": "a.pth", "pretrained": True, "random_weights": False},
+        "tokenizer": {"_target_": "y", "pretrained": "bert-base-uncased"},
+    }
+    assert without_weights(settings) == {
+        "backbone": {"_target_": "x", "weights": None, "pretrained": False, "random_weights": True},
+        "tokenizer": {"_target_": "y", "pretrained": "bert-base-uncased"},
+    }
+
+
+def test_images_and_captions_become_unit_embeddings_in_order(model, tmp_path):
+    pixels = torch.randint(0, 256, (3, 3, 40, 50), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    for number, one in enumerate(pixels):
+        Image.fromarray(one.permute(1, 2, 0).numpy()).save(tmp_path / f"{number}.png")
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    from_paths = model.encode_images([str(path) for path in paths], batch_size=2)
+    assert from_paths.shape == (3, 6)
+    assert from_paths.dtype == torch.float32
+    torch.testing.assert_close(from_paths.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(from_paths, model.encode_images(list(pixels)))
+    torch.testing.assert_close(from_paths, model.encode_images([Image.open(path) for path in paths]))
+    captions = ["a red circle", "a large blue square above a star", "a heart"]
+    together = model.encode_captions(captions)
+    torch.testing.assert_close(together, torch.cat([model.encode_captions([caption]) for caption in captions]))
+
+
+def test_encoding_leaves_the_model_in_its_mode(model):
+    model.train()
+    model.encode_captions(["a red circle"])
+    assert model.training
+
+
+@pytest.mark.parametrize(("captions", "message"), [("a dog", "found one string"), ([], "empty list")])
+def test_what_cannot_be_encoded_is_named(captions, message, model):
+    with pytest.raises(VSEError, match=message):
+        model.encode_captions(captions)
+
+
+def test_a_saved_model_comes_back_as_it_was(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    again = VSE.from_pretrained(tmp_path / "model")
+    assert torch.equal(again.encode_captions(["a red circle"]), model.encode_captions(["a red circle"]))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with pytest.raises(VSEError, match="exists and is not empty"):
+        model.save_pretrained(tmp_path / "model")
+
+
+def test_a_model_put_together_by_hand_cannot_be_saved(tmp_path):
+    with pytest.raises(VSEError, match="its settings are not known"):
+        build(SETTINGS).save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("vse_gpo.json", b"{", "no saved model"),
+        ("vse_gpo.json", b'{"_target_": "os.system"}', "settings of no model"),
+        ("model.safetensors", b"cut", "no saved model"),
+    ],
+)
+def test_damaged_folders_give_one_line(file, content, message, model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / file).write_bytes(content)
+    with pytest.raises(VSEError, match=message) as error:
+        VSE.from_pretrained(tmp_path / "model")
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_another_model_are_refused(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    path = Path(tmp_path / "model" / "vse_gpo.json")
+    settings = json.loads(path.read_text())
+    settings["image_encoder"]["projection"]["out_features"] = 7
+    path.write_text(json.dumps(settings))
+    with pytest.raises(VSEError, match=r"weights of another model: 2 of \d+"):
+        VSE.from_pretrained(tmp_path / "model")

@@ -1,0 +1,112 @@
+"""Extraction of features: what is written, and what a killed one leaves to the next."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vse_gpo import extract
+from vse_gpo.batch import Features
+from vse_gpo.data.images import PrepareImages
+from vse_gpo.data.pairs import EvaluationImages
+from vse_gpo.data.shapes import ShapesDataset
+
+IMAGES, SETTINGS = 7, {"backbone": {"cells": 2}, "dtype": "float32"}
+
+
+class Means(nn.Module):
+    """The mean colour of each quarter; fails at a batch if asked to."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        super().__init__()
+        self.fails_at, self.seen = fails_at, 0
+
+    def forward(self, pixels: torch.Tensor) -> Features:
+        if self.seen == self.fails_at:
+            raise KeyboardInterrupt
+        self.seen += 1
+        values = nn.functional.adaptive_avg_pool2d(pixels.float(), 2).flatten(2).transpose(1, 2)
+        return Features(values, torch.full((len(values),), 4))
+
+
+@pytest.fixture
+def images() -> EvaluationImages:
+    split = ShapesDataset(train=0, dev=0, test=IMAGES, size=32, captions=2, seed=0).split("test")
+    return EvaluationImages(split, PrepareImages(size=32))
+
+
+def write(images: EvaluationImages, path: Path, network: Means, settings=SETTINGS) -> Means:
+    extract.write_features(network, images, path, settings=settings, dtype=settings["dtype"], batch_size=2, workers=0)
+    return network
+
+
+def test_features_of_every_image_in_order(images, tmp_path):
+    write(images, tmp_path / "test_ims.npy", Means())
+    found = np.load(tmp_path / "test_ims.npy")
+    expected = torch.stack([images[row][0] for row in range(IMAGES)])
+    assert found.shape == (IMAGES, 4, 3)
+    np.testing.assert_array_equal(found, Means()(expected).values.numpy())
+    assert [path.name for path in tmp_path.iterdir()] == ["test_ims.npy"]
+
+
+def test_an_interrupted_extraction_goes_on_where_it_was(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(extract, "SAVE_EVERY", 0.0)
+    write(images, tmp_path / "whole.npy", Means())
+    with pytest.raises(KeyboardInterrupt):
+        write(images, tmp_path / "test_ims.npy", Means(fails_at=2))
+    assert not (tmp_path / "test_ims.npy").exists()
+    assert write(images, tmp_path / "test_ims.npy", Means()).seen == 2  # of four batches
+    assert (tmp_path / "test_ims.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert write(images, tmp_path / "test_ims.npy", Means()).seen == 0  # nothing is left to do
+
+
+def test_other_settings_begin_anew(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(extract, "SAVE_EVERY", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        write(images, tmp_path / "test_ims.npy", Means(fails_at=2))
+    half = {**SETTINGS, "dtype": "float16"}
+    assert write(images, tmp_path / "test_ims.npy", Means(), half).seen == 4
+    assert np.load(tmp_path / "test_ims.npy").dtype == np.float16
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    import torch
+    from tests.test_extract import IMAGES, SETTINGS, Means, write
+    from vse_gpo import extract
+    from vse_gpo.data.images import PrepareImages
+    from vse_gpo.data.pairs import EvaluationImages
+    from vse_gpo.data.shapes import ShapesDataset
+
+    class Killed(Means):
+        def forward(self, pixels):
+            if self.seen == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().forward(pixels)
+
+    extract.SAVE_EVERY = 0.0
+    split = ShapesDataset(train=0, dev=0, test=IMAGES, size=32, captions=2, seed=0).split("test")
+    write(EvaluationImages(split, PrepareImages(size=32)), Path(sys.argv[1]), Killed())
+"""
+
+
+def test_a_killed_extraction_goes_on_where_it_was(images, tmp_path, monkeypatch):
+    path = tmp_path / "test_ims.npy"
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), str(path)], cwd=root, env=os.environ, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert json.loads(path.with_suffix(".progress.json").read_text())["rows"] == 4
+    assert write(images, path, Means()).seen == 2
+    write(images, tmp_path / "whole.npy", Means())
+    assert path.read_bytes() == (tmp_path / "whole.npy").read_bytes()
