@@ -115,3 +115,25 @@ def test_protocols_refuse_another_size_and_unknown_names():
         evaluate(*arguments, caption_to_image=torch.arange(3), protocols=["all", "coco_1k_5fold"])
     with pytest.raises(VSEError, match="unknown protocol coco"):
         evaluate(*arguments, caption_to_image=torch.arange(3), protocols=["coco"])
+
+
+def test_bounds_lie_at_or_above_the_exact_similarities():
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(300, 20, generator=generator)
+    embeddings = latent @ torch.randn(20, 600, generator=generator) + torch.randn(300, 600, generator=generator)
+    products = Products(*torch.nn.functional.normalize(embeddings, dim=1).split(150))
+    bounds = products.upper_bounds()
+    everything = (slice(0, 150), slice(0, 150))
+    exact = products.exact_tile(*everything)
+    gap = bounds.tile(*everything).double() + bounds.margins[0] - exact
+    assert gap.min() >= 0
+    assert gap.median() < 0.1  # and not far above
+
+
+def test_float32_products_err_less_than_their_margin():
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.nn.functional.normalize(torch.rand(400, 1024, generator=generator), dim=1)  # all alike
+    products = Products(embeddings, embeddings)
+    everything = (slice(0, 400), slice(0, 400))
+    worst = (products.tile(*everything).double() - products.exact_tile(*everything)).abs().max()
+    assert worst < products.margins[0]

@@ -17,6 +17,7 @@ from vse_gpo.retrieval.similarity import Similarity
 TILE = (1000, 5000)  # rows and columns compared at once
 TIE = 1e-12  # exact similarities closer than this are ties
 CROWDED = 0.01  # share of a tile near its thresholds above which all of it is computed exactly
+OPEN = 0.006  # share of a tile's entries, both ways, that bounds may leave open
 
 
 class Ranks(NamedTuple):
@@ -210,12 +211,16 @@ def count_at_least(
 def count_at_least_among_themselves(similarity: Similarity, asked: Asked) -> Int[Tensor, "items thresholds"]:
     """As ``count_at_least`` for a symmetric matrix, of which only one half is computed."""
     counts = _zeros(asked, 1)[:, :, 0]
-    parts = list(_parts([0, similarity.shape[0]], min(TILE[1], 2500)))
+    parts = list(_parts([0, similarity.shape[0]], TILE[1] // 2))
     positives = _by_tile(asked.positives, parts, parts)
     with full_precision():
+        bounds = similarity.upper_bounds()
         for r, (_, row) in enumerate(parts):
             for c, (_, column) in enumerate(parts[r:], start=r):
-                part = _Part(similarity, row, column)
+                part = _Part(bounds, row, column)
+                if part.is_crowded(asked.thresholds[row], asked.thresholds[column]):
+                    bounds = similarity  # they tell too little; so they will of the other tiles
+                    part = _Part(bounds, row, column)
                 counts[row] += part.count(asked.thresholds[row], positives[r][c])
                 if c > r:
                     counts[column] += part.turned().count(asked.thresholds[column], positives[c][r])
@@ -236,6 +241,15 @@ class _Part:
         other.__dict__ = self.__dict__ | {"values": self.values.T, "is_turned": not self.is_turned}
         return other
 
+    def is_crowded(self, rows: Float[Tensor, "rows thresholds"], columns: Float[Tensor, "columns thresholds"]) -> bool:
+        """Whether bounds leave so many entries open that exact ones cost more than products."""
+        if self.similarity.margins[1] < torch.inf:
+            return False
+        above = self.similarity.margins[0]
+        near = (self.values >= (rows - above).float().min(1, keepdim=True).values).sum()
+        near += (self.values >= (columns - above).float().min(1).values).sum()
+        return int(near) > OPEN * self.values.numel()
+
     def count(
         self, thresholds: Float[Tensor, "queries thresholds"], positives: Pairs
     ) -> Int[Tensor, "queries thresholds"]:
@@ -255,7 +269,8 @@ class _Part:
     def _count(
         self, threshold: Float[Tensor, " queries"], positives: Pairs, flags: Float[Tensor, "queries items"]
     ) -> Int[Tensor, " queries"]:
-        lower, upper = ((threshold + side * self.similarity.margin).float()[:, None] for side in (-1, 1))
+        above, below = self.similarity.margins
+        lower, upper = (threshold - above).float()[:, None], (threshold + below).float()[:, None]
         counts = torch.ge(self.values, upper, out=flags).sum(1).long()
         near = torch.ge(self.values, lower, out=flags).sum(1).long() - counts
         if int(near.sum()) > CROWDED * self.values.numel():

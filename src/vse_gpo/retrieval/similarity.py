@@ -11,6 +11,10 @@ from torch import Tensor
 from vse_gpo.errors import VSEError
 
 NUMBERS_AT_ONCE = 2**17  # gathered for exact pairs: what stays in a processor's cache
+BOUND_WIDTH = 128  # directions in which similarities are bounded
+SAMPLE = 4000  # embeddings that these are chosen by
+ORTHONORMAL = 1e-5  # by how much they may fail to be orthonormal
+ROUNDING = 1e-6  # of squared norms
 
 
 @runtime_checkable
@@ -19,11 +23,11 @@ class Similarity(Protocol):
 
     Attributes:
         shape: rows (queries) and columns (items of the gallery).
-        margin: by how much an entry of a float32 tile may differ from the exact one.
+        margins: by how much an exact entry may lie above, and below, the one of a float32 tile.
     """
 
     shape: tuple[int, int]
-    margin: float
+    margins: tuple[float, float]
     device: torch.device
 
     def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
@@ -41,6 +45,9 @@ class Similarity(Protocol):
     def transpose(self) -> "Similarity":
         """Queries and gallery exchanged."""
 
+    def upper_bounds(self) -> "Similarity":
+        """The same matrix in tiles that cost less and whose entries lie at or above the exact ones; itself if none."""
+
 
 class Products:
     """Dot products of embeddings, which are cosines where the embeddings have unit length.
@@ -57,7 +64,8 @@ class Products:
         self.device = rows.device
         # rounding errors of a float32 sum grow with the square root of its length; this is some ten times what occurs
         longest = float(self.row_embeddings.norm(dim=1).max() * self.column_embeddings.norm(dim=1).max())
-        self.margin = torch.finfo(torch.float32).eps * (1 + 0.5 * rows.shape[1] ** 0.5) * longest
+        margin = torch.finfo(torch.float32).eps * (1 + 0.5 * rows.shape[1] ** 0.5) * longest
+        self.margins = (margin, margin)
 
     def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
         return self.row_embeddings[rows] @ self.column_embeddings[columns].T
@@ -77,6 +85,36 @@ class Products:
     def transpose(self) -> "Products":
         return Products(self.exact_columns, self.exact_rows)
 
+    def upper_bounds(self) -> Similarity:
+        return UpperBounds(self) if self.row_embeddings.shape[1] >= 4 * BOUND_WIDTH else self
+
+
+class UpperBounds(Products):
+    """Products of the few directions that hold most of the embeddings, plus all that the rest could add.
+
+    With x = VVᵀx + r for orthonormal V, x·y = Vᵀx·Vᵀy + r·s ≤ Vᵀx·Vᵀy + |r||s| (Cauchy–Schwarz).
+    """
+
+    def __init__(self, products: Products) -> None:
+        super().__init__(products.exact_rows, products.exact_columns)
+        sample = torch.cat([part[:: 1 + len(part) // SAMPLE] for part in (self.row_embeddings, self.column_embeddings)])
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            _, _, directions = torch.svd_lowrank(sample, q=BOUND_WIDTH)
+        self.row_embeddings, self.column_embeddings = (
+            _with_remainder(part, directions) for part in (self.row_embeddings, self.column_embeddings)
+        )
+        self.margins = (self.margins[0] + ORTHONORMAL, torch.inf)
+
+
+def _with_remainder(
+    embeddings: Float[Tensor, "rows dim"], directions: Float[Tensor, "dim width"]
+) -> Float[Tensor, "rows width_and_1"]:
+    inside = embeddings @ directions
+    squares = embeddings.square().sum(1)
+    rest = (squares - inside.square().sum(1)).clamp(min=0) + ROUNDING * squares
+    return torch.cat([inside, rest.sqrt()[:, None]], dim=1)
+
 
 class Matrix:
     """A similarity matrix that another program has computed.
@@ -89,7 +127,8 @@ class Matrix:
         self.values = values
         self.shape = (values.shape[0], values.shape[1])
         self.device = values.device
-        self.margin = torch.finfo(torch.float32).eps * float(values.abs().max())
+        margin = torch.finfo(torch.float32).eps * float(values.abs().max())
+        self.margins = (margin, margin)
 
     def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
         return self.values[rows, columns].to(torch.float32, copy=True)
@@ -106,6 +145,9 @@ class Matrix:
     def transpose(self) -> "Matrix":
         return Matrix(self.values.T)
 
+    def upper_bounds(self) -> "Matrix":
+        return self
+
 
 class Mean:
     """The mean of several models' similarities: an ensemble as published.
@@ -118,7 +160,8 @@ class Mean:
         self.parts = list(parts)
         self.shape = self.parts[0].shape
         self.device = self.parts[0].device
-        self.margin = max(part.margin for part in self.parts)
+        above, below = zip(*(part.margins for part in self.parts), strict=True)
+        self.margins = (max(above), max(below))
 
     def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
         total = self.parts[0].tile(rows, columns)
@@ -137,6 +180,9 @@ class Mean:
 
     def transpose(self) -> "Mean":
         return Mean([part.transpose() for part in self.parts])
+
+    def upper_bounds(self) -> "Mean":
+        return self
 
 
 def _exact(embeddings: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
