@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from huggingface_hub import snapshot_download
@@ -24,11 +24,8 @@ from vse_gpo.hub import check_pretrained
 SETTINGS, WEIGHTS = "vse_gpo.json", "model.safetensors"
 
 
-@runtime_checkable
 class CaptionPreparation(Protocol):
-    """Makes the tokens of captions."""
-
-    def __call__(self, captions: Sequence[str]) -> Tokens: ...
+    """What makes the tokens of captions, and can be built again."""
 
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         """Write the files it needs; the settings that built it, changed to name these."""
@@ -57,7 +54,7 @@ class VSE(nn.Module):
         image_encoder: Encoder,
         text_encoder: Encoder,
         prepare_images: Callable[[Sequence[Any]], ImageInputs],
-        prepare_captions: CaptionPreparation,
+        prepare_captions: Callable[[Sequence[str]], Tokens],
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
@@ -126,7 +123,8 @@ class VSE(nn.Module):
             text = settings["text_encoder"]
             backbone: TextBackbone = self.text_encoder.backbone  # type: ignore[assignment]
             text["backbone"] = backbone.architecture(text["backbone"])
-            settings["prepare_captions"] = self.prepare_captions.save(Path(part), settings["prepare_captions"])
+            captions: CaptionPreparation = self.prepare_captions  # type: ignore[assignment]
+            settings["prepare_captions"] = captions.save(Path(part), settings["prepare_captions"])
             (Path(part) / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
             save_file({name: weight.contiguous() for name, weight in self.state_dict().items()}, Path(part) / WEIGHTS)
             shutil.copytree(part, folder, dirs_exist_ok=True)

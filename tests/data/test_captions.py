@@ -2,6 +2,7 @@ import json
 import os
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,6 +205,9 @@ class Numbers:
 
     def sequence(self, words: Words) -> list[int]:
         return [token for word in words for token in word]
+
+    def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+        return settings
 
 
 def fates(probability: float, words: int) -> dict[str, int]:

@@ -1,5 +1,7 @@
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +41,9 @@ class Letters:
 
     def sequence(self, words: Words) -> list[int]:
         return [token for word in words for token in word]
+
+    def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+        return settings
 
 
 class Pictures:
