@@ -27,7 +27,7 @@ from vse_gpo.retrieval.annotations import (
     read_positives,
 )
 from vse_gpo.retrieval.crisscrossed import CrisscrossedCorrelation, CrisscrossedRecalls
-from vse_gpo.retrieval.eccv import EccvCaption
+from vse_gpo.retrieval.eccv import ListedPositives, eccv_scores
 from vse_gpo.retrieval.protocols import Test, run_protocols
 from vse_gpo.retrieval.similarity import similarities
 
@@ -165,7 +165,7 @@ def annotated(cxc: str) -> None:
     known = {
         "cxc": CrisscrossedRecalls(crossed, rows),
         "cxc_correlation": CrisscrossedCorrelation(crossed, rows),
-        "eccv": EccvCaption(*read_positives(folder, "eccv"), rows),
+        "eccv": ListedPositives(*read_positives(folder, "eccv"), rows, eccv_scores, "eccv"),
     }
     table = Table(title="5,000 × 25,000 × 1,024, annotated", title_justify="left")
     for column in ("", "seconds"):

@@ -27,7 +27,7 @@ def test_a_full_disk_keeps_the_older_checkpoint(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(VSEError, match=r"last\.ckpt: cannot write the checkpoint.*No space left"):
+    with pytest.raises(VSEError, match=r"last\.ckpt: cannot be written.*No space left"):
         CHECKPOINTS.save_checkpoint({"epoch": 2}, path)
     assert torch.load(path, weights_only=True)["epoch"] == 1
     assert [left.name for left in tmp_path.iterdir()] == ["last.ckpt"]

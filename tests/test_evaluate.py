@@ -163,7 +163,10 @@ def test_a_converted_model_encodes_alike(trained):
         (("embeddings=ours.npz", "protocols=[coco]"), "unknown protocol coco"),
         (("embeddings=ours.npz", "protocols=[coco_1k_5fold]"), "coco_1k_5fold is defined on 5000 images"),
         (("embeddings=ours.npz", "protocols=[all]", "published=vse"), "published=vse: no such row"),
-        (("embeddings=ours.npz", "protocols=[cxc]"), "captions of"),
+        (("embeddings=ours.npz", "protocols=[cxc]"), "protocol cxc needs annotations"),
+        (("embeddings=ours.npz", "protocols=[pmrp]"), "protocol pmrp needs"),
+        (("embeddings=ours.npz", "protocols=[eccv]"), "captions of"),
+        (("checkpoint=run0/checkpoints/last.ckpt", "protocols=[coco]"), "unknown protocol coco"),
         (("checkpoint=missing_folder", "protocols=[all]"), "neither a folder nor"),
     ],
 )

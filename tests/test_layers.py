@@ -10,7 +10,7 @@ import vse_gpo
 PACKAGE = Path(vse_gpo.__file__).parent
 LAYERS = [
     {"errors"},
-    {"batch", "hub", "build", "released"},
+    {"writing", "batch", "hub", "build", "released"},
     {"data", "backbones", "pooling", "losses", "retrieval"},
     {"encoder"},
     {"model"},

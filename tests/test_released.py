@@ -15,7 +15,7 @@ import torch
 from tests.golden import FOLDER, load
 from vse_gpo import VSE
 from vse_gpo.batch import Tokens
-from vse_gpo.checkpoints import load_model, load_released
+from vse_gpo.checkpoints import load_model, load_released, read_pickle
 from vse_gpo.encoder import normalize
 from vse_gpo.errors import VSEError
 
@@ -122,7 +122,7 @@ def test_a_bigru_model_needs_its_vocabulary_and_survives_saving(bigru, vocabular
 
 
 def test_weights_that_are_missing_extra_or_of_another_shape_are_named(bigru, vocabulary, tmp_path):
-    checkpoint = torch.load(bigru, weights_only=False)
+    checkpoint = read_pickle(bigru, [argparse.Namespace])
     del checkpoint["model"][0]["gpool.linear.weight"]
     torch.save(checkpoint, tmp_path / "short.pth")
     with pytest.raises(VSEError, match=r"1 of \d+ are missing.*image_encoder\.pooling\.linear\.weight"):

@@ -1,7 +1,6 @@
 """Checkpoints: written so that a crash or a full disk never costs the older one."""
 
 import argparse
-import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -13,29 +12,20 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from transformers import BertConfig
 
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE, build_model
 from vse_gpo.released import bert_names, bigru_names, grid_head_names, region_names
+from vse_gpo.writing import whole_file
 
 BERT = "bert-base-uncased"  # what the released models read captions with
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes beside the old file and takes its place only when the new one is whole."""
+    """Takes the place of the old file only when the new one is whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        path = Path(path)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
-            raise VSEError(f"{path}: cannot write the checkpoint ({error}); older ones are kept") from error
+        with whole_file(Path(path)) as file:
+            torch.save(checkpoint, file)
 
 
 def check_readable(path: str) -> None:
@@ -100,12 +90,7 @@ def read_pickle(path: str | Path, allowed: list[Any]) -> Any:
         found = f"it holds {name[1]}" if name else "it is damaged or no checkpoint"
         raise VSEError(f"{path}: refused, {found}; expected tensors and plain containers alone") from error
     except (RuntimeError, EOFError, KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
-        raise VSEError(f"{path}: damaged or no checkpoint ({one_line(error)}); fetch it again") from error
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error's message, or its kind."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise VSEError(f"{path}: damaged or no checkpoint ({first_line(error)}); fetch it again") from error
 
 
 def load_released(

@@ -1,6 +1,7 @@
 """python -m vse_gpo.evaluate checkpoint=… dataset=… protocols=[…] : any model by every protocol."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from vse_gpo.model import VSE
     from vse_gpo.report import Result
+    from vse_gpo.retrieval.annotations import CrisscrossedCaptions, IdPairs
     from vse_gpo.retrieval.embeddings import Encoded
     from vse_gpo.retrieval.protocols import Protocol
 
@@ -53,7 +55,7 @@ def evaluate(config: DictConfig, folder: Path) -> None:
             "nothing to evaluate; set checkpoint= to a .ckpt, .pth, folder or hub id, or embeddings= to a file"
         )
     for name in [*checkpoints, *files]:
-        if Path(name).suffix and not Path(name).exists() and Path(name).suffix in FILES:
+        if Path(name).suffix in FILES and not Path(name).exists():
             raise VSEError(f"{name}: no such file")
 
     import torch
@@ -64,6 +66,8 @@ def evaluate(config: DictConfig, folder: Path) -> None:
     from vse_gpo.retrieval.embeddings import read_encoded
 
     ignore_remarks()
+    protocols = _several(config.protocols) or _several(config.dataset.test_protocols)
+    annotations = read_annotations(protocols, config)  # what is missing stops an evaluation before its work
     device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
     encoded: dict[str, Encoded] = {}
     for name in checkpoints:
@@ -74,7 +78,7 @@ def evaluate(config: DictConfig, folder: Path) -> None:
         return
     if len(encoded) > 1:
         encoded[ENSEMBLE] = combine(encoded)
-    results = score(encoded, config)
+    results = score(encoded, protocols, annotations, config)
     for table in tables(results):
         get_console().print(table)
     write_results(folder, results, encoded)
@@ -188,7 +192,9 @@ def combine(encoded: "Mapping[str, Encoded]") -> "Encoded":
     )
 
 
-def score(encoded: "Mapping[str, Encoded]", config: DictConfig) -> "list[Result]":
+def score(
+    encoded: "Mapping[str, Encoded]", protocols: Sequence[str], annotations: "Annotations", config: DictConfig
+) -> "list[Result]":
     """Every source by every protocol, with intervals and what was published."""
     import numpy as np
 
@@ -197,21 +203,18 @@ def score(encoded: "Mapping[str, Encoded]", config: DictConfig) -> "list[Result]
     from vse_gpo.retrieval.protocols import Test, run_protocols
     from vse_gpo.retrieval.uncertainty import bootstrap_intervals
 
-    names = _several(config.protocols) or _several(config.dataset.test_protocols)
-    if config.published is not None and config.published not in PUBLISHED:
-        raise VSEError(f"published={config.published}: no such row, expected one of {', '.join(PUBLISHED)}")
     row = PUBLISHED.get(str(config.published), {})
-    results = []
     last = [*encoded][-1]  # the ensemble, where there is one
+    known = annotations.protocols(encoded[last])
+    results = []
     for source, one in encoded.items():
         test = Test(similarities=one.similarities, caption_to_image=one.caption_to_image)
-        known, variants = annotated_protocols(names, one, config)
-        for protocol, outcome in run_protocols(test, names, known).items():
+        for protocol, outcome in run_protocols(test, protocols, known).items():
             results.append(
                 Result(
                     source=source,
                     protocol=protocol,
-                    variant=variants.get(protocol, ""),
+                    variant=annotations.variant if protocol == "cxc" else "",
                     outcome=outcome,
                     intervals=bootstrap_intervals(outcome, test.image_count, np.random.default_rng(config.seed)),
                     published=row.get(protocol, {}) if source == last else {},
@@ -220,50 +223,78 @@ def score(encoded: "Mapping[str, Encoded]", config: DictConfig) -> "list[Result]
     return results
 
 
-def annotated_protocols(
-    names: Sequence[str], test: "Encoded", config: DictConfig
-) -> "tuple[dict[str, Protocol], dict[str, str]]":
-    """The named protocols that need annotations, and which variant of these each uses.
+@dataclass(frozen=True, kw_only=True)
+class Annotations:
+    """What the annotated protocols among those asked for need; None where one is not asked for."""
+
+    folder: Path | None
+    crossed: "CrisscrossedCaptions | None"
+    eccv: "tuple[IdPairs, IdPairs] | None"
+    plausible: "tuple[IdPairs, IdPairs] | None"
+    seed: int
+
+    @property
+    def variant(self) -> str:
+        """Of Crisscrossed Captions."""
+        return self.crossed.variant if self.crossed else ""
+
+    def protocols(self, test: "Encoded") -> "dict[str, Protocol]":
+        """The protocols over the rows of a test set.
+
+        Raises:
+            VSEError: if it is not COCO's.
+        """
+        from vse_gpo.retrieval.annotations import CocoRows, coco_caption_ids
+        from vse_gpo.retrieval.crisscrossed import CrisscrossedCorrelation, CrisscrossedRecalls
+        from vse_gpo.retrieval.eccv import ListedPositives, eccv_scores, plausible_scores
+
+        if self.crossed is None and self.eccv is None and self.plausible is None:
+            return {}
+        if test.image_ids is None:
+            raise VSEError("annotated protocols need COCO's image ids; give image_ids with the embeddings")
+        caption_ids = test.caption_ids or coco_caption_ids(test.image_ids, test.caption_to_image, self.folder)
+        rows = CocoRows(test.image_ids, caption_ids)
+        known: dict[str, Protocol] = {}
+        if self.crossed:
+            known["cxc"] = CrisscrossedRecalls(self.crossed, rows)
+            known["cxc_correlation"] = CrisscrossedCorrelation(self.crossed, rows, self.seed)
+        if self.eccv:
+            known["eccv"] = ListedPositives(*self.eccv, rows, eccv_scores, "eccv")
+        if self.plausible:
+            known["pmrp"] = ListedPositives(*self.plausible, rows, plausible_scores, "pmrp")
+        return known
+
+
+def read_annotations(protocols: Sequence[str], config: DictConfig) -> Annotations:
+    """Check the names of protocols and of the published row, and read what annotations they need.
 
     Raises:
-        VSEError: if annotations are missing, or the test set is not COCO's.
+        VSEError: if a name is unknown or annotations are missing.
     """
-    wanted = [name for name in names if name in ANNOTATED]
-    if not wanted:
-        return {}, {}
-    from vse_gpo.retrieval.annotations import (
-        CocoRows,
-        coco_caption_ids,
-        eccv_folder,
-        read_crisscrossed,
-        read_positives,
-    )
-    from vse_gpo.retrieval.crisscrossed import CrisscrossedCorrelation, CrisscrossedRecalls
-    from vse_gpo.retrieval.eccv import EccvCaption, PlausibleMatches
+    from vse_gpo.published import PUBLISHED
+    from vse_gpo.retrieval.annotations import eccv_folder, read_crisscrossed, read_positives
+    from vse_gpo.retrieval.protocols import PROTOCOLS
 
-    if test.image_ids is None:
-        raise VSEError(f"protocol {wanted[0]} needs COCO's image ids; give image_ids with the embeddings")
-    folder = None if config.cxc is None else Path(config.cxc).expanduser()
-    caption_ids = test.caption_ids or coco_caption_ids(test.image_ids, test.caption_to_image, folder)
-    rows = CocoRows(test.image_ids, caption_ids)
-    known: dict[str, Protocol] = {}
-    variants: dict[str, str] = {}
-    if "cxc" in wanted or "cxc_correlation" in wanted:
-        if folder is None:
-            raise VSEError(
-                f"protocol {wanted[0]} needs annotations; set cxc= to the folder of sits_test.csv and its like"
-            )
-        crossed = read_crisscrossed(folder, threshold_originals=config.cxc_threshold_originals)
-        known |= {"cxc": CrisscrossedRecalls(crossed, rows)}
-        known |= {"cxc_correlation": CrisscrossedCorrelation(crossed, rows, config.seed)}
-        variants["cxc"] = crossed.variant
-    if "eccv" in wanted:
-        known["eccv"] = EccvCaption(*read_positives(eccv_folder(), "eccv"), rows)
-    if "pmrp" in wanted:
-        if config.pmrp is None:
-            raise VSEError("protocol pmrp needs its authors' pm_image_to_caption.json; set pmrp= to its folder")
-        known["pmrp"] = PlausibleMatches(*read_positives(Path(config.pmrp).expanduser(), "pm"), rows)
-    return known, variants
+    for name in protocols:
+        if name not in PROTOCOLS and name not in ANNOTATED:
+            raise VSEError(f"unknown protocol {name}, expected some of {', '.join([*PROTOCOLS, *ANNOTATED])}")
+    if config.published is not None and config.published not in PUBLISHED:
+        raise VSEError(f"published={config.published}: no such row, expected one of {', '.join(PUBLISHED)}")
+    crossing = [name for name in protocols if name.startswith("cxc")]
+    if crossing and config.cxc is None:
+        raise VSEError(
+            f"protocol {crossing[0]} needs annotations; set cxc= to the folder of sits_test.csv and its like"
+        )
+    if "pmrp" in protocols and config.pmrp is None:
+        raise VSEError("protocol pmrp needs its authors' pm_image_to_caption.json; set pmrp= to its folder")
+    thresholded = config.cxc_threshold_originals
+    return Annotations(
+        folder=None if config.cxc is None else Path(config.cxc).expanduser(),
+        crossed=read_crisscrossed(config.cxc, threshold_originals=thresholded) if crossing else None,
+        eccv=read_positives(eccv_folder(), "eccv") if "eccv" in protocols else None,
+        plausible=read_positives(Path(config.pmrp).expanduser(), "pm") if "pmrp" in protocols else None,
+        seed=config.seed,
+    )
 
 
 if __name__ == "__main__":

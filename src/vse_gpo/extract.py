@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from vse_gpo.commands import run_command
+from vse_gpo.writing import write_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +52,7 @@ def extract(config: DictConfig) -> None:
         precomp = Path(config.dataset.root) / "precomp"
         for kind in ("caps", "ids"):
             shutil.copyfile(precomp / f"{split.name}_{kind}.txt", out / f"{split.name}_{kind}.txt")
-        _write_whole(out / f"{split.name}_index.json", json.dumps(describe_rows(split), indent=1))
+        write_text(out / f"{split.name}_index.json", json.dumps(describe_rows(split), indent=1))
 
 
 def write_features(
@@ -96,7 +97,7 @@ def write_features(
             done = int(index[-1]) + 1
             if time.monotonic() - saved > SAVE_EVERY or done == len(images):
                 features.flush()
-                _write_whole(progress_file, json.dumps({"rows": done, "settings": settings}))
+                write_text(progress_file, json.dumps({"rows": done, "settings": settings}))
                 saved = time.monotonic()
             progress.update(task, advance=len(index))
     part.replace(path)
@@ -120,12 +121,6 @@ def describe_rows(split: "Split") -> list[dict[str, Any]]:
         {"row": row, "image_id": image_id, "file": split.images.name(row), "captions": captions[row]}
         for row, image_id in enumerate(split.image_ids)
     ]
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 if __name__ == "__main__":

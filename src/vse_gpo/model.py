@@ -1,10 +1,9 @@
 """VSE: an image encoder and a caption encoder that share one embedding space."""
 
-import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vse_gpo.batch import Batch, Features, ImageInputs, Tokens
+from vse_gpo.batch import Batch, ImageInputs, Tokens
 from vse_gpo.build import build, without_weights
 from vse_gpo.encoder import Encoder
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, first_line
 from vse_gpo.hub import check_pretrained
 
 SETTINGS, WEIGHTS = "vse_gpo.json", "model.safetensors"
@@ -118,16 +117,22 @@ class VSE(nn.Module):
         if folder.exists() and any(folder.iterdir()):
             raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        settings = without_weights(copy.deepcopy(self.settings))
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as part:
+        settings = without_weights(self.settings)
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
             text = settings["text_encoder"]
             backbone: TextBackbone = self.text_encoder.backbone  # type: ignore[assignment]
             text["backbone"] = backbone.architecture(text["backbone"])
             captions: CaptionPreparation = self.prepare_captions  # type: ignore[assignment]
-            settings["prepare_captions"] = captions.save(Path(part), settings["prepare_captions"])
-            (Path(part) / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-            save_file({name: weight.contiguous() for name, weight in self.state_dict().items()}, Path(part) / WEIGHTS)
-            shutil.copytree(part, folder, dirs_exist_ok=True)
+            settings["prepare_captions"] = captions.save(part, settings["prepare_captions"])
+            (part / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            save_file({name: weight.contiguous() for name, weight in self.state_dict().items()}, part / WEIGHTS)
+            part.chmod(0o755)
+            part.replace(folder)
+        except (OSError, SafetensorError) as error:
+            raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> "VSE":
@@ -145,7 +150,7 @@ class VSE(nn.Module):
             weights = load_file(folder / WEIGHTS)
         except (OSError, ValueError, SafetensorError) as error:
             raise VSEError(
-                f"{folder}: no saved model ({str(error).splitlines()[0]}), expected {SETTINGS} and {WEIGHTS} as "
+                f"{folder}: no saved model ({first_line(error)}), expected {SETTINGS} and {WEIGHTS} as "
                 "save_pretrained writes them"
             ) from error
         return build_model(settings, weights, folder)
@@ -165,26 +170,32 @@ def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Pa
     if not isinstance(settings, dict) or settings.get("_target_") != "vse_gpo.model.VSE":
         raise VSEError("settings of no model, expected those of vse_gpo.model.VSE")
     model: VSE = build(without_weights(settings), folder)
-    expected = model.state_dict()
-    differing = sorted(
-        name
-        for name in weights.keys() | expected.keys()
-        if name not in weights or name not in expected or weights[name].shape != expected[name].shape
-    )
-    if differing:
-        raise VSEError(
-            f"weights of another model: {len(differing)} of {len(expected)} are missing, extra or of another shape, "
-            f"first {differing[0]}"
-        )
+    check_weights(weights, model.state_dict())
     model.load_state_dict(weights)
     model.settings = settings
     return model.eval()
+
+
+def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse weights of another model before anything of them is loaded.
+
+    Raises:
+        VSEError: if a weight is missing, extra or of another shape.
+    """
+    differing = [
+        name
+        for name in found.keys() | expected.keys()
+        if name not in found or name not in expected or found[name].shape != expected[name].shape
+    ]
+    if differing:
+        raise VSEError(
+            f"weights of another model: {len(differing)} of {len(expected)} are missing, extra or of another shape, "
+            f"first {min(differing)}; use the config that these weights were trained with"
+        )
 
 
 def to_device(inputs: ImageInputs | Tokens, device: torch.device) -> ImageInputs | Tokens:
     """The same inputs on a device."""
     if isinstance(inputs, Tensor):
         return inputs.to(device)
-    if isinstance(inputs, Features):
-        return Features(*(part.to(device) for part in inputs))
-    return Tokens(*(part.to(device) for part in inputs))
+    return type(inputs)(*(part.to(device) for part in inputs))

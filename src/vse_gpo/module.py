@@ -14,7 +14,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from vse_gpo.batch import Batch, Indexed
 from vse_gpo.data.split import Split
 from vse_gpo.errors import VSEError
-from vse_gpo.model import VSE
+from vse_gpo.model import VSE, check_weights
 from vse_gpo.optimizer import parameter_groups
 from vse_gpo.phases import Phase, Phases, freeze
 from vse_gpo.retrieval import evaluate
@@ -202,17 +202,7 @@ class RetrievalModule(EmbeddingModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model before anything of it is loaded."""
-        found, expected = checkpoint["state_dict"], self.state_dict()
-        differing = [
-            name
-            for name in found.keys() | expected.keys()
-            if name not in found or name not in expected or found[name].shape != expected[name].shape
-        ]
-        if differing:
-            raise VSEError(
-                f"checkpoint of another model: {len(differing)} of {len(expected)} weights are missing, extra or of "
-                f"another shape, first {min(differing)}; resume with the config in the checkpoint's run folder"
-            )
+        check_weights(checkpoint["state_dict"], self.state_dict())
 
 
 def step_seed(seed: int, step: int, process: int) -> int:

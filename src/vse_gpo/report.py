@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from vse_gpo.errors import VSEError
-from vse_gpo.retrieval.embeddings import Encoded, first_line
+from vse_gpo.errors import VSEError, first_line
+from vse_gpo.retrieval.embeddings import Encoded
 from vse_gpo.retrieval.recalls import Metrics, Outcome, Queries
 from vse_gpo.retrieval.uncertainty import Interval
+from vse_gpo.writing import whole_file, write_text
 
 Intervals = Mapping[str, Interval]
 SHORT = {"i2t": "i→t", "t2i": "t→i", "t2t": "t→t", "i2i": "i→i"}
@@ -118,7 +118,6 @@ def write_results(folder: Path, results: Sequence[Result], encoded: Mapping[str,
         results: of every source and protocol.
         encoded: source → its test set.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     nested: dict[str, dict[str, Any]] = {}
     for result in results:
         nested.setdefault(result.source, {})[result.protocol] = {
@@ -126,19 +125,18 @@ def write_results(folder: Path, results: Sequence[Result], encoded: Mapping[str,
             "metrics": result.metrics,
             "intervals": {name: list(interval) for name, interval in result.intervals.items()},
         }
-    write_whole(folder / "metrics.json", json.dumps(nested, indent=2) + "\n")
+    write_text(folder / "metrics.json", json.dumps(nested, indent=2) + "\n")
     lines = [
         (result.source, result.protocol, name, f"{value:.4f}", *(f"{x:.4f}" for x in result.intervals.get(name, ())))
         for result in results
         for name, value in result.metrics.items()
     ]
-    write_whole(folder / "metrics.csv", _csv(("model", "protocol", "metric", "value", "low", "high"), lines))
-    write_whole(folder / "table.tex", "\n".join(latex(result) for result in results) + "\n")
+    write_text(folder / "metrics.csv", _csv(("model", "protocol", "metric", "value", "low", "high"), lines))
+    write_text(folder / "table.tex", "\n".join(latex(result) for result in results) + "\n")
     for source, test in encoded.items():
         place = folder if len(encoded) == 1 else folder / source
-        place.mkdir(exist_ok=True)
         own = {result.protocol: result.outcome for result in results if result.source == source}
-        write_whole(place / "queries.csv", _csv(QUERY_COLUMNS, _query_lines(own, test)))
+        write_text(place / "queries.csv", _csv(QUERY_COLUMNS, _query_lines(own, test)))
         _write_queries(place / QUERIES, own, test)
 
 
@@ -167,13 +165,6 @@ def _csv(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text beside its place and move it there when it is whole."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
 def _write_queries(path: Path, outcomes: Mapping[str, Outcome], test: Encoded) -> None:
     arrays: dict[str, Any] = {"images": np.array(test.similarities.image_caption.shape[0])}
     for protocol, outcome in outcomes.items():
@@ -184,9 +175,8 @@ def _write_queries(path: Path, outcomes: Mapping[str, Outcome], test: Encoded) -
             arrays |= {f"{place}|score|{name}": values for name, values in queries.scores.items()}
             arrays |= {} if queries.ranks is None else {f"{place}|ranks": queries.ranks}
             arrays |= {} if queries.folds is None else {f"{place}|folds": queries.folds}
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as part:
-        np.savez_compressed(part, **arrays)
-    Path(part.name).replace(path)
+    with whole_file(path) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def read_queries(folder: Path) -> tuple[int, dict[str, Outcome]]:

@@ -14,7 +14,7 @@ from vse_gpo.retrieval.annotations import (
     read_positives,
 )
 from vse_gpo.retrieval.crisscrossed import CrisscrossedRecalls
-from vse_gpo.retrieval.eccv import EccvCaption, PlausibleMatches, average_precision_at_r, r_precision
+from vse_gpo.retrieval.eccv import ListedPositives, average_precision_at_r, eccv_scores, plausible_scores, r_precision
 from vse_gpo.retrieval.protocols import Test, run_protocols
 from vse_gpo.retrieval.ranks import Pairs
 from vse_gpo.retrieval.similarity import Matrix, matrix_similarities, similarities
@@ -74,7 +74,7 @@ def test_every_metric_equals_the_package_of_the_benchmark(kind):
         ["coco_1k_5fold", "coco_5k", "cxc", "eccv"],
         {
             "cxc": CrisscrossedRecalls(CrisscrossedCaptions(variant="package", i2t=i2t, t2i=t2i, t2t=[], i2i=[]), rows),
-            "eccv": EccvCaption(*read_positives(eccv_folder(), "eccv"), rows),
+            "eccv": ListedPositives(*read_positives(eccv_folder(), "eccv"), rows, eccv_scores, "eccv"),
         },
     )
     metrics = {
@@ -128,8 +128,8 @@ def test_scores_equal_a_plain_loop_with_many_ties(seed):
     owners = np.concatenate([np.arange(6), np.zeros(8, dtype=np.int64)])
     test = Test(similarities=matrix_similarities(values), caption_to_image=owners)
     t2i = [(c, i) for i, c in i2t]
-    eccv = EccvCaption(i2t, t2i, rows)(test).metrics()
-    plausible = PlausibleMatches(i2t, t2i, rows)(test).metrics()
+    eccv = ListedPositives(i2t, t2i, rows, eccv_scores, "eccv")(test).metrics()
+    plausible = ListedPositives(i2t, t2i, rows, plausible_scores, "pmrp")(test).metrics()
     for direction, matrix, pairs in (("i2t", values, i2t), ("t2i", values.T, t2i)):
         matches = {query: {item for one, item in pairs if one == query} for query, _ in pairs}
         first, share, mean = [], [], []
@@ -147,7 +147,7 @@ def test_scores_equal_a_plain_loop_with_many_ties(seed):
 def test_a_collapsed_gallery_has_no_precision():
     same = Matrix(torch.ones(2, 40))
     positives = Pairs(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2]))
-    assert r_precision(same, positives).tolist() == [0.0, 0.0]
+    assert r_precision(same, positives, np.array([2, 1])).tolist() == [0.0, 0.0]
 
 
 def test_annotations_that_cannot_be_read_are_named(tmp_path):

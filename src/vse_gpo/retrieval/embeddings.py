@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, first_line
 from vse_gpo.retrieval.similarity import Similarities, matrix_similarities, similarities
+from vse_gpo.writing import whole_file
 
 NEEDED = ("image_embeddings", "caption_embeddings", "caption_to_image")
 HELP = "expected arrays image_embeddings (images, E), caption_embeddings (captions, E), caption_to_image (captions,)"
@@ -177,11 +178,6 @@ def _is_pickle(file: BinaryIO) -> bool:
     return bool(kind.hasobject)
 
 
-def first_line(error: Exception) -> str:
-    """Of an error's message, or its kind."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def write_embeddings(
     path: Path,
     *,
@@ -191,12 +187,11 @@ def write_embeddings(
     image_ids: Sequence[str],
 ) -> None:
     """Write an .npz file that ``read_encoded`` reads."""
-    part = path.with_name(f".{path.name}.part.npz")
-    np.savez(
-        part,
-        image_embeddings=image_embeddings,
-        caption_embeddings=caption_embeddings,
-        caption_to_image=caption_to_image,
-        image_ids=np.array(image_ids),
-    )
-    part.replace(path)
+    with whole_file(path) as file:
+        np.savez(
+            file,
+            image_embeddings=image_embeddings,
+            caption_embeddings=caption_embeddings,
+            caption_to_image=caption_to_image,
+            image_ids=np.array(image_ids),
+        )
