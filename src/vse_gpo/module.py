@@ -15,7 +15,7 @@ from vse_gpo.batch import Batch, Indexed
 from vse_gpo.data.split import Split
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE, check_weights
-from vse_gpo.optimizer import parameter_groups
+from vse_gpo.optimizer import parameter_groups, steps_of_run
 from vse_gpo.phases import Phase, Phases, freeze
 from vse_gpo.retrieval import evaluate
 
@@ -80,7 +80,7 @@ class RetrievalModule(EmbeddingModule):
         loss: similarity (B,B) → scalar; see ``vse_gpo.losses``.
         phases: freezing, negatives and loss ramp by epoch.
         optimizer: parameter groups → optimizer; takes ``lr`` of its own for the heads.
-        schedule: optimizer → learning-rate schedule.
+        schedule: optimizer → learning-rate schedule; one over steps also takes the run's ``num_training_steps``.
         schedule_interval: ``epoch`` or ``step``.
         image_backbone_scale, text_backbone_scale: the backbones' share of the learning rate.
         mask_same_image: other captions of the same image in a batch are no negatives; published runs count them.
@@ -96,7 +96,7 @@ class RetrievalModule(EmbeddingModule):
         loss: nn.Module,
         phases: Phases,
         optimizer: Callable[..., torch.optim.Optimizer],
-        schedule: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler],
+        schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         schedule_interval: str,
         lr: float,
         image_backbone_scale: float,
@@ -136,10 +136,22 @@ class RetrievalModule(EmbeddingModule):
         )
         groups[0]["params"] += list(self.loss.parameters())
         optimizer = self.optimizer(groups, lr=self.lr)
+        told = {"num_training_steps": self._steps_of_run()} if self.schedule_interval == "step" else {}
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": self.schedule_interval},
+            "lr_scheduler": {"scheduler": self.schedule(optimizer, **told), "interval": self.schedule_interval},
         }
+
+    def _steps_of_run(self) -> int:
+        """Not the trainer's own estimate, which starts the loader before a resumed run knows where it goes on."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        return steps_of_run(
+            batches=len(data.train_dataloader()),
+            limit=self.trainer.limit_train_batches,
+            accumulated=self.trainer.accumulate_grad_batches,
+            max_epochs=self.trainer.max_epochs,  # type: ignore[arg-type]
+            max_steps=self.trainer.max_steps,
+        )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Everything random in a step follows from (seed, step, process), so a resumed run repeats it exactly."""
