@@ -51,6 +51,8 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
         (["experiment=f8k_region", "dataset.root=x", "seed=${sed}"], "Interpolation key 'sed' not found*"),
         (["experiment=f8k_region", "dataset.root=no/such", "text=bigru", "text.vocabulary_size=9", "text.vocabulary=x"],
          "text.vocabulary=x: FileNotFoundError*"),
+        (["callbacks=ema"],
+         "callbacks without best, whose checkpoint the test takes; add default: callbacks=[default,…]"),
     ],
 )  # fmt: skip
 def test_a_wrong_config_gets_one_line_and_leaves_nothing_behind(command_line, capfd, tmp_path, arguments, line):
@@ -134,7 +136,10 @@ def test_an_argument_that_a_part_does_not_take_is_the_users_error(command_line, 
 
 
 @pytest.mark.parametrize(
-    "choice", [f"experiment={name}" for name in EXPERIMENTS] + [f"debug={name}" for name in DEBUGS]
+    "choice",
+    [f"experiment={name}" for name in EXPERIMENTS]
+    + [f"debug={name}" for name in DEBUGS]
+    + ["callbacks=[default,ema]", "optimizer=adamp", "optimizer/build=adamp", "loss=margin_softmax"],
 )
 def test_every_name_in_a_shipped_config_exists(command_line, choice):
     on_disk = choice.startswith("experiment") and choice != "experiment=shapes"

@@ -1,4 +1,7 @@
-"""Published numbers, by row and protocol: Chen et al. 2021, tables 1 to 3, and their released models."""
+"""Published numbers, by row and protocol.
+
+Chen et al. 2021, tables 1 to 3, and their released models; ``coco_de``: Parekh et al. 2021.
+"""
 
 PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     "coco_butd_region": {
@@ -17,6 +20,9 @@ PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
         "coco_5k": {"rsum": 468.9},
         "cxc": {"i2t_r1": 67.9, "t2i_r1": 53.6, "t2t_r1": 46.7, "i2i_r1": 51.3},
         "eccv": {"map_at_r": 42.41, "rprecision": 51.43},
+    },
+    "coco_de": {
+        "cxc": {"i2t_r1": 55.9, "t2i_r1": 41.7, "t2t_r1": 42.6, "i2i_r1": 38.5},
     },
     "coco_region_grid_ensemble": {
         "coco_1k_5fold": {"i2t_r1": 82.2, "i2t_r5": 97.5, "t2i_r1": 68.1, "t2i_r5": 92.9, "rsum": 537.4},
