@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from vse_gpo.batch import valid_items
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling.recurrence import run_both_ways
-from vse_gpo.pooling.sorting import sort_descending
+from vse_gpo.pooling.sorting import weigh_by_rank
 
 TEMPERATURE = 0.1  # of the softmax over positions
 
@@ -35,7 +35,7 @@ class GPO(nn.Module):
         """Pool each set; its padding takes no part."""
         features = features[:, : int(lengths.max())]
         weights = self.coefficients(lengths).to(features.dtype)
-        return (sort_descending(features, lengths) @ weights[:, :, None]).squeeze(-1)
+        return weigh_by_rank(features, lengths, weights)
 
     def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
         """Weight of each rank, largest value first: each row sums to 1 and is zero past its length.
