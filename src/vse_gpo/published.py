@@ -1,4 +1,5 @@
-"""Published numbers, by row and protocol: Chen et al. 2021, tables 1 to 3, and their released models."""
+"""Published numbers, by row and protocol: Chen et al. 2021, tables 1 to 3, and their released models;
+VSRN on CxC: Parekh et al. 2021."""
 
 PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     "coco_butd_region": {
