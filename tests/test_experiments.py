@@ -1,5 +1,6 @@
 """Every shipped experiment composes, builds, and runs a training step and a validation, with tiny random weights."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from transformers import BertConfig, BertTokenizerFast
 
 from tests.data.on_disk import write_features, write_texts
 from tests.tiny import tiny_trainer
+from tests.tiny_encoders import clip_folder
 from vse_gpo.commands import config_folder
 
 EXPERIMENTS = sorted(path.stem for path in (Path(config_folder()) / "experiment").glob("*.yaml"))
@@ -35,6 +37,13 @@ def text_folder(tmp_path_factory) -> Path:
         vocab_size=len(vocabulary), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> list[str]:
+    """Overrides that put a CLIP of width 8 in the place of CLIP."""
+    folder = clip_folder(tmp_path_factory.mktemp("clip"))
+    return [f"{tower}.{setting}" for tower in ("backbone", "text") for setting in (f"pretrained={folder}", "width=8")]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +72,7 @@ def composed(experiment: str, *overrides: str) -> DictConfig:
         return compose("train", [f"experiment={experiment}", *overrides], return_hydra_config=True)
 
 
-def overrides_of(experiment: str, root: Path, text_folder: Path) -> list[str]:
+def overrides_of(experiment: str, root: Path, text_folder: Path, clip: list[str]) -> list[str]:
     choices = composed(experiment).hydra.runtime.choices
     overrides = ["embedding_width=8", "workers=0", "batch_size=4"]
     if choices.dataset == "shapes":
@@ -72,7 +81,9 @@ def overrides_of(experiment: str, root: Path, text_folder: Path) -> list[str]:
         overrides.append(f"dataset.root={root}")
     if choices.text in ("bert", "minilm"):
         overrides += [f"text.pretrained={text_folder}", "text.width=8", "text.network.random_weights=true"]
-    if choices.backbone == "butd_region":
+    if choices.backbone == "clip":
+        overrides += ["backbone.prepare.size=32", *clip]
+    elif choices.backbone == "butd_region":
         overrides.append("backbone.width=4")
     elif choices.dataset != "shapes":
         overrides += ["backbone.prepare.size=64", *TINY_TRUNKS[choices.backbone]]
@@ -80,8 +91,8 @@ def overrides_of(experiment: str, root: Path, text_folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_composes_builds_trains_a_step_and_validates(experiment, root, text_folder, tmp_path):
-    config = composed(experiment, *overrides_of(experiment, root, text_folder))
+def test_an_experiment_composes_builds_trains_a_step_and_validates(experiment, root, text_folder, clip, tmp_path):
+    config = composed(experiment, *overrides_of(experiment, root, text_folder, clip))
     module = instantiate(config.module)(settings={})
     trainer = tiny_trainer(
         tmp_path,
@@ -97,7 +108,7 @@ def test_an_experiment_composes_builds_trains_a_step_and_validates(experiment, r
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
 
 
-@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name.startswith(("coco_", "f30k_"))])
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if re.match(r"(coco|f30k)_(butd|wsl)_", name)])
 def test_a_published_experiment_keeps_the_published_recipe(experiment, root, text_folder):
     """Chen et al. 2021, section 5.1 and the released scripts."""
     config = composed(experiment, f"dataset.root={root}", f"text.pretrained={text_folder}")
@@ -122,6 +133,23 @@ def test_a_published_experiment_keeps_the_published_recipe(experiment, root, tex
     if grid:
         assert config.backbone.prepare.size == 512
         assert list(config.backbone.prepare.crop) == [0.6, 1.0]
+
+
+def test_clip_keeps_the_recipe_of_pcmepp(root):
+    """Chun 2024, and the configuration vse_infty.yaml of its program."""
+    config = composed("coco_clip_vitb32", f"dataset.root={root}")
+    assert (config.batch_size, config.embedding_width, config.trainer.max_epochs) == (128, 1024, 25)
+    assert (config.optimizer.lr, config.optimizer.build.weight_decay) == (5e-4, 1e-4)
+    assert config.optimizer.build._target_ == "timm.optim.AdamP"
+    assert (list(config.optimizer.schedule.milestones), config.optimizer.schedule.gamma) == ([15], 0.1)
+    assert (config.trainer.gradient_clip_val, config.loss.margin) == (2.0, 0.2)
+    assert (config.backbone.lr_scale, config.text.lr_scale, config.module.layer_decay) == (0.01, 0.1, 0.7)
+    assert (config.backbone.prepare.size, config.backbone.network.class_token) == (224, True)
+    story = instantiate(config.phases)
+    phases = [story.at(epoch) for epoch in (0, 1, 2, 3)]
+    assert [phase.trunk for phase in phases] == ["frozen", "frozen", "trainable", "trainable"]
+    assert [phase.negatives for phase in phases] == ["all", "all", "hardest", "hardest"]
+    assert [phase.ramp_loss for phase in phases] == [False, False, True, False]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
