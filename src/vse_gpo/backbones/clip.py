@@ -10,11 +10,11 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 from transformers import AutoConfig, CLIPModel, PreTrainedModel
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
 from vse_gpo.backbones.grid import PixelNormalization, full_sets
-from vse_gpo.backbones.pretrained import check_width, network_of, without_gaps
+from vse_gpo.backbones.pretrained import check_width, config_of, network_of, without_gaps
 from vse_gpo.batch import Features, Tokens, valid_items
 from vse_gpo.hub import load_pretrained
 
@@ -46,7 +46,7 @@ class ClipImages(Backbone):
         return transformer_layers(self.network)
 
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
-        config = self.network.config.to_dict()
+        config = config_of(self.network)
         return {"_target_": "vse_gpo.backbones.clip.clip_images_of", "config": config, "class_token": self.class_token}
 
 
@@ -69,7 +69,7 @@ class ClipTexts(Backbone):
         return transformer_layers(self.network)
 
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
-        return {"_target_": "vse_gpo.backbones.clip.clip_texts_of", "config": self.network.config.to_dict()}
+        return {"_target_": "vse_gpo.backbones.clip.clip_texts_of", "config": config_of(self.network)}
 
 
 def clip_images(
@@ -87,14 +87,14 @@ def clip_images(
         VSEError: if there is no CLIP, weights are missing, or its features have another width.
     """
     clip = _load_clip(pretrained, "backbone.pretrained", random_weights=random_weights)
-    check_width(pretrained, clip.config.vision_config.hidden_size, width, "backbone.width")
+    check_width(pretrained, clip.vision_model.config.hidden_size, width, "backbone.width")
     return ClipImages(clip.vision_model.train(), class_token=class_token)
 
 
 def clip_texts(pretrained: str, *, width: int | None = None, random_weights: bool = False) -> ClipTexts:
     """The text tower of a CLIP, in float32; see ``clip_images``."""
     clip = _load_clip(pretrained, "text.pretrained", random_weights=random_weights)
-    check_width(pretrained, clip.config.text_config.hidden_size, width, "text.width")
+    check_width(pretrained, clip.text_model.config.hidden_size, width, "text.width")
     return ClipTexts(clip.text_model.train())
 
 
@@ -117,6 +117,7 @@ def _load_clip(pretrained: str, setting: str, *, random_weights: bool) -> CLIPMo
             raise ValueError(f"it is {config.model_type}")
         if random_weights:
             return CLIPModel(config)
-        return without_gaps(*CLIPModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True))
+        loaded: Any = CLIPModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+        return without_gaps(*loaded)
 
     return load_pretrained(load, pretrained, setting, expected="CLIP", remedy=REMEDY)

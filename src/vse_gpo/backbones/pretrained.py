@@ -88,3 +88,8 @@ def network_of(config: Mapping[str, Any]) -> PreTrainedModel:
     except (TypeError, ValueError, KeyError) as error:
         raise VSEError(f"no network: {first_line(error)}; expected a config of Hugging Face") from error
     return network.train()
+
+
+def config_of(network: PreTrainedModel) -> dict[str, Any]:
+    """What ``network_of`` builds the same architecture from; where its weights lay is left out."""
+    return {name: value for name, value in network.config.to_dict().items() if name != "_name_or_path"}

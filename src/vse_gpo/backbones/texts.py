@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
-from vse_gpo.backbones.pretrained import check_width, network_of, without_gaps
+from vse_gpo.backbones.pretrained import check_width, config_of, network_of, without_gaps
 from vse_gpo.batch import Features, Tokens, valid_items
 from vse_gpo.errors import VSEError
 from vse_gpo.hub import load_pretrained
@@ -48,7 +48,7 @@ class Bert(Backbone):
         return transformer_layers(self.network)
 
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
-        config = self.network.config.to_dict()
+        config = config_of(self.network)
         return {"_target_": "vse_gpo.backbones.texts.bert_of", "config": config, "groups": self.groups}
 
     def _run(self, words: torch.Tensor, mask: torch.Tensor, longest: int) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Trunks of timm: what they are built from, and what of their output is the set."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from math import isqrt
 from typing import Any, Protocol, runtime_checkable
@@ -82,31 +83,30 @@ def create_trunk(name: str, *, size: int | None, pretrained: bool, weights: str 
     if not timm.is_model(name):
         near = get_close_matches(name.split(".", maxsplit=1)[0], timm.list_models(), n=3)
         raise VSEError(f"timm has no model {name!r}; the nearest are {', '.join(near) or 'none'}")
-    arguments: dict[str, Any] = {"num_classes": 0}
     settings = _settings(name)
-    resized = size is not None and settings.fixed_input_size and size != settings.input_size[-1]
-    if resized:
-        arguments["img_size"] = size
+    side = size if size is not None and settings.fixed_input_size else settings.input_size[-1]
+    arguments: dict[str, Any] = {"num_classes": 0} | ({"img_size": side} if settings.fixed_input_size else {})
     if weights is not None:
-        arguments["pretrained_cfg_overlay"] = _own_weights(name, weights)
+        arguments["pretrained_cfg_overlay"] = _own_weights(settings.classifier or (), weights)
     try:
-        network: nn.Module = timm.create_model(name, pretrained=pretrained or weights is not None, **arguments)
+        network: Any = timm.create_model(name, pretrained=pretrained or weights is not None, **arguments)
         network.reset_classifier(0, "")
-        if resized:
-            _try(network, size)
-    except OSError as error:
+        if side != settings.input_size[-1]:
+            _try(network, side)
+    except (OSError, RuntimeError, KeyError) as error:
+        if weights is not None:
+            raise misfit(weights, error) from error
         raise VSEError(
-            f"{name}: its weights cannot be fetched ({first_line(error)}); set backbone.network.weights to a file"
+            f"{name}: no weights ({first_line(error)}); set backbone.network.weights to a file of them"
         ) from error
-    except (RuntimeError, KeyError) as error:
-        raise misfit(weights or name, error) from error
     except (TypeError, ValueError, AssertionError) as error:
         raise VSEError(
-            f"timm builds no {name} without its pooling for {size}×{size} pixels ({first_line(error)}); change "
+            f"timm builds no {name} without its pooling for {side}×{side} pixels ({first_line(error)}); change "
             "backbone.network.name or backbone.prepare.size"
         ) from error
     network.pretrained_cfg.pop("state_dict", None)  # a second copy of the weights
-    return network
+    trunk: nn.Module = network
+    return trunk
 
 
 def _settings(name: str) -> Any:
@@ -121,7 +121,7 @@ def _settings(name: str) -> Any:
 def _try(network: nn.Module, size: int) -> None:
     """Run a blank picture: at sizes that it does not take, a network may fail only now."""
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             network.eval()(torch.zeros(1, 3, size, size))
     except RuntimeError as error:
         raise ValueError(first_line(error)) from error
@@ -129,10 +129,9 @@ def _try(network: nn.Module, size: int) -> None:
         network.train()
 
 
-def _own_weights(name: str, path: str) -> dict[str, Any]:
+def _own_weights(classifiers: str | Sequence[str], path: str) -> dict[str, Any]:
     """What makes timm load a file's weights, all of them but the classifier's, resized to the input where it can."""
-    classifiers = _settings(name).classifier or ()
-    names = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
-    dropped = {f"{classifier}.{part}" for classifier in names for part in ("weight", "bias")}
-    state = {key: value for key, value in read_weights(path).items() if key not in dropped}
+    names = (classifiers,) if isinstance(classifiers, str) else classifiers
+    dropped = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
+    state = {name: value for name, value in read_weights(path).items() if name not in dropped}
     return {"state_dict": state, "num_classes": 0, "label_offset": 0}  # as many classes as the network: timm is strict

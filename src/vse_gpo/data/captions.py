@@ -56,19 +56,20 @@ class WordPieces:
         tokenizer: PreTrainedTokenizerBase = load_pretrained(
             AutoTokenizer.from_pretrained, pretrained, "text.pretrained", expected="tokeniser", remedy=remedy
         )
-        made_up = tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens)  # for want of a file
+        vocabulary = tokenizer.get_vocab()
+        made_up = vocabulary.keys() <= set(tokenizer.all_special_tokens)  # for want of a file
         if made_up or not tokenizer.is_fast:
             found = "no tokeniser there" if made_up else "its tokeniser does not tell words"
             raise VSEError(f"text.pretrained={pretrained}: {found}; {remedy}")
         mask = mask_token or tokenizer.mask_token
-        if mask not in tokenizer.get_vocab():
+        if mask not in vocabulary:
             raise VSEError(
                 f"text.pretrained={pretrained}: its tokeniser has no {mask_token or 'mask'} token; set "
                 "text.prepare.tokenizer.mask_token to a token that stands for masked words"
             )
         self._tokenizer = tokenizer
         self.vocabulary_size: int = len(tokenizer)
-        self.mask_id: int = tokenizer.convert_tokens_to_ids(mask)
+        self.mask_id: int = vocabulary[mask]
         framed = tokenizer("a", return_special_tokens_mask=True)
         ids, special = framed["input_ids"], framed["special_tokens_mask"]
         before = special.index(0)
