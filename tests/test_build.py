@@ -1,13 +1,17 @@
 """Models from settings that may come from anywhere."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from torch import nn
+from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 
+from tests.tiny_encoders import SMALL, clip_folder, trained
 from vse_gpo import VSE
 from vse_gpo.build import build, without_weights
 from vse_gpo.errors import VSEError
@@ -122,6 +126,58 @@ def test_a_saved_model_comes_back_as_it_was(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     with pytest.raises(VSEError, match="exists and is not empty"):
         model.save_pretrained(tmp_path / "model")
+
+
+def of_clip(folder: Path) -> dict[str, Any]:
+    """Settings of a model on both towers of a CLIP."""
+    image, text = (
+        {"_target_": f"vse_gpo.backbones.clip.clip_{tower}", "pretrained": str(folder), "random_weights": False}
+        for tower in ("images", "texts")
+    )
+    tokenizer = {"_target_": "vse_gpo.data.captions.WordPieces", "pretrained": str(folder), "mask_token": "M"}
+    return settings_with(image | {"class_token": False}, text, tokenizer)
+
+
+def of_transformers(folder: Path) -> dict[str, Any]:
+    """Settings of a model on a ViT of timm and a RoBERTa."""
+    trained(RobertaTokenizer()).save_pretrained(folder)
+    RobertaModel(RobertaConfig(vocab_size=320, **SMALL)).save_pretrained(folder)
+    vit = {"_target_": "vse_gpo.backbones.images.timm_grid", "name": "test_vit", "size": 32, "pretrained": False}
+    text = {"_target_": "vse_gpo.backbones.texts.load_bert", "pretrained": str(folder), "random_weights": False}
+    tokenizer = {"_target_": "vse_gpo.data.captions.WordPieces", "pretrained": str(folder)}
+    return settings_with(vit | {"class_token": True, "cells": 2}, text, tokenizer, width=64)
+
+
+def settings_with(
+    image: dict[str, Any], text: dict[str, Any], tokenizer: dict[str, Any], width: int = 8
+) -> dict[str, Any]:
+    projection = {"_target_": "torch.nn.Linear", "in_features": 8, "out_features": 6}
+    return {
+        **SETTINGS,
+        "image_encoder": {
+            **SETTINGS["image_encoder"],
+            "backbone": image,
+            "projection": projection | {"in_features": width},
+        },
+        "text_encoder": {**SETTINGS["text_encoder"], "backbone": text, "projection": projection},
+        "prepare_captions": {"_target_": "vse_gpo.data.captions.PrepareCaptions", "tokenizer": tokenizer},
+    }
+
+
+@pytest.mark.parametrize("of", [of_clip, of_transformers])
+def test_a_model_on_pretrained_encoders_comes_back_without_them(of, tmp_path):
+    source = clip_folder(tmp_path / "encoders")
+    settings = of(source)
+    pretrained = build(settings)
+    model = build_model(settings, pretrained.state_dict())
+    model.save_pretrained(tmp_path / "model")
+    shutil.rmtree(source)
+    again = VSE.from_pretrained(tmp_path / "model")
+    captions = ["a red car", "two skateboarders jump"]
+    assert torch.equal(again.encode_captions(captions), model.encode_captions(captions))
+    pixels = torch.randint(0, 256, (3, 40, 50), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    assert torch.equal(again.encode_images([pixels]), model.encode_images([pixels]))
+    assert str(tmp_path) not in json.dumps(again.settings)
 
 
 def test_a_model_put_together_by_hand_cannot_be_saved(tmp_path):

@@ -6,7 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
+from tests.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.commands import config_folder, run_command, user_message
 from vse_gpo.errors import VSEError
@@ -49,10 +54,11 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
         (["experiment=f8k_region"], "dataset.root must be set; add dataset.root=…"),
         (["dataset=f8k", "dataset.root=x", "+trainr.precision=16"], "trainr: no such setting (did you mean trainer?)"),
         (["experiment=f8k_region", "dataset.root=x", "seed=${sed}"], "Interpolation key 'sed' not found*"),
-        (["experiment=f8k_region", "dataset.root=no/such", "text=bigru", "text.vocabulary_size=9", "text.vocabulary=x"],
+        (["experiment=f8k_region", "dataset.root=no/such", "text=bigru", "text.vocabulary=x"],
          "text.vocabulary=x: FileNotFoundError*"),
         (["callbacks=ema"],
          "callbacks without best, whose checkpoint the test takes; add default: callbacks=[default,…]"),
+        (["experiment=f8k_region", "dataset.root=no/such", "text=bigru"], "text.vocabulary must be set; add*"),
     ],
 )  # fmt: skip
 def test_a_wrong_config_gets_one_line_and_leaves_nothing_behind(command_line, capfd, tmp_path, arguments, line):
@@ -66,6 +72,19 @@ def test_a_wrong_config_gets_one_line_and_leaves_nothing_behind(command_line, ca
     assert output.err.removesuffix("\n").startswith(f"error: {line.removesuffix('*')}")
     assert line.endswith("*") or output.err == f"error: {line}\n"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_number_of_words_is_read_from_the_vocabulary_and_must_fit_it(tmp_path):
+    overrides = tiny_root(tmp_path)
+    with initialize_config_dir(config_folder(), version_base="1.3"):
+        config = compose("train", overrides)
+        wrong = compose("train", [*overrides, "text.vocabulary_size=9"])
+    settings = OmegaConf.to_container(config.text, resolve=True)
+    assert settings["network"]["vocabulary_size"] == 12  # seven words, four special ones and <mask>
+    assert instantiate(config.text.prepare).tokenizer.vocabulary_size == 12
+    with pytest.raises(InstantiationException) as error:
+        instantiate(wrong.text.prepare)
+    assert "12 words with <mask>, the model knows 9" in user_message(error.value, "train")
 
 
 def test_a_typo_in_an_experiment_file_is_an_error(command_line, capfd, tmp_path):
@@ -123,8 +142,6 @@ def test_the_message_of_a_cause_and_of_a_loaders_process_is_found():
 
 
 def test_an_argument_that_a_part_does_not_take_is_the_users_error(command_line, capfd, tmp_path):
-    from hydra.utils import instantiate
-
     for part in ("{_target_: vse_gpo.errors.VSEErorr}", "{_target_: pathlib.Path.touch, mod: 1, self: x}"):
         command_line(f"+callbacks.extra={part}")
         with pytest.raises(SystemExit):

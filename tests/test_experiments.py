@@ -16,6 +16,7 @@ from transformers import BertConfig, BertTokenizerFast
 
 from tests.data.on_disk import write_features, write_texts
 from tests.tiny import tiny_trainer
+from tests.tiny_encoders import clip_folder
 from vse_gpo.commands import config_folder
 from vse_gpo.pooling import First, Mean
 from vse_gpo.published import PUBLISHED
@@ -53,6 +54,13 @@ def text_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> list[str]:
+    """Overrides that put a CLIP of width 8 in the place of CLIP."""
+    folder = clip_folder(tmp_path_factory.mktemp("clip"))
+    return [f"{tower}.{setting}" for tower in ("backbone", "text") for setting in (f"pretrained={folder}", "width=8")]
+
+
+@pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     """Regions of width 4 and photographs of 40×30 pixels, one to three captions each, and a vocabulary."""
     folder = tmp_path_factory.mktemp("root")
@@ -83,7 +91,7 @@ def composed(experiment: str, *overrides: str) -> DictConfig:
         return compose("train", [f"experiment={experiment}", *overrides], return_hydra_config=True)
 
 
-def overrides_of(experiment: str, root: Path, text_folder: Path) -> list[str]:
+def overrides_of(experiment: str, root: Path, text_folder: Path, clip: list[str]) -> list[str]:
     choices = composed(experiment).hydra.runtime.choices
     overrides = ["embedding_width=8", "workers=0", "batch_size=4"]
     if choices.dataset == "shapes":
@@ -94,7 +102,9 @@ def overrides_of(experiment: str, root: Path, text_folder: Path) -> list[str]:
         overrides += [f"text.pretrained={text_folder}", "text.width=8", "text.network.random_weights=true"]
     if choices.text in ("bigru", "gru"):
         overrides += [f"text.vocabulary={root / 'vocabulary.json'}", f"text.vocabulary_size={len(SCAN_WORDS) + 1}"]
-    if choices.backbone == "butd_region":
+    if choices.backbone == "clip":
+        overrides += ["backbone.prepare.size=32", *clip]
+    elif choices.backbone == "butd_region":
         overrides.append("backbone.width=4")
     elif choices.dataset != "shapes":
         overrides += ["backbone.prepare.size=64", *TINY_TRUNKS[choices.backbone]]
@@ -103,9 +113,9 @@ def overrides_of(experiment: str, root: Path, text_folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_composes_builds_trains_a_step_and_validates(
-    experiment, root, text_folder, tmp_path, shallow_resnets
+    experiment, root, text_folder, tmp_path, clip, shallow_resnets
 ):
-    config = composed(experiment, *overrides_of(experiment, root, text_folder))
+    config = composed(experiment, *overrides_of(experiment, root, text_folder, clip))
     module = instantiate(config.module)(settings={})
     trainer = tiny_trainer(
         tmp_path,
@@ -219,6 +229,23 @@ def test_a_header_gives_the_published_numbers(experiment):
 def test_every_published_row_of_one_model_has_its_experiment():
     rows = {name for name in PUBLISHED if not name.endswith("_ensemble")}
     assert set(PUBLISHED_EXPERIMENTS) <= rows <= set(EXPERIMENTS)
+
+
+def test_clip_keeps_the_recipe_of_pcmepp(root):
+    """Chun 2024, and the configuration vse_infty.yaml of its program."""
+    config = composed("coco_clip_vitb32", f"dataset.root={root}")
+    assert (config.batch_size, config.embedding_width, config.trainer.max_epochs) == (128, 1024, 25)
+    assert (config.optimizer.lr, config.optimizer.build.weight_decay) == (5e-4, 1e-4)
+    assert config.optimizer.build._target_ == "timm.optim.AdamP"
+    assert (list(config.optimizer.schedule.milestones), config.optimizer.schedule.gamma) == ([15], 0.1)
+    assert (config.trainer.gradient_clip_val, config.loss.margin) == (2.0, 0.2)
+    assert (config.backbone.lr_scale, config.text.lr_scale, config.module.layer_decay) == (0.01, 0.1, 0.7)
+    assert (config.backbone.prepare.size, config.backbone.network.class_token) == (224, True)
+    story = instantiate(config.phases)
+    phases = [story.at(epoch) for epoch in (0, 1, 2, 3)]
+    assert [phase.trunk for phase in phases] == ["frozen", "frozen", "trainable", "trainable"]
+    assert [phase.negatives for phase in phases] == ["all", "all", "hardest", "hardest"]
+    assert [phase.ramp_loss for phase in phases] == [False, False, True, False]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

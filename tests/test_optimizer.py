@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
+import timm.optim
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -12,6 +13,9 @@ from torch import nn
 from transformers import get_cosine_schedule_with_warmup
 
 from tests.tiny import tiny_data, tiny_module, tiny_trainer, weights
+from tests.tiny_encoders import FAMILIES
+from vse_gpo.backbones.images import Regions, timm_grid
+from vse_gpo.backbones.texts import BiGRU, bert_of
 from vse_gpo.commands import config_folder
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
@@ -23,10 +27,11 @@ from vse_gpo.pooling import GPO, Mean
 OPTIONS = sorted(path.stem for path in (Path(config_folder()) / "optimizer").glob("*.yaml"))
 
 
-def model(image_backbone: nn.Module) -> VSE:
+def model(image_backbone: nn.Module, text_backbone: nn.Module | None = None) -> VSE:
+    text_backbone = nn.Linear(3, 4) if text_backbone is None else text_backbone
     return VSE(
         image_encoder=Encoder(backbone=image_backbone, projection=nn.Linear(4, 4), pooling=GPO()),
-        text_encoder=Encoder(backbone=nn.Linear(3, 4), projection=nn.Identity(), pooling=Mean()),
+        text_encoder=Encoder(backbone=text_backbone, projection=nn.Identity(), pooling=Mean()),
         prepare_images=list,
         prepare_captions=list,
     )
@@ -168,3 +173,64 @@ def test_a_schedule_over_epochs_knows_its_milestones(tmp_path):
 def test_a_run_without_an_end_has_no_schedule_over_steps():
     with pytest.raises(VSEError, match=r"set trainer\.max_epochs"):
         steps_of_run(batches=5, limit=1.0, accumulated=1, max_epochs=-1, max_steps=-1)
+
+
+# layer decay
+
+
+def rates(vse: VSE, **settings: float) -> dict[str, float]:
+    """The learning rate of every parameter, each in one group."""
+    groups = parameter_groups(vse, **settings)
+    names = {parameter: name for name, parameter in vse.named_parameters()}
+    found = [(names[parameter], group["lr"]) for group in groups for parameter in group["params"]]
+    assert len(found) == len(dict(found)) == len(names)
+    assert len({group["name"] for group in groups}) == len(groups)
+    return dict(found)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet"])
+def test_a_trunks_layers_decay_as_timm_decays_them_once_more_below_the_heads(name):
+    trunk = timm_grid(name, pretrained=False)
+    vse = model(trunk, BiGRU(vocabulary_size=5, width=4))
+    found = rates(vse, lr=2.0, image_backbone_scale=0.5, text_backbone_scale=1.0, layer_decay=0.7)
+    names = {parameter: name for name, parameter in trunk.trunk.named_parameters()}
+    for group in timm.optim.param_groups_layer_decay(trunk.trunk, layer_decay=0.7):
+        for parameter in group["params"]:
+            expected = 2.0 * 0.5 * group["lr_scale"] * 0.7
+            assert found[f"image_encoder.backbone.trunk.{names[parameter]}"] == pytest.approx(expected)
+
+
+def test_a_text_encoders_layers_decay_from_the_top():
+    vse = model(Regions(4), bert_of(FAMILIES["bert"].to_dict()))
+    found = rates(vse, lr=1.0, image_backbone_scale=1.0, text_backbone_scale=0.1, layer_decay=0.5)
+    network = "text_encoder.backbone.network."
+    for name, rate in found.items():
+        expected = 1.0
+        for depth, part in enumerate(("encoder.layer.1.", "encoder.layer.0.", "embeddings."), start=1):
+            if name.startswith(network + part):
+                expected = 0.1 * 0.5**depth
+        assert rate == pytest.approx(expected), name
+    assert sum(rate < 1 for rate in found.values()) == len(list(vse.text_encoder.backbone.parameters()))
+
+
+def test_word_vectors_learn_slower_than_the_gru_over_them():
+    vse = model(Regions(4), BiGRU(vocabulary_size=5, width=4))
+    found = rates(vse, lr=1.0, image_backbone_scale=1.0, text_backbone_scale=1.0, layer_decay=0.5)
+    assert found["text_encoder.backbone.embed.weight"] == 0.25
+    assert found["text_encoder.backbone.rnn.weight_hh_l0"] == 0.5
+
+
+def test_a_decay_of_one_changes_nothing():
+    vse = model(timm_grid("test_vit", pretrained=False), BiGRU(vocabulary_size=5, width=4))
+    settings = {"lr": 1.0, "image_backbone_scale": 0.01, "text_backbone_scale": 0.1}
+    groups = parameter_groups(vse, **settings, layer_decay=1.0)
+    assert [group["name"] for group in groups] == ["heads", "image_backbone", "text_backbone"]
+    assert rates(vse, **settings) == rates(vse, **settings, layer_decay=1.0)
+
+
+@pytest.mark.parametrize("decay", [0.0, -0.5, 1.5])
+def test_a_decay_out_of_range_is_refused(decay):
+    with pytest.raises(VSEError, match="more than 0 and at most 1"):
+        parameter_groups(
+            model(nn.Identity()), lr=1.0, image_backbone_scale=1.0, text_backbone_scale=1.0, layer_decay=decay
+        )

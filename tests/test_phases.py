@@ -1,6 +1,8 @@
 import pytest
+import torch
 from torch import nn
 
+from vse_gpo.backbones.grid import Grid, PixelNormalization
 from vse_gpo.errors import VSEError
 from vse_gpo.phases import Phase, Phases, freeze
 
@@ -25,11 +27,23 @@ def test_the_phase_follows_from_the_epoch_alone():
 @pytest.mark.parametrize(("trunk", "expected"), [("frozen", 0), (1, 1), (2, 2), (9, 3), ("trainable", 3)])
 def test_stages_thaw_from_the_top(trunk, expected):
     network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1), nn.Linear(1, 1), nn.Identity())
-    freeze(nn.Sequential(network, nn.Flatten()), Phase(from_epoch=0, negatives="all", trunk=trunk))
+    freeze(
+        Grid(nn.Sequential(network, nn.Flatten()), PixelNormalization()),
+        Phase(from_epoch=0, negatives="all", trunk=trunk),
+    )
     trainable = [all(parameter.requires_grad for parameter in stage.parameters()) for stage in network[:3]]
     assert trainable == [False] * (3 - expected) + [True] * expected
     frozen = [not any(parameter.requires_grad for parameter in stage.parameters()) for stage in network[:3]]
     assert frozen == [not value for value in trainable]
+
+
+@pytest.mark.parametrize(("trunk", "expected"), [("frozen", False), ("trainable", True), (1, False)])
+def test_what_belongs_to_no_stage_trains_with_the_bottom_one(trunk, expected):
+    network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    network.position = nn.Parameter(torch.zeros(3))
+    freeze(Grid(network, PixelNormalization()), Phase(from_epoch=0, negatives="all", trunk=trunk))
+    assert network.position.requires_grad is expected
+    assert network[0].weight.requires_grad is expected
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,6 @@ def tiny_root(folder: Path) -> list[str]:
         "backbone.width=4",
         "text=bigru",
         f"text.vocabulary={folder / 'vocabulary.json'}",
-        f"text.vocabulary_size={len(vocabulary) + 1}",
         "embedding_width=8",
         "batch_size=8",
         "workers=0",

@@ -182,7 +182,8 @@ def _released_text_encoder(released: Mapping[str, Tensor], tokenizer: str, vocab
         width = released["rnn.weight_hh_l0"].shape[1]
         backbone = {"_target_": "vse_gpo.backbones.texts.BiGRU", "vocabulary_size": words}
         backbone |= {"width": width, "word_width": word_width}
-        prepare["tokenizer"] = {"_target_": "vse_gpo.data.captions.TreebankVocabulary", "path": vocabulary}
+        tokenizer_of_words = {"_target_": "vse_gpo.data.captions.TreebankVocabulary", "path": vocabulary, "size": words}
+        prepare["tokenizer"] = tokenizer_of_words
         return _encoder(backbone, {"_target_": "torch.nn.Identity"}, None), prepare, bigru_names(released)
     if "bert.embeddings.word_embeddings.weight" not in released:
         raise VSEError(f"weights of no released text encoder, first {next(iter(released), 'none')}")

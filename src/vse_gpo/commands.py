@@ -24,8 +24,17 @@ Job = Callable[[DictConfig], None]
 Settings = Mapping[str, Any]
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
+
+def words_in(path: str) -> int:
+    """How many words a SCAN vocabulary file holds, <mask> included."""
+    from vse_gpo.data.captions import read_vocabulary
+
+    return len(read_vocabulary(path))
+
+
 # ${first:a,b} in a config: the first that is not null
 OmegaConf.register_new_resolver("first", lambda *values: next(value for value in values if value is not None))
+OmegaConf.register_new_resolver("words_in", words_in)  # a resolved config no longer needs the file
 
 
 def config_folder() -> str:
@@ -248,6 +257,8 @@ def _config_message(error: HydraException | OmegaConfBaseException, config_name:
         return f"{group}={choice}: no such option{hint}; there are {', '.join(error.options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as name=value; quote special characters"
+    if match := re.match(r"VSEError raised while resolving interpolation: (.+)", str(error)):
+        return match[1]
     if match := re.search(r"Could not override '([^']+)'", str(error)):
         return f"{match[1]}: no such setting{did_you_mean(match[1], composed_names(config_name, match[1]))}"
     return one_line(str(error))

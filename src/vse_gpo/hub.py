@@ -1,10 +1,35 @@
 """Models on the Hugging Face hub: asked for once, so that a wrong name or a missing network shows at once."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from huggingface_hub import model_info, try_to_load_from_cache
 
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, first_line
+
+Loaded = TypeVar("Loaded")
+
+
+def load_pretrained(load: Callable[[str], Loaded], name: str, setting: str, *, expected: str, remedy: str) -> Loaded:
+    """What a function of transformers makes of a hub name or a folder.
+
+    Args:
+        load: takes the name; its OSError and ValueError tell that there is nothing to load.
+        name: of a model on the hub, or a folder.
+        setting: that the name was given for.
+        expected: what was to be loaded.
+        remedy: what to do where it cannot be.
+
+    Raises:
+        VSEError: if it is neither a folder nor known to the hub, or nothing can be loaded from it.
+    """
+    check_pretrained(name, setting)
+    try:
+        return load(name)
+    except (OSError, ValueError) as error:
+        where = "the folder gives" if Path(name).is_dir() else "the hub gives"
+        raise VSEError(f"{setting}={name}: {where} no {expected} ({first_line(error)}); {remedy}") from error
 
 
 def check_pretrained(name: str, setting: str, file: str = "config.json") -> None:

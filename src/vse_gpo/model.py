@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.batch import Batch, ImageInputs, Tokens
 from vse_gpo.build import build, without_weights
 from vse_gpo.encoder import Encoder
@@ -28,13 +29,6 @@ class CaptionPreparation(Protocol):
 
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         """Write the files it needs; the settings that built it, changed to name these."""
-
-
-class TextBackbone(Protocol):
-    """A backbone that can tell its architecture."""
-
-    def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Settings that build the same network without any file, from those that built this one."""
 
 
 class VSE(nn.Module):
@@ -120,9 +114,9 @@ class VSE(nn.Module):
         settings = without_weights(self.settings)
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            text = settings["text_encoder"]
-            backbone: TextBackbone = self.text_encoder.backbone  # type: ignore[assignment]
-            text["backbone"] = backbone.architecture(text["backbone"])
+            for name, encoder in (("image_encoder", self.image_encoder), ("text_encoder", self.text_encoder)):
+                backbone: Backbone = encoder.backbone  # type: ignore[assignment]
+                settings[name]["backbone"] = backbone.architecture(settings[name]["backbone"])
             captions: CaptionPreparation = self.prepare_captions  # type: ignore[assignment]
             settings["prepare_captions"] = captions.save(part, settings["prepare_captions"])
             (part / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -58,6 +58,7 @@ class RetrievalModule(EmbeddingModule):
         schedule: optimizer → learning-rate schedule; one over steps also takes the run's ``num_training_steps``.
         schedule_interval: ``epoch`` or ``step``.
         image_backbone_scale, text_backbone_scale: the backbones' share of the learning rate.
+        layer_decay: each layer's share of the learning rate of the one above it; see ``parameter_groups``.
         mask_same_image: other captions of the same image in a batch are no negatives; published runs count them.
         test_protocols: named protocols of the test; see ``vse_gpo.retrieval.protocols``.
         seed: of everything random in a training step.
@@ -80,6 +81,7 @@ class RetrievalModule(EmbeddingModule):
         test_protocols: Sequence[str],
         seed: int,
         settings: dict[str, Any],
+        layer_decay: float = 1.0,
     ) -> None:
         super().__init__(model)
         self.loss = loss
@@ -90,6 +92,7 @@ class RetrievalModule(EmbeddingModule):
         self.lr = lr
         self.image_backbone_scale = image_backbone_scale
         self.text_backbone_scale = text_backbone_scale
+        self.layer_decay = layer_decay
         self.mask_same_image = mask_same_image
         self.test_protocols = list(test_protocols)
         self.seed = seed
@@ -109,6 +112,7 @@ class RetrievalModule(EmbeddingModule):
             lr=self.lr,
             image_backbone_scale=self.image_backbone_scale,
             text_backbone_scale=self.text_backbone_scale,
+            layer_decay=self.layer_decay,
         )
         groups[0]["params"] += list(self.loss.parameters())
         optimizer = self.optimizer(groups, lr=self.lr)

@@ -5,10 +5,12 @@ The phase follows from the epoch alone, so a resumed run cannot lose it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from torch import nn
 
+from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.errors import VSEError
 
 
@@ -19,7 +21,8 @@ class Phase:
     Args:
         from_epoch: counted from 0.
         negatives: all in-batch negatives, or the hardest of each query.
-        trunk: whether the image backbone trains: ``frozen``, ``trainable``, or the number of its last stages that do.
+        trunk: whether the image backbone trains: ``frozen``, ``trainable``, or the number of its last stages that do; a
+            transformer's stages are its blocks.
         ramp_loss: let the loss grow from 0 to its full weight over each epoch of the phase, the published warm-up.
     """
 
@@ -57,16 +60,10 @@ class Phases:
 
 
 def freeze(backbone: nn.Module, phase: Phase) -> None:
-    """Let the backbone's stages train or not, as the phase says."""
-    parts = stages(backbone)
-    trainable = {"frozen": 0, "trainable": len(parts)}.get(str(phase.trunk))
-    if trainable is None:
-        trainable = min(int(phase.trunk), len(parts))
-    for depth, part in enumerate(parts):
-        part.requires_grad_(depth >= len(parts) - trainable)
-
-
-def stages(module: nn.Module) -> list[nn.Module]:
-    """The parts of a trunk that hold parameters, from the pixels up; wrappers around it are looked through."""
-    parts = [part for part in module.children() if any(True for _ in part.parameters())]
-    return stages(parts[0]) if len(parts) == 1 else parts
+    """Let the backbone train or not, as the phase says; its last stages are those of ``Backbone.layers``, coarse."""
+    backbone.requires_grad_(phase.trunk == "trainable")
+    if isinstance(phase.trunk, int):
+        layered: Backbone = backbone  # type: ignore[assignment]
+        stages = layered.layers(coarse=True)
+        for parameter in chain(*stages[max(0, len(stages) - phase.trunk) :]):
+            parameter.requires_grad_(True)

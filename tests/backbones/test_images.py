@@ -6,14 +6,12 @@ from torch import nn
 from torchvision.models import resnet
 
 from tests.golden import FOLDER, load
+from vse_gpo.backbones.grid import Grid, PixelNormalization, caffe_pixels
 from vse_gpo.backbones.images import (
     Coordinates,
-    Grid,
-    PixelNormalization,
     Regions,
     ResNetTrunk,
     butd_grid,
-    caffe_pixels,
     imagenet_resnet152_grid,
     small_grid,
     timm_grid,

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel
+from transformers import AlbertConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, T5Config
 
 from tests.golden import FOLDER, assert_close, load, under
-from vse_gpo.backbones.texts import Bert, BiGRU, load_bert
+from tests.tiny_encoders import FAMILIES, WORDS, clip_folder
+from vse_gpo.backbones.texts import Bert, BiGRU, bert_of, load_bert
 from vse_gpo.batch import Tokens
+from vse_gpo.build import build
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO
@@ -86,3 +88,75 @@ def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path):
         load_bert(str(tmp_path))
     assert str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+# encoders of other kinds
+
+
+def encoder(config: PreTrainedConfig, groups: int = 1) -> Bert:
+    torch.manual_seed(0)
+    return bert_of(config.to_dict(), groups=groups).eval()
+
+
+@pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
+def test_padding_and_its_id_do_not_matter_to_any_encoder(config):
+    """RoBERTa and MPNet begin with token 0, our padding, and pad with 1 themselves."""
+    backbone = encoder(config, groups=2)
+    captions = [torch.tensor([0, 7, 8, 9, 2]), torch.tensor([0, 5, 2]), torch.tensor([0, 3, 4, 2])]
+    tokens = Tokens(torch.nn.utils.rnn.pad_sequence(captions, batch_first=True), torch.tensor([5, 3, 4]))
+    values = backbone(tokens).values
+    for row, caption in zip(values, captions, strict=True):
+        alone = backbone.network(input_ids=caption[None], attention_mask=torch.ones(1, len(caption)).long())
+        torch.testing.assert_close(row[: len(caption)], alone.last_hidden_state[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
+def test_every_parameter_of_any_encoder_trains_in_one_of_its_layers(config):
+    backbone = encoder(config)
+    tokens = Tokens(torch.randint(3, WORDS, (3, 6)), torch.tensor([6, 5, 2]))
+    backbone(tokens).values.square().sum().backward()
+    assert [name for name, parameter in backbone.named_parameters() if parameter.grad is None] == []
+    layers = backbone.layers()
+    names = {parameter: name for name, parameter in backbone.network.named_parameters()}
+    assert len(layers) == 3
+    assert all(names[parameter].startswith("embeddings.") for parameter in layers[0])
+    assert sorted(names[parameter] for layer in layers for parameter in layer) == sorted(names.values())
+
+
+@pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
+def test_any_encoder_is_built_again_from_its_architecture_alone(config, tmp_path):
+    backbone = encoder(config, groups=3)
+    settings = json.loads(json.dumps(backbone.architecture({"pretrained": "a hub name"})))
+    again = build(settings)
+    again.load_state_dict(backbone.state_dict())
+    assert again.groups == 3
+    backbone.network.save_pretrained(tmp_path)
+    loaded = load_bert(str(tmp_path), width=8)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in backbone.state_dict().items())
+
+
+def test_layers_that_are_shared_are_told():
+    albert = AlbertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=8)
+    with pytest.raises(VSEError, match=r"albert: no stack of 3 layers.*set module\.layer_decay=1\.0"):
+        bert_of(albert.to_dict()).layers()
+
+
+def test_a_model_that_is_no_text_encoder_is_refused_in_one_line(tmp_path):
+    T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2).save_pretrained(tmp_path / "t5")
+    clip_folder(tmp_path / "clip")
+    for name in ("t5", "clip"):
+        with pytest.raises(VSEError, match=f"{name} is no text encoder alone; for CLIP set text=clip"):
+            load_bert(str(tmp_path / name), random_weights=True)
+    FAMILIES["roberta"].save_pretrained(tmp_path)
+    with pytest.raises(VSEError, match=r"features 8 wide, text\.width is 768; set text\.width=8"):
+        load_bert(str(tmp_path), width=768, random_weights=True)
+
+
+def test_weights_that_a_file_lacks_are_not_drawn_at_random(tmp_path):
+    network = AutoModel.from_config(FAMILIES["bert"])
+    state = {name: value for name, value in network.state_dict().items() if "layer.1.output" not in name}
+    network.save_pretrained(tmp_path, state_dict=state)
+    with pytest.raises(
+        VSEError, match=r"text encoder \(4 weights are missing, first encoder\.layer\.1\.output.*name a Hugging Face"
+    ):
+        load_bert(str(tmp_path))

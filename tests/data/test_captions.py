@@ -9,9 +9,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertTokenizerFast
+from transformers import (
+    BertTokenizerFast,
+    CLIPTokenizer,
+    DebertaV2Tokenizer,
+    PreTrainedTokenizerBase,
+    RobertaTokenizer,
+    XLMRobertaTokenizer,
+)
 
 from tests.golden import FOLDER
+from tests.tiny_encoders import FAMILIES, SENTENCES, trained
 from vse_gpo.data.captions import PrepareCaptions, TreebankVocabulary, WordNoise, WordPieces, Words
 from vse_gpo.errors import VSEError
 
@@ -96,26 +104,97 @@ def test_an_empty_caption_is_cls_sep(pieces: WordPieces) -> None:
         assert prepare.encode(caption, np.random.default_rng(0)).tolist() == [CLS, SEP]
 
 
-def test_long_captions_are_cut(pieces: WordPieces) -> None:
+def test_long_captions_are_cut_and_that_is_told_once() -> None:
     short = WordPieces(BERT, max_tokens=8)
-    tokens = PrepareCaptions(tokenizer=short).encode("a dog " * 300).tolist()
+    with pytest.warns(UserWarning, match="captions are cut to 8 tokens, first 'a dog a dog"):
+        tokens = PrepareCaptions(tokenizer=short).encode("a dog " * 300).tolist()
     assert len(tokens) == 8
     assert (tokens[0], tokens[-1]) == (CLS, SEP)
-    assert len(PrepareCaptions(tokenizer=pieces).encode("a dog " * 300)) == 512
+    assert len(PrepareCaptions(tokenizer=short).encode("a dog " * 300)) == 8
+    with pytest.warns(UserWarning, match="cut to 512 tokens"):
+        assert len(PrepareCaptions(tokenizer=WordPieces(BERT)).encode("a dog " * 300)) == 512
 
 
-def test_a_folder_without_a_tokeniser(tmp_path: Path) -> None:
-    with pytest.raises(VSEError, match=r"text\.pretrained=.*: no tokeniser there") as error:
+def test_a_tokeniser_that_allows_fewer_tokens_is_heeded(tmp_path: Path) -> None:
+    tokenizer = trained(RobertaTokenizer())
+    tokenizer.model_max_length = 6
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="cut to 6 tokens"):
+        assert len(PrepareCaptions(tokenizer=WordPieces(str(tmp_path))).encode("a red car and a blue boat")) == 6
+
+
+# pieces of other tokenisers
+
+TOKENISERS: dict[str, tuple[PreTrainedTokenizerBase, str | None]] = {
+    "byte-level BPE": (RobertaTokenizer(), None),
+    "SentencePiece": (DebertaV2Tokenizer(), None),
+    "SentencePiece between spaces": (XLMRobertaTokenizer(), None),
+    "CLIP": (CLIPTokenizer(), "M"),
+}
+
+
+@pytest.fixture(scope="module", params=TOKENISERS)
+def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WordPieces:
+    """A tokeniser of another family, trained on a few sentences."""
+    untrained, mask = TOKENISERS[request.param]
+    folder = tmp_path_factory.mktemp("tokenizer")
+    trained(untrained).save_pretrained(folder)
+    return WordPieces(str(folder), mask_token=mask)
+
+
+def test_words_of_any_tokeniser_are_those_between_spaces(other: WordPieces) -> None:
+    for sentence in SENTENCES:
+        plain = "".join(letter for letter in sentence if letter.isalpha() or letter == " ")
+        words = other.words(plain)
+        texts = [other._tokenizer.decode(word).strip() for word in words]
+        assert texts == plain.split()
+    assert max(len(word) for word in other.words("skating")) > 1  # a word that it did not see has pieces
+
+
+@given(caption=st.text(max_size=40))
+def test_words_of_any_tokeniser_join_into_what_it_makes_of_the_caption(caption: str, other: WordPieces) -> None:
+    assert other.sequence(other.words(caption)) == other._tokenizer(caption)["input_ids"]
+
+
+def test_noise_keeps_the_ends_and_the_pieces_of_a_word_together_in_any_tokeniser(other: WordPieces) -> None:
+    prepare = PrepareCaptions(tokenizer=other, noise=WordNoise(0.5))
+    whole = prepare.encode("skating on grass").tolist()
+    words = other.words("skating on grass")
+    lengths = {len(word) for word in words}
+    masked = 0
+    for seed in range(60):
+        tokens = prepare.encode("skating on grass", np.random.default_rng(seed)).tolist()
+        assert (tokens[0], tokens[-1]) == (whole[0], whole[-1])
+        noised = WordNoise(0.5)(words, other, np.random.default_rng(seed))
+        assert {len(word) for word in noised} <= lengths
+        masked += any(set(word) == {other.mask_id} for word in noised)
+    assert masked > 10
+
+
+def test_a_saved_tokeniser_of_any_kind_comes_back(other: WordPieces, tmp_path: Path) -> None:
+    settings = other.save(tmp_path, {"mask_token": other._tokenizer.convert_ids_to_tokens(other.mask_id)})
+    assert settings["pretrained"] == "inside:tokenizer"
+    again = WordPieces(str(tmp_path / "tokenizer"), mask_token=settings["mask_token"])
+    assert again.mask_id == other.mask_id
+    assert [again.sequence(again.words(sentence)) for sentence in SENTENCES] == [
+        other.sequence(other.words(sentence)) for sentence in SENTENCES
+    ]
+
+
+@pytest.mark.parametrize("family", [None, "bert", "roberta", "modernbert"])
+def test_a_folder_without_a_tokeniser(family: str | None, tmp_path: Path) -> None:
+    if family is not None:
+        FAMILIES[family].save_pretrained(tmp_path)  # transformers makes up a tokeniser without words
+    with pytest.raises(VSEError, match=r"text\.pretrained=.* no tokeniser.*; name a Hugging Face model") as error:
         WordPieces(str(tmp_path))
     assert "\n" not in str(error.value)
 
 
-def test_a_tokeniser_of_another_family(tmp_path: Path) -> None:
-    bert = BertTokenizerFast.from_pretrained(BERT)
-    bert.cls_token = None
-    bert.save_pretrained(tmp_path)
-    with pytest.raises(VSEError, match="its tokeniser has no cls token"):
-        WordPieces(str(tmp_path))
+def test_a_tokeniser_without_a_mask_needs_a_token_for_it(tmp_path: Path) -> None:
+    trained(CLIPTokenizer()).save_pretrained(tmp_path)
+    for mask_token, found in ((None, "mask"), ("[MASK]", r"\[MASK\]")):
+        with pytest.raises(VSEError, match=rf"its tokeniser has no {found} token; set text\.prepare\.tokenizer\.mask_"):
+            WordPieces(str(tmp_path), mask_token=mask_token)
 
 
 # vocabularies
@@ -144,6 +223,15 @@ def test_vocabulary_ids(vocabulary: TreebankVocabulary) -> None:
     assert prepare.encode("").tolist() == [1, 2]
     assert vocabulary.mask_id == len(WORDS)
     assert vocabulary.vocabulary_size == len(WORDS) + 1
+
+
+def test_a_vocabulary_of_another_size_than_the_models_is_refused(tmp_path: Path) -> None:
+    path = write_vocabulary(tmp_path / "vocab.json", WORDS)
+    assert TreebankVocabulary(path, size=len(WORDS) + 1).vocabulary_size == len(WORDS) + 1
+    with pytest.raises(
+        VSEError, match=rf"vocab\.json: {len(WORDS) + 1} words with <mask>, the model knows 9; give the"
+    ):
+        TreebankVocabulary(path, size=9)
 
 
 def test_a_vocabulary_that_has_a_mask_keeps_it(tmp_path: Path) -> None:

@@ -1,27 +1,21 @@
-"""Image backbones: pixels or region features → Features. Each grid trunk normalises its own pixels."""
+"""Image backbones: pixels or region features → Features. CLIP's is in ``clip.py``."""
 
-import pickle
-from collections.abc import Sequence
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-from jaxtyping import Float, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import resnet
 
+from vse_gpo.backbones.backbone import Backbone
+from vse_gpo.backbones.grid import Grid, PixelNormalization, caffe_pixels
+from vse_gpo.backbones.pretrained import check_width, load_weights, read_weights
+from vse_gpo.backbones.timm_trunks import TimmGrid, create_trunk
 from vse_gpo.batch import Features
 from vse_gpo.errors import VSEError
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
-
-class Regions(nn.Module):
+class Regions(Backbone):
     """Precomputed region features, passed on as they are.
 
     Args:
@@ -39,81 +33,6 @@ class Regions(nn.Module):
                 f"set backbone.width={regions.values.shape[-1]} or use the features of this backbone"
             )
         return regions
-
-
-class PixelNormalization(nn.Module):
-    """RGB bytes → the floats that a trunk was trained on: ``(pixel / scale − mean) / std``.
-
-    Args:
-        mean, std: per channel, in the trunk's channel order.
-        scale: 255 for trunks that see 0–1, 1 for those that see 0–255.
-        bgr: the trunk wants blue first.
-    """
-
-    def __init__(
-        self,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-        *,
-        scale: float = 255.0,
-        bgr: bool = False,
-    ) -> None:
-        super().__init__()
-        self.bgr = bgr
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", scale * torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", scale * torch.tensor(std).view(3, 1, 1), persistent=False)
-
-    def forward(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
-        if self.bgr:
-            pixels = pixels.flip(1)
-        return (pixels.to(self.mean.dtype) - self.mean) / self.std
-
-
-def caffe_pixels() -> PixelNormalization:
-    """What Caffe detectors see: BGR, 0–255, minus the mean."""
-    return PixelNormalization((102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0), scale=1.0, bgr=True)
-
-
-class Grid(nn.Module):
-    """A convolutional trunk up to its last stage; its H·W cells are the set.
-
-    Args:
-        trunk: normalised pixels → map (B, C, H, W).
-        normalization: bytes → normalised pixels.
-        frozen_statistics: keep every BatchNorm of the trunk in eval mode, for trunks trained elsewhere.
-        cells: average-pool the map to this many cells a side; None keeps the trunk's own.
-    """
-
-    def __init__(
-        self,
-        trunk: nn.Module,
-        normalization: PixelNormalization,
-        *,
-        frozen_statistics: bool = True,
-        cells: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.normalization = normalization
-        self.frozen_statistics = frozen_statistics
-        self.cells = cells
-
-    def forward(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Features:
-        grid = self.trunk(self.normalization(pixels))
-        if self.cells is not None:
-            grid = nn.functional.adaptive_avg_pool2d(grid, self.cells)
-        values = grid.flatten(2).transpose(1, 2)
-        return Features(values, torch.full((len(values),), values.shape[1], device=values.device))
-
-    def train(self, mode: bool = True) -> "Grid":
-        super().train(mode)
-        if self.frozen_statistics:
-            for module in self.trunk.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
 
 
 class ResNetTrunk(nn.Sequential):
@@ -149,7 +68,7 @@ def butd_grid(weights: str | None = None) -> Grid:
 
 def load_updown_weights(trunk: ResNetTrunk, path: str) -> None:
     """Fill the trunk from the detector's file, every weight accounted for."""
-    state = _read_state(path)
+    state = read_weights(path)
     if set(state) != {"base", "top"}:
         raise VSEError(f"{path}: holds {sorted(state)[:3]}, expected 'base' and 'top' of original_updown_backbone.pth")
     base = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
@@ -157,7 +76,7 @@ def load_updown_weights(trunk: ResNetTrunk, path: str) -> None:
     for name, value in state["base"].items():
         index, rest = name.split(".", 1)
         renamed[f"{base[int(index)]}.{rest}"] = value
-    _load_all(trunk, renamed, path)
+    load_weights(trunk, renamed, path)
 
 
 def imagenet_resnet152_grid(
@@ -173,7 +92,7 @@ def imagenet_resnet152_grid(
     fetched = resnet.ResNet152_Weights.IMAGENET1K_V1 if pretrained and weights is None else None
     network = resnet.resnet152(weights=fetched)
     if weights is not None:
-        _load_all(network, _read_state(weights), weights)
+        load_weights(network, read_weights(weights), weights)
     return Grid(ResNetTrunk(network, caffe=released_strides), PixelNormalization())
 
 
@@ -181,36 +100,32 @@ def timm_grid(
     name: str,
     *,
     width: int | None = None,
+    size: int | None = None,
     pretrained: bool = True,
     weights: str | None = None,
     cells: int | None = None,
+    class_token: bool = False,
 ) -> Grid:
-    """Any convolutional model of timm, with the mean and standard deviation it was trained on.
+    """Any trunk of timm, with the mean and standard deviation it was trained on: its cells or patch tokens are the set.
 
     Args:
         name: timm's name, with its tag where weights are fetched.
         width: that its features must have; None takes any.
+        size: side of the pictures, for trunks that are built for one size as most transformers are; their position
+            embeddings are resized. None keeps the size that they were trained on.
         pretrained: fetch timm's weights from the hub.
         weights: a local file (.safetensors or .pth) under timm's names, instead of the hub.
-        cells: average-pool to this many cells a side.
+        cells: average-pool cells or patch tokens to this many a side.
+        class_token: keep a transformer's class token as the first item; register tokens never are.
 
     Raises:
-        VSEError: if timm has no such model (the nearest names are listed), or its features have another width.
+        VSEError: if timm has no such model (the nearest names are listed) or cannot build it for the size, its features
+            have another width, or the weights belong to another network.
     """
-    if not timm.is_model(name):
-        near = get_close_matches(name.split(".", maxsplit=1)[0], timm.list_models(), n=3)
-        raise VSEError(f"timm has no model {name!r}; the nearest are {', '.join(near) or 'none'}")
-    network = timm.create_model(name, pretrained=pretrained and weights is None, num_classes=0, global_pool="")
-    if width is not None and network.num_features != width:
-        raise VSEError(
-            f"{name} gives features {network.num_features} wide, backbone.width is {width}; "
-            f"set backbone.width={network.num_features}"
-        )
-    if weights is not None:
-        state = {key: value for key, value in _read_state(weights).items() if not key.startswith("classifier.")}
-        _load_all(network, state, weights)
-    settings: Any = network.pretrained_cfg
-    return Grid(network, PixelNormalization(settings["mean"], settings["std"]), cells=cells)
+    network: Any = create_trunk(name, size=size, pretrained=pretrained, weights=weights)
+    check_width(name, network.head_hidden_size, width, "backbone.width")
+    normalization = PixelNormalization(network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
+    return TimmGrid(network, normalization, cells=cells, class_token=class_token)
 
 
 def small_grid(width: int = 128) -> Grid:
@@ -263,22 +178,3 @@ class _Residual(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs + self.inner(inputs)
-
-
-def _read_state(path: str) -> dict[str, Any]:
-    """Tensors of a weights file; pickles are read without running their code."""
-    try:
-        if Path(path).suffix == ".safetensors":
-            return load_file(path)
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
-        raise VSEError(f"{path}: cannot be read as weights ({str(error).splitlines()[0]})") from error
-    return state
-
-
-def _load_all(network: nn.Module, state: dict[str, Tensor], path: str) -> None:
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())
-        raise VSEError(f"{path}: weights of another network: {detail[:300]}") from error

@@ -1,7 +1,6 @@
-"""Text backbones: tokens → Features, one feature per token."""
+"""Text backbones: tokens → Features, one feature per token. CLIP's is in ``clip.py``."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,19 +8,25 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from vse_gpo.batch import Features, Tokens
+from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
+from vse_gpo.backbones.pretrained import check_width, config_of, network_of, without_gaps
+from vse_gpo.batch import Features, Tokens, valid_items
 from vse_gpo.errors import VSEError
-from vse_gpo.hub import check_pretrained
+from vse_gpo.hub import load_pretrained
+
+SETTING = "text.pretrained"
+REMEDY = "name a Hugging Face model or a folder with config.json and weights"
 
 
-class Bert(nn.Module):
-    """A Hugging Face encoder; every word piece gives one feature, [CLS] and [SEP] included.
+class Bert(Backbone):
+    """A Hugging Face encoder of BERT's kind; every word piece gives one feature, [CLS] and [SEP] included.
 
     Captions of similar length run together, so that little time goes into padding.
 
     Args:
         network: gives its word vectors by ``get_input_embeddings``, takes ``inputs_embeds`` and ``attention_mask`` and
-            returns ``last_hidden_state``.
+            returns ``last_hidden_state``. It never sees the token ids, so that positions are counted from the first
+            token whatever the id of its own padding.
         groups: into how many runs a batch is split by length; 1 keeps it whole.
     """
 
@@ -33,46 +38,48 @@ class Bert(nn.Module):
     def forward(self, tokens: Tokens) -> Features:
         order = tokens.lengths.argsort(descending=True)
         words = self.network.get_input_embeddings()(tokens.ids)
-        mask = (tokens.ids != 0).long()
+        mask = valid_items(tokens.lengths, tokens.ids.shape[1]).long()
         runs = [self._run(words[rows], mask[rows], int(tokens.lengths[rows[0]])) for rows in order.chunk(self.groups)]
         items = runs[0].shape[1]
         padded = [nn.functional.pad(run, (0, 0, 0, items - run.shape[1])) for run in runs]
         return Features(torch.cat(padded)[order.argsort()], tokens.lengths)
 
+    def layers(self, *, coarse: bool = False) -> Layers:
+        return transformer_layers(self.network)
+
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Settings that build the same network without any file, from those that built this one."""
-        config = self.network.config.to_dict()
+        config = config_of(self.network)
         return {"_target_": "vse_gpo.backbones.texts.bert_of", "config": config, "groups": self.groups}
 
     def _run(self, words: torch.Tensor, mask: torch.Tensor, longest: int) -> torch.Tensor:
         return self.network(inputs_embeds=words[:, :longest], attention_mask=mask[:, :longest]).last_hidden_state
 
 
-def load_bert(pretrained: str, *, random_weights: bool = False, groups: int = 1) -> Bert:
-    """Any Hugging Face text encoder, in float32 whatever the file holds.
+def load_bert(pretrained: str, *, width: int | None = None, random_weights: bool = False, groups: int = 1) -> Bert:
+    """Any Hugging Face text encoder, in float32 whatever the file holds: BERT, RoBERTa, MPNet, DeBERTa, ModernBERT, …
 
     Args:
         pretrained: a model's name on the hub, or a folder that holds one.
+        width: that its features must have; None takes any.
         random_weights: take the architecture alone.
         groups: see ``Bert``.
 
     Raises:
-        VSEError: if neither a folder nor the hub knows the name.
+        VSEError: if neither a folder nor the hub knows the name, weights are missing, it is no text encoder, or its
+            features have another width.
     """
-    check_pretrained(pretrained, "text.pretrained")
-    try:
+
+    def load(name: str) -> PreTrainedModel:
         if random_weights:
-            network: PreTrainedModel = AutoModel.from_config(AutoConfig.from_pretrained(pretrained))
-        else:
-            network = AutoModel.from_pretrained(pretrained, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        where = "the folder" if Path(pretrained).is_dir() else "neither a folder nor reachable on the hub:"
-        raise VSEError(
-            f"text.pretrained={pretrained}: {where} gives no text encoder ({str(error).strip().splitlines()[0]}); "
-            "name a Hugging Face model or a folder with config.json and weights"
-        ) from error
-    _drop_unused_pooler(network)
-    return Bert(network.train(), groups)
+            return AutoModel.from_config(AutoConfig.from_pretrained(name))
+        return without_gaps(*AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True))
+
+    network = load_pretrained(load, pretrained, SETTING, expected="text encoder", remedy=REMEDY)
+    config = network.config
+    if config.is_encoder_decoder or config.get_text_config() is not config:
+        raise VSEError(f"{SETTING}={pretrained}: {config.model_type} is no text encoder alone; for CLIP set text=clip")
+    check_width(pretrained, config.hidden_size, width, "text.width")
+    return _bert(network, groups)
 
 
 def bert_of(config: Mapping[str, Any], *, groups: int = 1) -> Bert:
@@ -83,23 +90,19 @@ def bert_of(config: Mapping[str, Any], *, groups: int = 1) -> Bert:
         groups: see ``Bert``.
 
     Raises:
-        VSEError: if the config describes no text encoder.
+        VSEError: if the config describes no network.
     """
-    try:
-        network: PreTrainedModel = AutoModel.from_config(AutoConfig.for_model(**config))
-    except (TypeError, ValueError, KeyError) as error:
-        raise VSEError(f"no text encoder: {str(error).splitlines()[0]}; expected a config of Hugging Face") from error
-    _drop_unused_pooler(network)
+    return _bert(network_of(config), groups)
+
+
+def _bert(network: PreTrainedModel, groups: int) -> Bert:
+    """Without BERT's own pooler, which never reaches the embedding: such parameters would stop DDP."""
+    if getattr(network, "pooler", None) is not None:
+        network.add_module("pooler", None)
     return Bert(network.train(), groups)
 
 
-def _drop_unused_pooler(network: PreTrainedModel) -> None:
-    """BERT's own pooler never reaches the embedding; parameters without a gradient would stop DDP."""
-    if getattr(network, "pooler", None) is not None:
-        network.add_module("pooler", None)
-
-
-class BiGRU(nn.Module):
+class BiGRU(Backbone):
     """Word vectors and a one-layer bidirectional GRU whose directions are averaged (Faghri et al. 2018).
 
     Args:
@@ -116,10 +119,6 @@ class BiGRU(nn.Module):
         self.embed = nn.Embedding(vocabulary_size, word_width)
         nn.init.uniform_(self.embed.weight, -0.1, 0.1)
         self.rnn = nn.GRU(word_width, width, batch_first=True, bidirectional=bidirectional)
-
-    def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The settings that built this one: they need no file."""
-        return settings
 
     def forward(self, tokens: Tokens) -> Features:
         packed = pack_padded_sequence(

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from vse_gpo.batch import Tokens, pad_sets
 from vse_gpo.errors import VSEError
-from vse_gpo.hub import check_pretrained
+from vse_gpo.hub import load_pretrained
 
 Words = list[list[int]]  # token ids of each word
 WATCHED = 5000  # words by which a vocabulary is judged
@@ -37,48 +37,63 @@ class CaptionTokenizer(Protocol):
 
 
 class WordPieces:
-    """BERT's tokeniser: word pieces between [CLS] and [SEP].
+    """The tokeniser of a Hugging Face text encoder: word pieces between its special tokens, as [CLS] and [SEP].
+
+    What counts as a word is up to the tokeniser; its pieces are noised together.
 
     Args:
         pretrained: a model's name on the hub or a folder that holds its tokeniser.
-        max_tokens: longer captions are cut, special tokens included.
+        max_tokens: longer captions are cut, special tokens included, with one warning; fewer if the tokeniser says that
+            its model takes fewer.
+        mask_token: stands for a masked word; None takes the tokeniser's own.
+
+    Raises:
+        VSEError: if there is no tokeniser, or it has no mask token.
     """
 
-    def __init__(self, pretrained: str, max_tokens: int = 512) -> None:
-        check_pretrained(pretrained, "text.pretrained")
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(pretrained, use_fast=True)
-        except (OSError, ValueError) as error:
+    def __init__(self, pretrained: str, max_tokens: int = 512, mask_token: str | None = None) -> None:
+        remedy = "name a Hugging Face model or a folder with tokenizer.json"
+        tokenizer: PreTrainedTokenizerBase = load_pretrained(
+            AutoTokenizer.from_pretrained, pretrained, "text.pretrained", expected="tokeniser", remedy=remedy
+        )
+        vocabulary = tokenizer.get_vocab()
+        made_up = vocabulary.keys() <= set(tokenizer.all_special_tokens)  # for want of a file
+        if made_up or not tokenizer.is_fast:
+            found = "no tokeniser there" if made_up else "its tokeniser does not tell words"
+            raise VSEError(f"text.pretrained={pretrained}: {found}; {remedy}")
+        mask = mask_token or tokenizer.mask_token
+        if mask not in vocabulary:
             raise VSEError(
-                f"text.pretrained={pretrained}: no tokeniser there ({str(error).strip().splitlines()[0]}); name a "
-                "Hugging Face model or a folder with tokenizer.json"
-            ) from error
-        absent = [name for name in ("cls", "sep", "mask", "unk") if getattr(tokenizer, f"{name}_token_id") is None]
-        if absent:
-            raise VSEError(
-                f"text.pretrained={pretrained}: its tokeniser has no {absent[0]} token; name a model of the BERT family"
+                f"text.pretrained={pretrained}: its tokeniser has no {mask_token or 'mask'} token; set "
+                "text.prepare.tokenizer.mask_token to a token that stands for masked words"
             )
-        self._tokenizer: PreTrainedTokenizerBase = tokenizer
+        self._tokenizer = tokenizer
         self.vocabulary_size: int = len(tokenizer)
-        self.mask_id: int = tokenizer.mask_token_id
-        self.max_tokens = max_tokens
+        self.mask_id: int = vocabulary[mask]
+        framed = tokenizer("a", return_special_tokens_mask=True)
+        ids, special = framed["input_ids"], framed["special_tokens_mask"]
+        before = special.index(0)
+        self._before, self._after = ids[:before], ids[len(ids) - special[::-1].index(0) :]
+        self.max_tokens = min(max_tokens, tokenizer.model_max_length)
+        self._cut = False  # whether a caption was
 
     def words(self, caption: str) -> Words:
-        encoding = self._tokenizer(
-            caption, add_special_tokens=False, truncation=True, max_length=self.max_tokens - 2, verbose=False
-        )
+        encoding = self._tokenizer(caption, add_special_tokens=False, verbose=False)
+        most = self.max_tokens - len(self._before) - len(self._after)
+        if len(encoding["input_ids"]) > most and not self._cut:
+            self._cut = True
+            warnings.warn(f"captions are cut to {self.max_tokens} tokens, first {caption[:60]!r}…", stacklevel=2)
         words: Words = []
         last = None
-        for token, word in zip(encoding["input_ids"], encoding.word_ids(), strict=True):
-            if word != last:
+        for token, word in zip(encoding["input_ids"][:most], encoding.word_ids(), strict=False):
+            if word is None or word != last:
                 words.append([])
-                last = word
+            last = word
             words[-1].append(token)
         return words
 
     def sequence(self, words: Words) -> list[int]:
-        pieces = [piece for word in words for piece in word]
-        return [self._tokenizer.cls_token_id, *pieces, self._tokenizer.sep_token_id]
+        return [*self._before, *(piece for word in words for piece in word), *self._after]
 
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         self._tokenizer.save_pretrained(folder / "tokenizer")
@@ -98,22 +113,31 @@ class TreebankVocabulary:
 
     Args:
         path: JSON with word2idx, idx2word and idx; a <mask> is added last.
+        size: words that the model knows, <mask> included; None takes any file.
+
+    Raises:
+        VSEError: if the file is no vocabulary, or one of another size.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, size: int | None = None) -> None:
         from nltk.tokenize import NLTKWordTokenizer  # takes a second, with all of NLTK
         from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
         self._path = path
         self._watched = self._unknown = 0  # words
         self._index = read_vocabulary(path)
+        self.vocabulary_size = len(self._index)
+        if size not in (None, self.vocabulary_size):
+            raise VSEError(
+                f"text.vocabulary={path}: {self.vocabulary_size} words with <mask>, the model knows {size}; give the "
+                "vocabulary that it was trained with"
+            )
         language = PunktParameters()
         language.abbrev_types = {word[:-1] for word in self._index if word.endswith(".") and word[-2:-1].isalpha()}
         self._sentences = PunktSentenceTokenizer(language)
         self._words = NLTKWordTokenizer()
-        self.mask_id = self._index.setdefault("<mask>", len(self._index))
+        self.mask_id = self._index["<mask>"]
         self.unknown_id = self._index["<unk>"]
-        self.vocabulary_size = len(self._index)
 
     def split(self, caption: str) -> list[str]:
         """Lower-case words of a caption."""
@@ -145,7 +169,7 @@ class TreebankVocabulary:
 
 
 def read_vocabulary(path: str) -> dict[str, int]:
-    """word → index of a SCAN vocabulary file.
+    """word → index of a SCAN vocabulary file; a <mask> is added last.
 
     Raises:
         VSEError: if the file is missing, is no such vocabulary or its indices have gaps.
@@ -164,7 +188,7 @@ def read_vocabulary(path: str) -> dict[str, int]:
         raise VSEError(f"{path}: <pad>, <start>, <end> and <unk> are not 0 to 3; {expected}")
     if sorted(index.values()) != list(range(len(index))):
         raise VSEError(f"{path}: indices are not 0 to {len(index) - 1}; {expected}")
-    return dict(index)
+    return {"<mask>": len(index)} | index
 
 
 class WordNoise:

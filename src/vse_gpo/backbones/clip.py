@@ -1,0 +1,123 @@
+"""CLIP's two towers as backbones (Radford et al. 2021): patch tokens of its vision transformer, tokens of its text one.
+
+Through transformers and not open_clip: the same weights are on the hub as safetensors, and it is here already.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+from transformers import AutoConfig, CLIPModel, PreTrainedModel
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
+from vse_gpo.backbones.grid import PixelNormalization, full_sets
+from vse_gpo.backbones.pretrained import check_width, config_of, network_of, without_gaps
+from vse_gpo.batch import Features, Tokens, valid_items
+from vse_gpo.hub import load_pretrained
+
+REMEDY = "name one as openai/clip-vit-base-patch32, or a folder with its config.json and weights"
+
+
+class ClipImages(Backbone):
+    """The tokens of CLIP's vision transformer before its last normalisation, which CLIP keeps for the class token.
+
+    Pictures of another size than it was trained on get interpolated position embeddings.
+
+    Args:
+        network: CLIP's vision transformer.
+        class_token: keep it, as the first item of the set.
+    """
+
+    def __init__(self, network: PreTrainedModel, *, class_token: bool) -> None:
+        super().__init__()
+        network.post_layernorm = nn.Identity()
+        self.network = network
+        self.normalization = PixelNormalization(OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+        self.class_token = class_token
+
+    def forward(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Features:
+        tokens = self.network(self.normalization(pixels), interpolate_pos_encoding=True).last_hidden_state
+        return full_sets(tokens if self.class_token else tokens[:, 1:])
+
+    def layers(self, *, coarse: bool = False) -> Layers:
+        return transformer_layers(self.network)
+
+    def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
+        config = config_of(self.network)
+        return {"_target_": "vse_gpo.backbones.clip.clip_images_of", "config": config, "class_token": self.class_token}
+
+
+class ClipTexts(Backbone):
+    """The tokens of CLIP's text transformer, from the start of the text to its end, both included.
+
+    Args:
+        network: CLIP's text transformer; a token sees those before it alone.
+    """
+
+    def __init__(self, network: PreTrainedModel) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tokens) -> Features:
+        mask = valid_items(tokens.lengths, tokens.ids.shape[1]).long()
+        return Features(self.network(tokens.ids, attention_mask=mask).last_hidden_state, tokens.lengths)
+
+    def layers(self, *, coarse: bool = False) -> Layers:
+        return transformer_layers(self.network)
+
+    def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
+        return {"_target_": "vse_gpo.backbones.clip.clip_texts_of", "config": config_of(self.network)}
+
+
+def clip_images(
+    pretrained: str, *, width: int | None = None, class_token: bool = True, random_weights: bool = False
+) -> ClipImages:
+    """The image tower of a CLIP, in float32.
+
+    Args:
+        pretrained: a CLIP's name on the hub, or a folder that holds one.
+        width: that its features must have; None takes any.
+        class_token: see ``ClipImages``.
+        random_weights: take the architecture alone.
+
+    Raises:
+        VSEError: if there is no CLIP, weights are missing, or its features have another width.
+    """
+    clip = _load_clip(pretrained, "backbone.pretrained", random_weights=random_weights)
+    check_width(pretrained, clip.vision_model.config.hidden_size, width, "backbone.width")
+    return ClipImages(clip.vision_model.train(), class_token=class_token)
+
+
+def clip_texts(pretrained: str, *, width: int | None = None, random_weights: bool = False) -> ClipTexts:
+    """The text tower of a CLIP, in float32; see ``clip_images``."""
+    clip = _load_clip(pretrained, "text.pretrained", random_weights=random_weights)
+    check_width(pretrained, clip.text_model.config.hidden_size, width, "text.width")
+    return ClipTexts(clip.text_model.train())
+
+
+def clip_images_of(config: Mapping[str, Any], *, class_token: bool) -> ClipImages:
+    """An image tower of an architecture, as Hugging Face writes it, with random weights."""
+    return ClipImages(network_of(config), class_token=class_token)
+
+
+def clip_texts_of(config: Mapping[str, Any]) -> ClipTexts:
+    """A text tower of an architecture, as Hugging Face writes it, with random weights."""
+    return ClipTexts(network_of(config))
+
+
+def _load_clip(pretrained: str, setting: str, *, random_weights: bool) -> CLIPModel:
+    """Both towers; to load one alone would report every weight of the other."""
+
+    def load(name: str) -> CLIPModel:
+        config = AutoConfig.from_pretrained(name)
+        if config.model_type != "clip":
+            raise ValueError(f"it is {config.model_type}")
+        if random_weights:
+            return CLIPModel(config)
+        loaded: Any = CLIPModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+        return without_gaps(*loaded)
+
+    return load_pretrained(load, pretrained, setting, expected="CLIP", remedy=REMEDY)
