@@ -56,6 +56,8 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
         (["experiment=f8k_region", "dataset.root=x", "seed=${sed}"], "Interpolation key 'sed' not found*"),
         (["experiment=f8k_region", "dataset.root=no/such", "text=bigru", "text.vocabulary=x"],
          "text.vocabulary=x: FileNotFoundError*"),
+        (["callbacks=ema"],
+         "callbacks without best, whose checkpoint the test takes; add default: callbacks=[default,…]"),
         (["experiment=f8k_region", "dataset.root=no/such", "text=bigru"], "text.vocabulary must be set; add*"),
     ],
 )  # fmt: skip
@@ -151,11 +153,17 @@ def test_an_argument_that_a_part_does_not_take_is_the_users_error(command_line, 
 
 
 @pytest.mark.parametrize(
-    "choice", [f"experiment={name}" for name in EXPERIMENTS] + [f"debug={name}" for name in DEBUGS]
+    "choice",
+    [f"experiment={name}" for name in EXPERIMENTS]
+    + [f"debug={name}" for name in DEBUGS]
+    + ["callbacks=[default,ema]", "optimizer=adamp", "optimizer/build=adamp", "loss=margin_softmax"],
 )
 def test_every_name_in_a_shipped_config_exists(command_line, choice):
     on_disk = choice.startswith("experiment") and choice != "experiment=shapes"
-    command_line(choice, *["++dataset.root=x", "++backbone.network.weights=x"] * on_disk)
+    words = choice.endswith(("_bigru", "_vsrn"))
+    command_line(
+        choice, *["++dataset.root=x", "++backbone.network.weights=x"] * on_disk, *["text.vocabulary=x"] * words
+    )
     names = []
     run_command(lambda config: names.append(config.name), "train")
     assert names == [choice.removeprefix("experiment=") if choice.startswith("experiment") else "shapes"]

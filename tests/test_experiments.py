@@ -1,5 +1,6 @@
 """Every shipped experiment composes, builds, and runs a training step and a validation, with tiny random weights."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,22 +9,35 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from torchvision.models import resnet
 from transformers import BertConfig, BertTokenizerFast
 
 from tests.data.on_disk import write_features, write_texts
 from tests.tiny import tiny_trainer
 from tests.tiny_encoders import clip_folder
 from vse_gpo.commands import config_folder
+from vse_gpo.pooling import First, Mean
+from vse_gpo.published import PUBLISHED
 
 EXPERIMENTS = sorted(path.stem for path in (Path(config_folder()) / "experiment").glob("*.yaml"))
+PUBLISHED_EXPERIMENTS = [name for name in EXPERIMENTS if re.match("(coco|f30k)_.*(region|grid|vsrn)", name)]
 WORDS = ["a", "red", "green", "blue", "car", "dog", "boat"]
+SCAN_WORDS = ["<pad>", "<start>", "<end>", "<unk>", *WORDS]
 TINY_TRUNKS = {  # the same family, small enough for a test
     "butd_grid": ["backbone.network.weights=null"],
     "wsl_grid": ["backbone.network.pretrained=false", "backbone.network.name=resnext50_32x4d"],
     "timm_grid": ["backbone.network.pretrained=false"],
+    "imagenet_res152_grid": ["backbone.network.pretrained=false"],
 }
+
+
+@pytest.fixture
+def shallow_resnets(monkeypatch) -> None:
+    """torchvision's ResNets with one block a stage."""
+    for name in ("resnet101", "resnet152"):
+        monkeypatch.setattr(resnet, name, lambda weights=None: resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1]))
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +62,9 @@ def clip(tmp_path_factory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Regions of width 4 and photographs of 40×30 pixels, one to three captions each."""
+    """Regions of width 4 and photographs of 40×30 pixels, one to three captions each, and a vocabulary."""
     folder = tmp_path_factory.mktemp("root")
+    (folder / "vocabulary.json").write_text(json.dumps({"word2idx": {word: n for n, word in enumerate(SCAN_WORDS)}}))
     draws = np.random.default_rng(0)
     for split, images in (("train", 8), ("dev", 5), ("test", 5), ("testall", 5)):
         captions = {
@@ -67,6 +82,10 @@ def root(tmp_path_factory) -> Path:
     return folder
 
 
+def header(experiment: str) -> str:
+    return (Path(config_folder()) / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
+
+
 def composed(experiment: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(config_folder(), version_base="1.3"):
         return compose("train", [f"experiment={experiment}", *overrides], return_hydra_config=True)
@@ -81,6 +100,8 @@ def overrides_of(experiment: str, root: Path, text_folder: Path, clip: list[str]
         overrides.append(f"dataset.root={root}")
     if choices.text in ("bert", "minilm"):
         overrides += [f"text.pretrained={text_folder}", "text.width=8", "text.network.random_weights=true"]
+    if choices.text in ("bigru", "gru"):
+        overrides += [f"text.vocabulary={root / 'vocabulary.json'}", f"text.vocabulary_size={len(SCAN_WORDS) + 1}"]
     if choices.backbone == "clip":
         overrides += ["backbone.prepare.size=32", *clip]
     elif choices.backbone == "butd_region":
@@ -91,7 +112,9 @@ def overrides_of(experiment: str, root: Path, text_folder: Path, clip: list[str]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_composes_builds_trains_a_step_and_validates(experiment, root, text_folder, clip, tmp_path):
+def test_an_experiment_composes_builds_trains_a_step_and_validates(
+    experiment, root, text_folder, tmp_path, clip, shallow_resnets
+):
     config = composed(experiment, *overrides_of(experiment, root, text_folder, clip))
     module = instantiate(config.module)(settings={})
     trainer = tiny_trainer(
@@ -108,21 +131,78 @@ def test_an_experiment_composes_builds_trains_a_step_and_validates(experiment, r
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
 
 
-@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if re.match(r"(coco|f30k)_(butd|wsl)_", name)])
-def test_a_published_experiment_keeps_the_published_recipe(experiment, root, text_folder):
-    """Chen et al. 2021, section 5.1 and the released scripts."""
-    config = composed(experiment, f"dataset.root={root}", f"text.pretrained={text_folder}")
-    grid = experiment.endswith("grid")
-    assert (config.batch_size, config.embedding_width, config.trainer.max_epochs) == (128, 1024, 25)
-    assert (config.optimizer.lr, config.optimizer.build.weight_decay) == (5e-4, 1e-4)
-    assert (list(config.optimizer.schedule.milestones), config.optimizer.schedule.gamma) == ([15], 0.1)
-    assert (config.trainer.gradient_clip_val, config.loss.margin) == (2.0, 0.2)
-    assert (config.text.lr_scale, config.backbone.lr_scale) == (0.1, 0.01 if grid else 1.0)
-    assert config.drop_last is not grid
-    assert config.dataset.dev_captions == 5000
-    assert config.backbone.size_augmentation.probability == 0.2
-    assert config.text.prepare.noise.probability == 0.2
+# Chen et al. 2021, section 5.1 and the released scripts
+RECIPE = {
+    "batch_size": 128,
+    "embedding_width": 1024,
+    "trainer.max_epochs": 25,
+    "trainer.gradient_clip_val": 2.0,
+    "optimizer.lr": 5e-4,
+    "optimizer.build.weight_decay": 1e-4,
+    "optimizer.schedule.milestones": [15],
+    "optimizer.schedule.gamma": 0.1,
+    "loss.margin": 0.2,
+    "text.lr_scale": 0.1,
+    "text.prepare.noise.probability": 0.2,
+    "backbone.size_augmentation.probability": 0.2,
+    "dataset.dev_captions": 5000,
+    "pooling.image._target_": "vse_gpo.pooling.GPO",
+    "pooling.text._target_": "vse_gpo.pooling.GPO",
+}
+DIFFERENCES = {  # by what an experiment's name matches; later ones count
+    "_region": {
+        "drop_last": True,
+        "backbone.lr_scale": 1.0,
+        "backbone.projection._target_": "vse_gpo.encoder.ResidualProjection",
+    },
+    "_grid": {
+        "drop_last": False,
+        "backbone.lr_scale": 0.01,
+        "backbone.prepare.size": 512,
+        "backbone.prepare.crop": [0.6, 1.0],
+        "backbone.projection._target_": "vse_gpo.encoder.linear_projection",
+    },
+    "imagenet_": {"backbone.lr_scale": 0.1},
+    "coco_": {"dataset.name": "coco", "dataset.test_protocols": ["coco_1k_5fold", "coco_5k"]},
+    "f30k_": {"dataset.name": "f30k", "dataset.test_protocols": ["f30k_1k"]},
+    "coco_.*_bigru|coco_vsrn": {"text.vocabulary_size": 11352 + 1},  # SCAN's vocabulary and <mask>
+    "f30k_.*_bigru|f30k_vsrn": {"text.vocabulary_size": 8480 + 1},
+    "_bigru": {"text.lr_scale": 1.0, "text.network.bidirectional": True, "text.network.word_width": 300},
+    "_region_bigru": {"optimizer.build.weight_decay": 0.01},
+    "_vsepp": {"pooling.image._target_": "vse_gpo.pooling.Mean", "pooling.text._target_": "vse_gpo.pooling.First"},
+    "_vsepp_.*_bigru": {"pooling.text._target_": "vse_gpo.pooling.Last"},
+    "_vsrn": {  # Li et al. 2019, section 4.2 and the released program
+        "drop_last": False,
+        "trainer.max_epochs": 30,
+        "optimizer.lr": 2e-4,
+        "optimizer.build.weight_decay": 0.0,
+        "text.lr_scale": 1.0,
+        "text.prepare.noise": None,
+        "text.prepare.noise.probability": None,
+        "text.network.bidirectional": False,
+        "text.network.word_width": 300,
+        "backbone.lr_scale": 1.0,
+        "backbone.size_augmentation": None,
+        "backbone.size_augmentation.probability": None,
+        "backbone.projection._target_": "vse_gpo.encoder.linear_projection",
+        "pooling.image._target_": "vse_gpo.pooling.GCN",
+        "pooling.image.layers": 4,
+        "pooling.image.pooling._target_": "vse_gpo.pooling.Seq2Seq",
+        "pooling.image.pooling.bidirectional": False,
+        "pooling.text._target_": "vse_gpo.pooling.Last",
+    },
+}
+
+
+@pytest.mark.parametrize("experiment", PUBLISHED_EXPERIMENTS)
+def test_a_published_experiment_keeps_the_published_recipe(experiment):
+    config = composed(experiment, "dataset.root=x")
+    expected = dict(RECIPE)
+    for pattern, differences in DIFFERENCES.items():
+        expected |= differences if re.search(pattern, experiment) else {}
+    assert {name: OmegaConf.select(config, name) for name in expected} == expected
     story = instantiate(config.phases)
+    grid = "_grid" in experiment
     assert [story.at(epoch).negatives for epoch in (0, 1, 24)] == ["all", "hardest", "hardest"]
     assert [story.at(epoch).trunk for epoch in (0, 1, 24)] == [
         *(["frozen"] if grid else ["trainable"]),
@@ -130,9 +210,25 @@ def test_a_published_experiment_keeps_the_published_recipe(experiment, root, tex
         "trainable",
     ]
     assert [story.at(epoch).ramp_loss for epoch in (0, 1, 2)] == [False, grid, False]
-    if grid:
-        assert config.backbone.prepare.size == 512
-        assert list(config.backbone.prepare.crop) == [0.6, 1.0]
+
+
+@pytest.mark.parametrize("experiment", PUBLISHED_EXPERIMENTS)
+def test_a_header_gives_the_published_numbers(experiment):
+    """The row that evaluation compares with."""
+    found = re.search(
+        r"Published, (.*): i2t R@1 (.*), R@5 (.*), t2i R@1 (.*), R@5 (.*), rSum ([\d.]+)", header(experiment)
+    )
+    protocol = {"COCO 1K 5-fold": "coco_1k_5fold", "F30K 1K": "f30k_1k"}[found[1]]
+    assert PUBLISHED[experiment][protocol] == dict(
+        zip(("i2t_r1", "i2t_r5", "t2i_r1", "t2i_r5", "rsum"), map(float, found.groups()[1:]), strict=True)
+    )
+    in_5k = re.search(r"COCO 5K: rSum ([\d.]+)", header(experiment))
+    assert PUBLISHED[experiment].get("coco_5k") == (in_5k and {"rsum": float(in_5k[1])})
+
+
+def test_every_published_row_of_one_model_has_its_experiment():
+    rows = {name for name in PUBLISHED if not name.endswith("_ensemble")}
+    assert set(PUBLISHED_EXPERIMENTS) <= rows <= set(EXPERIMENTS)
 
 
 def test_clip_keeps_the_recipe_of_pcmepp(root):
@@ -154,6 +250,12 @@ def test_clip_keeps_the_recipe_of_pcmepp(root):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_a_header_gives_the_command(experiment):
-    text = (Path(config_folder()) / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
-    assert text.startswith("# @package _global_\n")
-    assert f"# python -m vse_gpo.train experiment={experiment}" in text
+    assert header(experiment).startswith("# @package _global_\n")
+    assert f"# python -m vse_gpo.train experiment={experiment}" in header(experiment)
+
+
+def test_the_dual_encoder_pools_as_dual_encoders_do():
+    config = composed("coco_de", "dataset.root=.")
+    assert isinstance(instantiate(config.pooling.image), Mean)
+    assert isinstance(instantiate(config.pooling.text), First)
+    assert instantiate(config.loss).margin == 0.3

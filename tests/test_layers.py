@@ -14,7 +14,7 @@ LAYERS = [
     {"data", "backbones", "pooling", "losses", "retrieval"},
     {"encoder"},
     {"model"},
-    {"phases", "optimizer", "checkpoints"},
+    {"phases", "optimizer", "checkpoints", "collector"},
     {"module"},
     {"callbacks", "search"},
     {"commands", "report", "published"},

@@ -1,16 +1,30 @@
+import math
+from functools import partial
+from pathlib import Path
+
 import pytest
+import pytorch_lightning as pl
 import timm.optim
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
 from torch import nn
+from transformers import get_cosine_schedule_with_warmup
 
+from tests.tiny import tiny_data, tiny_module, tiny_trainer, weights
 from tests.tiny_encoders import FAMILIES
 from vse_gpo.backbones.images import Regions, timm_grid
 from vse_gpo.backbones.texts import BiGRU, bert_of
+from vse_gpo.commands import config_folder
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
+from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
-from vse_gpo.optimizer import parameter_groups
+from vse_gpo.optimizer import parameter_groups, steps_of_run
 from vse_gpo.pooling import GPO, Mean
+
+OPTIONS = sorted(path.stem for path in (Path(config_folder()) / "optimizer").glob("*.yaml"))
 
 
 def model(image_backbone: nn.Module, text_backbone: nn.Module | None = None) -> VSE:
@@ -48,6 +62,117 @@ def test_a_backbone_without_parameters_has_no_group():
     groups = parameter_groups(model(nn.Identity()), lr=1.0, image_backbone_scale=1.0, text_backbone_scale=1.0)
     assert [group["name"] for group in groups] == ["heads", "text_backbone"]
     torch.optim.AdamW(groups)
+
+
+# every shipped optimizer
+
+
+def shipped(*overrides: str) -> DictConfig:
+    with initialize_config_dir(config_folder(), version_base="1.3"):
+        return compose("train", ["~experiment", *overrides]).optimizer
+
+
+def step(optimizer_of, scales: dict[str, float]) -> tuple[dict[str, float], list[float]]:
+    """How far the biases of each group went in one step, at most, and the loss before and after."""
+    module = tiny_module(dropout=0.0, drop_regions=0.0)
+    groups = parameter_groups(module.model, lr=1e-3, **scales)
+    optimizer = optimizer_of(groups, lr=1e-3)
+    biases = {group["name"]: [one for one in group["params"] if one.ndim == 1] for group in groups}
+    before = {name: torch.cat([one.detach().clone() for one in group]) for name, group in biases.items()}
+    batch = next(iter(tiny_data(batch_size=21, captions=module.model.prepare_captions).train_dataloader()))
+    losses = []
+    for _ in range(2):
+        images, captions = module.model(batch)
+        loss = TripletLoss()(images @ captions.T, hardest=False)
+        losses.append(loss.item())
+        if len(losses) == 1:
+            loss.backward()
+            optimizer.step()
+    ways = {name: (torch.cat(group) - before[name]).abs().max().item() for name, group in biases.items()}
+    return ways, losses
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_step_lowers_the_loss_and_every_group_goes_as_far_as_its_learning_rate(option):
+    """Adam's first step moves a bias by its learning rate, whatever the gradient."""
+    build = instantiate(shipped(f"optimizer={option}").build)
+    ways, (before, after) = step(build, {"image_backbone_scale": 0.1, "text_backbone_scale": 0.5})
+    assert after < before
+    assert ways == {
+        "heads": pytest.approx(1e-3, rel=1e-2),
+        "image_backbone": pytest.approx(1e-4, rel=1e-2),
+        "text_backbone": pytest.approx(5e-4, rel=1e-2),
+    }
+    ways, _ = step(build, {"image_backbone_scale": 0.0, "text_backbone_scale": 0.5})
+    assert ways["image_backbone"] == 0.0
+
+
+def test_adamp_replaces_adamw_on_any_schedule():
+    build = instantiate(shipped("optimizer=adamw_cosine", "optimizer/build=adamp").build)
+    assert build.func.__name__ == "AdamP"
+    assert shipped("optimizer=adamp").schedule == shipped("optimizer=adamw").schedule
+
+
+@pytest.mark.parametrize("kind", ["foreach", "fused"])
+def test_adamw_steps_alike_in_every_form(kind, tmp_path):
+    trained = []
+    for value in ("false", "true"):
+        module = tiny_module(optimizer=instantiate(shipped(f"optimizer.build.{kind}={value}").build))
+        tiny_trainer(tmp_path, max_epochs=1, callbacks=[], enable_checkpointing=False).fit(
+            module, datamodule=tiny_data()
+        )
+        trained.append(weights(module))
+    for name, value in trained[0].items():
+        torch.testing.assert_close(trained[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+# schedules
+
+
+class LearningRates(pl.Callback):
+    """Of the heads, at every step."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: object, optimizer: torch.optim.Optimizer) -> None:
+        self.values.append(optimizer.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {},
+        {"limit_train_batches": 4},
+        {"limit_train_batches": 0.5},
+        {"accumulate_grad_batches": 4},
+        {"max_steps": 7},
+        {"max_epochs": -1, "max_steps": 7},
+    ],
+    ids=str,
+)
+def test_a_schedule_over_steps_ends_with_the_run(limits, tmp_path):
+    rates = LearningRates()
+    schedule = partial(get_cosine_schedule_with_warmup, num_warmup_steps=2)
+    module = tiny_module(schedule=schedule, schedule_interval="step")
+    trainer = tiny_trainer(tmp_path, callbacks=[rates], enable_checkpointing=False, **limits)
+    trainer.fit(module, datamodule=tiny_data())
+    steps = trainer.global_step
+    assert len(rates.values) == steps > 3
+    expected = [0.0, 0.5, *((1 + math.cos(math.pi * (step - 2) / (steps - 2))) / 2 for step in range(2, steps))]
+    assert rates.values == pytest.approx([1e-2 * share for share in expected])
+
+
+def test_a_schedule_over_epochs_knows_its_milestones(tmp_path):
+    rates = LearningRates()
+    module = tiny_module(schedule=instantiate(shipped("optimizer.schedule.milestones=[2]").schedule))
+    tiny_trainer(tmp_path, callbacks=[rates], enable_checkpointing=False).fit(module, datamodule=tiny_data())
+    assert rates.values == pytest.approx([1e-2] * 12 + [1e-3] * 6)
+
+
+def test_a_run_without_an_end_has_no_schedule_over_steps():
+    with pytest.raises(VSEError, match=r"set trainer\.max_epochs"):
+        steps_of_run(batches=5, limit=1.0, accumulated=1, max_epochs=-1, max_steps=-1)
 
 
 # layer decay

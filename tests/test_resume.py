@@ -3,15 +3,18 @@
 import multiprocessing
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from transformers import get_cosine_schedule_with_warmup
 
 from tests.tiny import save_last, tiny_data, tiny_module, tiny_trainer, weights
 from vse_gpo.batch import Batch
 from vse_gpo.errors import VSEError
+from vse_gpo.module import RetrievalModule
 
 STEPS_PER_EPOCH = 6  # 21 captions in batches of 4
 
@@ -65,6 +68,20 @@ def test_a_killed_run_ends_bit_equal_to_an_uninterrupted_one(tmp_path, every_n_s
     assert trainer.global_step == 3 * STEPS_PER_EPOCH
     expected = uninterrupted(tmp_path / "whole", workers)
     assert all(torch.equal(value, expected[name]) for name, value in weights(module).items())
+
+
+def test_a_schedule_over_steps_goes_on_where_it_was(tmp_path):
+    def module() -> RetrievalModule:
+        cosine = partial(get_cosine_schedule_with_warmup, num_warmup_steps=2)
+        return tiny_module(schedule=cosine, schedule_interval="step")
+
+    whole, resumed = module(), module()
+    kept = pl.callbacks.ModelCheckpoint(dirpath=tmp_path, filename="{step}", every_n_train_steps=8, save_top_k=-1)
+    tiny_trainer(tmp_path, callbacks=[kept]).fit(whole, datamodule=tiny_data())
+    trainer = tiny_trainer(tmp_path / "resumed")
+    trainer.fit(resumed, datamodule=tiny_data(), ckpt_path=tmp_path / "step=8.ckpt", weights_only=True)
+    assert trainer.global_step == 3 * STEPS_PER_EPOCH
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(resumed).items())
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):

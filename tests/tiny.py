@@ -9,10 +9,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from vse_gpo.backbones.images import Regions
 from vse_gpo.backbones.texts import BiGRU
+from vse_gpo.callbacks.averaging import AveragedWeights
 from vse_gpo.checkpoints import AtomicCheckpoints
 from vse_gpo.data.captions import PrepareCaptions, WordNoise, Words
 from vse_gpo.data.datamodule import PairsDataModule
@@ -26,6 +28,7 @@ from vse_gpo.phases import Phases
 from vse_gpo.pooling import GPO
 
 WIDTH = 6
+DECAY, WARMUP_POWER = 0.8, 0.75  # of averaged weights
 STORY = [
     {"from_epoch": 0, "trunk": "frozen", "negatives": "all"},
     {"from_epoch": 1, "negatives": "hardest", "ramp_loss": True},
@@ -172,6 +175,20 @@ def save_last(folder: Path, every_n_steps: int | None = None) -> ModelCheckpoint
     return ModelCheckpoint(
         dirpath=folder, save_last=True, every_n_train_steps=every_n_steps, enable_version_counter=False
     )
+
+
+def averaged(folder: Path) -> AveragedWeights:
+    """A moving average of the weights, the best epoch's in ``best_ema.ckpt``."""
+    best = ModelCheckpoint(
+        dirpath=folder,
+        filename="best_ema",
+        monitor="val/ema/rsum",
+        mode="max",
+        save_weights_only=True,
+        save_on_train_epoch_end=True,
+    )
+    average = partial(ModelEmaV3, decay=DECAY, use_warmup=True, warmup_power=WARMUP_POWER)
+    return AveragedWeights(average=average, best=best)
 
 
 def weights(module: RetrievalModule) -> dict[str, Tensor]:

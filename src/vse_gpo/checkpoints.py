@@ -66,8 +66,12 @@ def load_checkpoint(path: str | Path) -> VSE:
         settings, weights = checkpoint["settings"]["model"], checkpoint["state_dict"]
     except (KeyError, TypeError) as error:
         raise VSEError(f"{path}: no checkpoint of a training, expected runs/…/checkpoints/best.ckpt") from error
-    own = {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
-    return build_model(settings, own)
+    return build_model(settings, model_weights(weights))
+
+
+def model_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's share of a training's weights, which may hold a loss's too, under the model's own names."""
+    return {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
 
 
 def read_pickle(path: str | Path, allowed: list[Any]) -> Any:

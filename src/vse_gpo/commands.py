@@ -62,6 +62,15 @@ def run_command(job: Job, config_name: str) -> None:
         _exit_with_message(error, config_name)
 
 
+@contextmanager
+def errors_as_lines() -> Iterator[None]:
+    """For commands without a config: an error that is meant for the user becomes one line and exit status 1."""
+    try:
+        yield
+    except VSEError as error:
+        sys.exit(f"error: {error}")
+
+
 def _hydra_main(job: Job, config_name: str) -> None:
     hydra.main(version_base="1.3", config_path=config_folder(), config_name=config_name)(job)()
 

@@ -1,9 +1,9 @@
 """python -m vse_gpo.compare A B : whether two evaluated models really differ."""
 
 import argparse
-import sys
 from pathlib import Path
 
+from vse_gpo.commands import errors_as_lines
 from vse_gpo.errors import VSEError
 
 LEVEL = 0.05
@@ -21,10 +21,8 @@ def main() -> None:
     parser.add_argument("--protocol", help="one protocol; all that both have otherwise")
     parser.add_argument("--seed", type=int, default=0, help="of samples and permutations")
     arguments = parser.parse_args()
-    try:
+    with errors_as_lines():
         compare_evaluations(arguments.first, arguments.second, arguments.protocol, arguments.seed)
-    except VSEError as error:
-        sys.exit(f"error: {error}")
 
 
 def compare_evaluations(first: Path, second: Path, protocol: str | None, seed: int) -> None:

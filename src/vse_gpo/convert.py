@@ -1,10 +1,9 @@
 """python -m vse_gpo.convert MODEL OUT : a released .pth or a training's checkpoint as a folder to load models from."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from vse_gpo.errors import VSEError
+from vse_gpo.commands import errors_as_lines
 
 
 def main() -> None:
@@ -18,13 +17,11 @@ def main() -> None:
     parser.add_argument("--tokenizer", help="of a released BERT model: hub name or folder (bert-base-uncased)")
     parser.add_argument("--vocabulary", help="of a released BiGRU model: its SCAN vocabulary file")
     arguments = parser.parse_args()
-    try:
+    with errors_as_lines():
         from vse_gpo.checkpoints import load_model
 
         model = load_model(arguments.model, tokenizer=arguments.tokenizer, vocabulary=arguments.vocabulary)
         model.save_pretrained(arguments.out)
-    except VSEError as error:
-        sys.exit(f"error: {error}")
     print(f"written to {arguments.out}")
 
 

@@ -12,14 +12,12 @@ from torch.distributed.nn.functional import all_gather
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from vse_gpo.batch import Batch, Indexed
+from vse_gpo.collector import Collector
 from vse_gpo.data.split import Split
-from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE, check_weights
-from vse_gpo.optimizer import parameter_groups
+from vse_gpo.optimizer import parameter_groups, steps_of_run
 from vse_gpo.phases import Phase, Phases, freeze
 from vse_gpo.retrieval import evaluate
-
-IMAGES, CAPTIONS = 0, 1  # order of the evaluation loaders
 
 
 class EmbeddingModule(pl.LightningModule):
@@ -32,44 +30,21 @@ class EmbeddingModule(pl.LightningModule):
     def __init__(self, model: VSE) -> None:
         super().__init__()
         self.model = model
+        self.collector = Collector(model)
         self.embeddings: tuple[Tensor, Tensor] | None = None  # images and captions of the split, after a test
-        self._collected: tuple[list[Indexed], list[Indexed]] = ([], [])
 
     def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
-        self.collect(batch, dataloader_idx)
+        self.collector.add(batch, dataloader_idx)
 
     def on_test_epoch_end(self) -> None:
-        self.embeddings = self.gather(self.split("test").caption_to_image)
+        index = self.split("test").caption_to_image
+        self.embeddings = self.collector.gather(index, processes=self.trainer.world_size)
 
     def split(self, part: str) -> Split:
         """The train, dev or test split."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         split: Split = data.split(part)
         return split
-
-    def collect(self, batch: Indexed, modality: int) -> None:
-        """Encode a batch of images or captions and keep it."""
-        encode = (self.model.image_encoder, self.model.text_encoder)[modality]
-        self._collected[modality].append(Indexed(encode(batch.inputs).float(), batch.rows))
-
-    def gather(self, caption_to_image: Any) -> tuple[Float[Tensor, "images dim"], Float[Tensor, "captions dim"]]:
-        """What was collected, from all processes, in the order of the split."""
-        collected, self._collected = self._collected, ([], [])
-        images = self._in_order(collected[IMAGES], int(caption_to_image.max()) + 1, "images")
-        return images, self._in_order(collected[CAPTIONS], len(caption_to_image), "captions")
-
-    def _in_order(self, collected: list[Indexed], rows: int, what: str) -> Float[Tensor, "rows dim"]:
-        """One embedding per row of the split, from all processes; an item that came twice counts once."""
-        embeddings = torch.cat([part.inputs for part in collected])  # type: ignore[misc]
-        index = torch.cat([part.rows for part in collected])
-        if self.trainer.world_size > 1:
-            embeddings, index = torch.cat(gather_all_tensors(embeddings)), torch.cat(gather_all_tensors(index))
-        seen = torch.bincount(index, minlength=rows) > 0
-        if not seen.all():
-            raise VSEError(f"{int((~seen).sum())} of {rows} {what} were not encoded; evaluate the whole split")
-        table = torch.empty(rows, embeddings.shape[1], device=embeddings.device)
-        table[index] = embeddings
-        return table
 
 
 class RetrievalModule(EmbeddingModule):
@@ -80,7 +55,7 @@ class RetrievalModule(EmbeddingModule):
         loss: similarity (B,B) → scalar; see ``vse_gpo.losses``.
         phases: freezing, negatives and loss ramp by epoch.
         optimizer: parameter groups → optimizer; takes ``lr`` of its own for the heads.
-        schedule: optimizer → learning-rate schedule.
+        schedule: optimizer → learning-rate schedule; one over steps also takes the run's ``num_training_steps``.
         schedule_interval: ``epoch`` or ``step``.
         image_backbone_scale, text_backbone_scale: the backbones' share of the learning rate.
         layer_decay: each layer's share of the learning rate of the one above it; see ``parameter_groups``.
@@ -97,7 +72,7 @@ class RetrievalModule(EmbeddingModule):
         loss: nn.Module,
         phases: Phases,
         optimizer: Callable[..., torch.optim.Optimizer],
-        schedule: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler],
+        schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         schedule_interval: str,
         lr: float,
         image_backbone_scale: float,
@@ -122,6 +97,7 @@ class RetrievalModule(EmbeddingModule):
         self.test_protocols = list(test_protocols)
         self.seed = seed
         self.settings = settings
+        self._collectors = {"": self.collector}  # beginning of the metrics' names → who collects for them
         self._frozen_by: Phase | None = None
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
@@ -140,10 +116,22 @@ class RetrievalModule(EmbeddingModule):
         )
         groups[0]["params"] += list(self.loss.parameters())
         optimizer = self.optimizer(groups, lr=self.lr)
+        told = {"num_training_steps": self._steps_of_run()} if self.schedule_interval == "step" else {}
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.schedule(optimizer), "interval": self.schedule_interval},
+            "lr_scheduler": {"scheduler": self.schedule(optimizer, **told), "interval": self.schedule_interval},
         }
+
+    def _steps_of_run(self) -> int:
+        """Not the trainer's own estimate, which starts the loader before a resumed run knows where it goes on."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        return steps_of_run(
+            batches=len(data.train_dataloader()),
+            limit=self.trainer.limit_train_batches,
+            accumulated=self.trainer.accumulate_grad_batches,
+            max_epochs=self.trainer.max_epochs,  # type: ignore[arg-type]
+            max_steps=self.trainer.max_steps,
+        )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Everything random in a step follows from (seed, step, process), so a resumed run repeats it exactly."""
@@ -180,24 +168,44 @@ class RetrievalModule(EmbeddingModule):
 
     # evaluation
 
+    def evaluate_beside(self, name: str, model: VSE) -> None:
+        """Evaluate another model on whatever this one is evaluated on; its metrics are called ``val/NAME/…``.
+
+        Args:
+            name: that stands in the metrics' names.
+            model: in eval mode, on this module's device; it stays out of this module's parameters.
+        """
+        self._collectors[f"{name}/"] = Collector(model)
+
     def validation_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
-        self.collect(batch, dataloader_idx)
+        for collector in self._collectors.values():
+            collector.add(batch, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:  # only part of the data was run
-            self._collected = ([], [])
+            for collector in self._collectors.values():
+                collector.clear()
             return
-        for name, value in self._evaluate("dev", ["all"])["all"].items():
-            self.log(f"val/{name}", value, prog_bar=name == "rsum")
+        for prefix, results in self._evaluate("dev", ["all"]).items():
+            for name, value in results["all"].items():
+                self.log(f"val/{prefix}{name}", value, prog_bar=name == "rsum")
+
+    def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
+        self.validation_step(batch, batch_idx, dataloader_idx)
 
     def on_test_epoch_end(self) -> None:
-        for protocol, metrics in self._evaluate("test", self.test_protocols).items():
-            self.log_dict({f"test/{protocol}/{name}": value for name, value in metrics.items()})
+        for prefix, results in self._evaluate("test", self.test_protocols).items():
+            for protocol, metrics in results.items():
+                self.log_dict({f"test/{prefix}{protocol}/{name}": value for name, value in metrics.items()})
 
-    def _evaluate(self, part: str, protocols: Sequence[str]) -> dict[str, dict[str, float]]:
+    def _evaluate(self, part: str, protocols: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+        """Beginning of the names → protocol → metrics."""
         index = self.split(part).caption_to_image
-        images, captions = self.gather(index)
-        return evaluate(images, captions, caption_to_image=index, protocols=protocols)
+        results = {}
+        for prefix, collector in self._collectors.items():
+            images, captions = collector.gather(index, processes=self.trainer.world_size)
+            results[prefix] = evaluate(images, captions, caption_to_image=index, protocols=protocols)
+        return results
 
     # checkpoints
 

@@ -1,5 +1,9 @@
-"""Parameter groups: backbones train at a share of the learning rate of what is new, their lower layers at less."""
+"""Parameter groups: backbones train at a share of the learning rate of what is new, their lower layers at less.
 
+And how many steps a run has.
+"""
+
+import math
 from typing import Any
 
 from torch import nn
@@ -49,3 +53,23 @@ def decayed_groups(name: str, backbone: nn.Module, lr: float, decay: float) -> l
         {"name": f"{name}_{place}", "params": layer, "lr": lr * decay ** (len(layers) - place)}
         for place, layer in enumerate(layers)
     ]
+
+
+def steps_of_run(*, batches: int, limit: int | float, accumulated: int, max_epochs: int, max_steps: int) -> int:
+    """Optimizer steps of a whole run.
+
+    Args:
+        batches: of an epoch.
+        limit: the trainer's ``limit_train_batches``: a number of batches, or the share of them that runs.
+        accumulated: batches per optimizer step; an epoch's last step may have fewer.
+        max_epochs, max_steps: where the run ends, whichever comes first; −1 sets no end.
+
+    Raises:
+        VSEError: if neither ends it.
+    """
+    run = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    ends = [max_epochs * math.ceil(run / accumulated)] if max_epochs >= 0 else []
+    ends += [max_steps] if max_steps >= 0 else []
+    if not ends:
+        raise VSEError("a schedule over steps needs a run that ends; set trainer.max_epochs")
+    return min(ends)

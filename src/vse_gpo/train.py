@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from vse_gpo.commands import ignore_remarks, run_command
+from vse_gpo.errors import VSEError
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -23,6 +24,8 @@ def main() -> None:
 def train(config: DictConfig) -> None:
     """Train as the config says; the run folder holds everything that comes of it."""
     settings = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # an error in it needs no torch
+    if "best" not in config.callbacks:
+        raise VSEError("callbacks without best, whose checkpoint the test takes; add default: callbacks=[default,…]")
 
     import pytorch_lightning as pl
     from hydra.core.hydra_config import HydraConfig

@@ -50,6 +50,16 @@ def test_bigru_does_not_see_padding_and_keeps_the_callers_order():
     torch.testing.assert_close(values[1], backbone(Tokens(long[None], torch.tensor([4]))).values[0])
 
 
+def test_a_gru_that_reads_forwards_alone_does_not_see_what_follows():
+    backbone = BiGRU(vocabulary_size=9, width=4, word_width=3, bidirectional=False)
+    short, long = (
+        backbone(Tokens(torch.tensor([ids]), torch.tensor([len(ids)]))).values[0] for ids in ([5, 6], [5, 6, 7])
+    )
+    assert short.shape == (2, 4)
+    torch.testing.assert_close(long[:2], short)
+    torch.testing.assert_close(short, backbone.rnn(backbone.embed(torch.tensor([5, 6])))[0])
+
+
 def test_word_vectors_start_within_a_tenth():
     weights = BiGRU(vocabulary_size=500, width=4).embed.weight
     assert weights.shape[1] == 300

@@ -8,7 +8,6 @@ from tests.golden import assert_close, load, under
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO, gpo
 from vse_gpo.pooling.recurrence import run_both_ways
-from vse_gpo.pooling.sorting import sort_descending
 
 
 @pytest.mark.parametrize("name", ["gpo_regions", "gpo_words", "gpo_grid"])
@@ -95,32 +94,6 @@ def test_pooling_equals_a_plain_loop(dtype):
     (expected,) = torch.autograd.grad(plain_pool(pooling, features, lengths).square().sum(), features)
     torch.testing.assert_close(pooling(features, lengths), plain_pool(pooling, features, lengths))
     torch.testing.assert_close(gradient, expected)
-
-
-finite = st.floats(-1024, 1024, width=32, allow_subnormal=False)
-
-
-@given(st.lists(st.one_of(finite, st.sampled_from([0.0, -0.0, float("inf"), 1.0])), min_size=1, max_size=9))
-def test_the_packed_sort_equals_the_stable_sort_with_its_gradients(values):
-    row = torch.tensor(values)
-    features = row[None, :, None].clone().requires_grad_()
-    expected = row.clone().requires_grad_()
-    upstream = torch.arange(1.0, len(values) + 1)
-
-    ordered = sort_descending(features, torch.tensor([len(values)]))[0, 0]
-    ordered.backward(upstream)
-    plain = expected.sort(descending=True, stable=True).values
-    plain.backward(upstream)
-
-    assert torch.equal(ordered, plain)
-    assert torch.equal(features.grad[0, :, 0], expected.grad)
-
-
-def test_nan_sorts_first_as_torch_does():
-    features = torch.tensor([1.0, float("nan"), 2.0])[None, :, None]
-    ordered = sort_descending(features, torch.tensor([3]))[0, 0]
-    assert ordered[0].isnan()
-    assert ordered[1:].tolist() == [2.0, 1.0]
 
 
 def test_padding_may_hold_anything():

@@ -13,10 +13,10 @@ from vse_gpo.retrieval.annotations import (
     eccv_folder,
     read_positives,
 )
+from vse_gpo.retrieval.counts import Pairs
 from vse_gpo.retrieval.crisscrossed import CrisscrossedRecalls
 from vse_gpo.retrieval.eccv import ListedPositives, average_precision_at_r, eccv_scores, plausible_scores, r_precision
 from vse_gpo.retrieval.protocols import Test, run_protocols
-from vse_gpo.retrieval.ranks import Pairs
 from vse_gpo.retrieval.similarity import Matrix, matrix_similarities, similarities
 
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import vse_gpo.retrieval.ranks as ranks_module
+import vse_gpo.retrieval.counts as counts_module
 from tests.golden import load
 from vse_gpo.errors import VSEError
 from vse_gpo.retrieval import evaluate, image_caption_recalls
@@ -71,7 +71,7 @@ def test_ranks_equal_a_plain_loop_for_any_captions_per_image_order_and_tile(coun
     images = torch.randint(-2, 3, (len(counts), 3), generator=generator).double()
     captions = torch.randint(-2, 3, (len(index), 3), generator=generator).double()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks_module, "TILE", (tile, 2 * tile))
+        patch.setattr(counts_module, "TILE", (tile, 2 * tile))
         ranks = image_caption_ranks(Products(images, captions), index)
     of_images, of_captions = plain_ranks(images, captions, index.tolist())
     assert ranks.images.tolist() == of_images

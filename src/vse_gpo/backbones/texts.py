@@ -110,18 +110,20 @@ class BiGRU(Backbone):
         vocabulary_size: number of words, <mask> included.
         width: of the features.
         word_width: of the word vectors.
+        bidirectional: False reads forwards alone, as VSE++ and VSRN do.
     """
 
-    def __init__(self, *, vocabulary_size: int, width: int = 1024, word_width: int = 300) -> None:
+    def __init__(
+        self, *, vocabulary_size: int, width: int = 1024, word_width: int = 300, bidirectional: bool = True
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary_size, word_width)
         nn.init.uniform_(self.embed.weight, -0.1, 0.1)
-        self.rnn = nn.GRU(word_width, width, batch_first=True, bidirectional=True)
+        self.rnn = nn.GRU(word_width, width, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, tokens: Tokens) -> Features:
         packed = pack_padded_sequence(
             self.embed(tokens.ids), tokens.lengths.cpu(), batch_first=True, enforce_sorted=False
         )
         hidden, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=tokens.ids.shape[1])
-        forwards, backwards = hidden.chunk(2, dim=-1)
-        return Features((forwards + backwards) / 2, tokens.lengths)
+        return Features(hidden.unflatten(-1, (-1, self.rnn.hidden_size)).mean(-2), tokens.lengths)

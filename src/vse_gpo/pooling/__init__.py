@@ -1,6 +1,22 @@
 """Poolings, all with one call: ``(features (B,N,D), lengths (B,)) → pooled (B,D)``."""
 
-from vse_gpo.pooling.fixed import First, KMax, Max, Mean
+from vse_gpo.pooling.contextual import GCN, SelfAttention, Seq2Seq
+from vse_gpo.pooling.fixed import First, KMax, Last, Max, Mean
 from vse_gpo.pooling.gpo import GPO
+from vse_gpo.pooling.gpo_variants import RankPooling
+from vse_gpo.pooling.learned import FSPool, GeM
 
-__all__ = ["GPO", "First", "KMax", "Max", "Mean"]
+__all__ = [
+    "GCN",
+    "GPO",
+    "FSPool",
+    "First",
+    "GeM",
+    "KMax",
+    "Last",
+    "Max",
+    "Mean",
+    "RankPooling",
+    "SelfAttention",
+    "Seq2Seq",
+]

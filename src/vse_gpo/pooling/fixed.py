@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vse_gpo.batch import valid_items
+from vse_gpo.pooling.sets import check_lengths, padding
 
 
 class Mean(nn.Module):
@@ -13,8 +14,7 @@ class Mean(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        valid = valid_items(lengths, features.shape[1])[:, :, None]
-        return features.masked_fill(~valid, 0.0).sum(1) / lengths[:, None]
+        return features.masked_fill(padding(features, lengths), 0.0).sum(1) / lengths[:, None]
 
 
 class Max(nn.Module):
@@ -23,8 +23,7 @@ class Max(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        valid = valid_items(lengths, features.shape[1])[:, :, None]
-        return features.masked_fill(~valid, -torch.inf).amax(1)
+        return features.masked_fill(padding(features, lengths), -torch.inf).amax(1)
 
 
 class KMax(nn.Module):
@@ -39,9 +38,8 @@ class KMax(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        valid = valid_items(lengths, features.shape[1])[:, :, None]
         k = min(self.k, features.shape[1])
-        largest = features.masked_fill(~valid, -torch.inf).topk(k, dim=1).values
+        largest = features.masked_fill(padding(features, lengths), -torch.inf).topk(k, dim=1).values
         counted = lengths.clamp(max=k)
         taken = valid_items(counted, k)[:, :, None]
         return largest.masked_fill(~taken, 0.0).sum(1) / counted[:, None]
@@ -53,4 +51,15 @@ class First(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
+        check_lengths(lengths)
         return features[:, 0]
+
+
+class Last(nn.Module):
+    """The last item alone: of a GRU that reads forwards, the state that has seen every word."""
+
+    def forward(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        check_lengths(lengths)
+        return features[torch.arange(len(features), device=features.device), lengths - 1]

@@ -5,9 +5,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vse_gpo.batch import valid_items
-from vse_gpo.errors import VSEError
 from vse_gpo.pooling.recurrence import run_both_ways
-from vse_gpo.pooling.sorting import sort_descending
+from vse_gpo.pooling.sets import check_lengths
+from vse_gpo.pooling.sorting import weigh_by_rank
 
 TEMPERATURE = 0.1  # of the softmax over positions
 
@@ -35,7 +35,7 @@ class GPO(nn.Module):
         """Pool each set; its padding takes no part."""
         features = features[:, : int(lengths.max())]
         weights = self.coefficients(lengths).to(features.dtype)
-        return (sort_descending(features, lengths) @ weights[:, :, None]).squeeze(-1)
+        return weigh_by_rank(features, lengths, weights)
 
     def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
         """Weight of each rank, largest value first: each row sums to 1 and is zero past its length.
@@ -45,19 +45,18 @@ class GPO(nn.Module):
         """
         distinct, row = torch.unique(lengths, return_inverse=True)
         sizes = distinct.cpu()
-        if sizes[0] < 1:
-            raise VSEError(f"a set of length {int(sizes[0])} cannot be pooled: every set needs at least 1 item")
+        check_lengths(sizes)
         return self._generate(sizes, distinct)[row]
 
     def _generate(self, sizes: Int[Tensor, " sizes"], distinct: Int[Tensor, " sizes"]) -> Float[Tensor, "sizes items"]:
         """One row per distinct size. ``sizes`` lies on the CPU, where packing wants it."""
         items = int(sizes[-1])
-        positions = _encode_positions(items, self.d_position).to(self.linear.weight)
+        positions = encode_positions(items, self.d_position).to(self.linear.weight)
         scores = self.linear(run_both_ways(self.gru, positions, sizes)).squeeze(-1)
         return (scores / TEMPERATURE).masked_fill(~valid_items(distinct, items), -torch.inf).softmax(-1)
 
 
-def _encode_positions(items: int, width: int) -> Float[Tensor, "items width"]:
+def encode_positions(items: int, width: int) -> Float[Tensor, "items width"]:
     """Sines in even and cosines in odd columns, of wavelengths 2π to 10,000·2π (Vaswani et al. 2017, 3.5)."""
     frequencies = 10000.0 ** (-torch.arange(0, width, 2) / width)
     angles = torch.arange(items)[:, None] * frequencies

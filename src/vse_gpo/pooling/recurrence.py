@@ -27,8 +27,21 @@ def run_both_ways(
         both = [torch.stack([getattr(gru, name), getattr(gru, f"{name}_reverse")]).double() for name in weights]
         states = _SmallGRU.apply(positions.double(), sizes, *both)
         return states.mean(0).to(positions.dtype)
-    packed = pack_padded_sequence(positions.expand(len(sizes), -1, -1), sizes, batch_first=True, enforce_sorted=False)
-    hidden, _ = pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=len(positions))
+    return run_packed(gru, positions.expand(len(sizes), -1, -1), sizes)
+
+
+def run_packed(
+    gru: nn.GRU, sequences: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch items d_hidden"]:
+    """Mean of the two directions' states at every item of sequences of their own; zero past a length.
+
+    Args:
+        gru: one layer, bidirectional, batch first.
+        sequences: padded.
+        lengths: on the CPU, at least 1.
+    """
+    packed = pack_padded_sequence(sequences, lengths, batch_first=True, enforce_sorted=False)
+    hidden, _ = pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=sequences.shape[1])
     forwards, backwards = hidden.chunk(2, dim=-1)
     return (forwards + backwards) / 2
 

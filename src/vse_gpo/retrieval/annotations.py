@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from vse_gpo.errors import VSEError
-from vse_gpo.retrieval.ranks import Pairs
+from vse_gpo.retrieval.counts import Pairs
 
 IdPairs = list[tuple[int, int]]
 POSITIVE_CAPTION, POSITIVE_IMAGE = 3.0, 2.5  # of 5, from where a rated pair counts as positive (Parekh et al. 2021)

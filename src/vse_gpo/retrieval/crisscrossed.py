@@ -8,8 +8,9 @@ import torch
 
 from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.annotations import CocoRows, CrisscrossedCaptions, Ratings
+from vse_gpo.retrieval.counts import Pairs
 from vse_gpo.retrieval.protocols import Test
-from vse_gpo.retrieval.ranks import Pairs, best_positive_ranks, best_positive_ranks_among_themselves
+from vse_gpo.retrieval.ranks import best_positive_ranks, best_positive_ranks_among_themselves
 from vse_gpo.retrieval.recalls import RSUM, Metrics, Outcome, Queries, recall_queries
 from vse_gpo.retrieval.similarity import Similarity
 

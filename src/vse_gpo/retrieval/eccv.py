@@ -10,8 +10,9 @@ import numpy.typing as npt
 import torch
 
 from vse_gpo.retrieval.annotations import CocoRows, IdPairs
+from vse_gpo.retrieval.counts import TILE, Pairs, full_precision
 from vse_gpo.retrieval.protocols import Test
-from vse_gpo.retrieval.ranks import TILE, Pairs, every_positive_rank, full_precision
+from vse_gpo.retrieval.ranks import every_positive_rank
 from vse_gpo.retrieval.recalls import Outcome, Queries
 from vse_gpo.retrieval.similarity import Similarity
 

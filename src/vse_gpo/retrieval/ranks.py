@@ -1,8 +1,5 @@
 """Ranks of the true matches, from how many other items of a gallery are at least as similar."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vse_gpo.errors import VSEError
+from vse_gpo.retrieval.counts import Asked, Pairs, count_at_least, count_at_least_among_themselves
 from vse_gpo.retrieval.similarity import Similarity
-
-TILE = (1000, 5000)  # rows and columns compared at once
-TIE = 1e-12  # exact similarities closer than this are ties
-CROWDED = 0.01  # share of a tile near its thresholds above which all of it is computed exactly
-OPEN = 0.006  # share of a tile's entries, both ways, that bounds may leave open
 
 
 class Ranks(NamedTuple):
@@ -25,32 +18,6 @@ class Ranks(NamedTuple):
 
     images: npt.NDArray[np.int64]  # per image query, the rank of its best caption among all captions
     captions: npt.NDArray[np.int64]  # per caption query, the rank of its image among all images
-
-
-class Pairs(NamedTuple):
-    """Queries and items of a gallery that belong together. No pair occurs twice."""
-
-    queries: Int[Tensor, " pairs"]
-    items: Int[Tensor, " pairs"]
-
-    def turned(self) -> "Pairs":
-        """Queries and items exchanged."""
-        return Pairs(self.items, self.queries)
-
-
-class Asked(NamedTuple):
-    """What is to be counted for every query of one direction.
-
-    Args:
-        thresholds: exact similarities; infinity where a query has none.
-        positives: pairs that do not count.
-    """
-
-    thresholds: Float[Tensor, "queries thresholds"]
-    positives: Pairs
-
-
-# ranks
 
 
 def image_caption_ranks(similarity: Similarity, caption_to_image: Int[Tensor, " captions"]) -> Ranks:
@@ -168,172 +135,6 @@ def every_positive_rank(similarity: Similarity, positives: Pairs) -> list[npt.ND
     )
     ranks = rows[place, :, 0] + torch.arange(thresholds.shape[1], device=queries.device)
     return [row[:amount].cpu().numpy() for row, amount in zip(ranks, amounts.tolist(), strict=True)]
-
-
-# counts
-
-
-def count_at_least(
-    similarity: Similarity,
-    rows: Asked,
-    columns: Asked,
-    row_bounds: Sequence[int] | None = None,
-    column_bounds: Sequence[int] | None = None,
-) -> tuple[Int[Tensor, "rows row_thresholds column_groups"], Int[Tensor, "columns column_thresholds row_groups"]]:
-    """How many entries of each row, and of each column, are at least each of its thresholds.
-
-    Float32 products decide all but those entries that lie closer to a threshold than rounding errors reach; these
-    are computed exactly.
-
-    Args:
-        similarity: of rows and columns.
-        rows: asked of every row; its pairs are (row, column).
-        columns: asked of every column; its pairs are (column, row).
-        row_bounds, column_bounds: where groups of rows and columns begin and the last ends; one group if None.
-    """
-    row_bounds = row_bounds or [0, similarity.shape[0]]
-    column_bounds = column_bounds or [0, similarity.shape[1]]
-    by_row, by_column = _zeros(rows, len(column_bounds) - 1), _zeros(columns, len(row_bounds) - 1)
-    row_parts, column_parts = list(_parts(row_bounds, TILE[0])), list(_parts(column_bounds, TILE[1]))
-    row_positives = _by_tile(rows.positives, row_parts, column_parts)
-    column_positives = _by_tile(columns.positives.turned(), row_parts, column_parts)
-    with full_precision():
-        for r, (row_group, row) in enumerate(row_parts):
-            for c, (column_group, column) in enumerate(column_parts):
-                part = _Part(similarity, row, column)
-                by_row[row, :, column_group] += part.count(rows.thresholds[row], row_positives[r][c])
-                by_column[column, :, row_group] += part.turned().count(
-                    columns.thresholds[column], column_positives[r][c].turned()
-                )
-    return by_row, by_column
-
-
-def count_at_least_among_themselves(similarity: Similarity, asked: Asked) -> Int[Tensor, "items thresholds"]:
-    """As ``count_at_least`` for a symmetric matrix, of which only one half is computed."""
-    counts = _zeros(asked, 1)[:, :, 0]
-    parts = list(_parts([0, similarity.shape[0]], TILE[1] // 2))
-    positives = _by_tile(asked.positives, parts, parts)
-    with full_precision():
-        bounds = similarity.upper_bounds()
-        for r, (_, row) in enumerate(parts):
-            for c, (_, column) in enumerate(parts[r:], start=r):
-                part = _Part(bounds, row, column)
-                if part.is_crowded(asked.thresholds[row], asked.thresholds[column]):
-                    bounds = similarity  # they tell too little; so they will of the other tiles
-                    part = _Part(bounds, row, column)
-                counts[row] += part.count(asked.thresholds[row], positives[r][c])
-                if c > r:
-                    counts[column] += part.turned().count(asked.thresholds[column], positives[c][r])
-    return counts
-
-
-class _Part:
-    """A tile of similarities, its queries in rows."""
-
-    def __init__(self, similarity: Similarity, rows: slice, columns: slice) -> None:
-        self.similarity, self.rows, self.columns = similarity, rows, columns
-        self.values = similarity.tile(rows, columns)
-        self.is_turned = False
-
-    def turned(self) -> "_Part":
-        """The same tile, its queries in columns."""
-        other = object.__new__(_Part)
-        other.__dict__ = self.__dict__ | {"values": self.values.T, "is_turned": not self.is_turned}
-        return other
-
-    def is_crowded(self, rows: Float[Tensor, "rows thresholds"], columns: Float[Tensor, "columns thresholds"]) -> bool:
-        """Whether bounds leave so many entries open that exact ones cost more than products."""
-        if self.similarity.margins[1] < torch.inf:
-            return False
-        above = self.similarity.margins[0]
-        near = (self.values >= (rows - above).float().min(1, keepdim=True).values).sum()
-        near += (self.values >= (columns - above).float().min(1).values).sum()
-        return int(near) > OPEN * self.values.numel()
-
-    def count(
-        self, thresholds: Float[Tensor, "queries thresholds"], positives: Pairs
-    ) -> Int[Tensor, "queries thresholds"]:
-        """How many items besides the positives are at least each threshold."""
-        counts = torch.zeros(thresholds.shape, dtype=torch.int64, device=thresholds.device)
-        if thresholds.isinf().all():
-            return counts
-        kept = self.values[positives]
-        self.values[positives] = -torch.inf
-        flags = torch.empty_like(self.values)  # compared and summed as floats, several times faster than as booleans
-        for number, threshold in enumerate(thresholds.T):
-            if not threshold.isinf().all():
-                counts[:, number] = self._count(threshold, positives, flags)
-        self.values[positives] = kept
-        return counts
-
-    def _count(
-        self, threshold: Float[Tensor, " queries"], positives: Pairs, flags: Float[Tensor, "queries items"]
-    ) -> Int[Tensor, " queries"]:
-        above, below = self.similarity.margins
-        lower, upper = (threshold - above).float()[:, None], (threshold + below).float()[:, None]
-        counts = torch.ge(self.values, upper, out=flags).sum(1).long()
-        near = torch.ge(self.values, lower, out=flags).sum(1).long() - counts
-        if int(near.sum()) > CROWDED * self.values.numel():
-            exact = self._exact()
-            exact[positives] = -torch.inf
-            return (exact >= threshold[:, None] - TIE).sum(1)
-        queries = near.nonzero()[:, 0]
-        if len(queries):
-            values = self.values[queries]
-            which, items = ((values >= lower[queries]) & (values < upper[queries])).nonzero().T
-            which = queries[which]
-            found = self._exact_pairs(which, items)
-            counts += torch.bincount(which[found >= threshold[which] - TIE], minlength=len(counts))
-        return counts
-
-    def _exact(self) -> Float[Tensor, "queries items"]:
-        exact = self.similarity.exact_tile(self.rows, self.columns)
-        return exact.T if self.is_turned else exact
-
-    def _exact_pairs(self, queries: Int[Tensor, " pairs"], items: Int[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
-        rows, columns = (items, queries) if self.is_turned else (queries, items)
-        return self.similarity.pairs(rows + self.rows.start, columns + self.columns.start)
-
-
-def _parts(bounds: Sequence[int], size: int) -> Iterator[tuple[int, slice]]:
-    """The number of each group, and its parts of at most a size."""
-    for group, (first, last) in enumerate(pairwise(bounds)):
-        for start in range(first, last, size):
-            yield group, slice(start, min(start + size, last))
-
-
-def _by_tile(
-    pairs: Pairs, row_parts: Sequence[tuple[int, slice]], column_parts: Sequence[tuple[int, slice]]
-) -> list[list[Pairs]]:
-    """The (row, column) pairs inside each tile, counted from its corner."""
-    starts = [
-        torch.tensor([part.start for _, part in parts], device=pairs.queries.device)
-        for parts in (row_parts, column_parts)
-    ]
-    r, c = (torch.searchsorted(first, side, right=True) - 1 for first, side in zip(starts, pairs, strict=True))
-    tile = r * len(column_parts) + c
-    order = tile.argsort(stable=True)
-    amounts = torch.bincount(tile, minlength=len(row_parts) * len(column_parts)).tolist()
-    inside = [
-        (side - first[number])[order].split(amounts) for side, first, number in zip(pairs, starts, (r, c), strict=True)
-    ]
-    tiles = [Pairs(*both) for both in zip(*inside, strict=True)]
-    return [tiles[first : first + len(column_parts)] for first in range(0, len(tiles), len(column_parts))]
-
-
-def _zeros(asked: Asked, groups: int) -> Int[Tensor, "queries thresholds groups"]:
-    return torch.zeros((*asked.thresholds.shape, groups), dtype=torch.int64, device=asked.thresholds.device)
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Float32 products without TensorFloat-32, whatever the training was allowed."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _check_index(caption_to_image: Tensor, images: int, captions: int) -> None:

@@ -1,0 +1,115 @@
+"""Poolings whose items see each other, or are weighed by what they hold: self-attention, seq2seq, GCN."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from vse_gpo.pooling.sets import check_lengths, padding
+
+
+class SelfAttention(nn.Module):
+    """Weighted mean of the items; a small network scores each, softmax makes the scores weights.
+
+    The structured self-attention of Lin et al. 2017 (eq. 5) with one hop, as PVSE (Song and Soleymani 2019) pools
+    regions and words.
+
+    Args:
+        width: of the features.
+        d_hidden: width of the scorer's hidden layer.
+    """
+
+    def __init__(self, width: int, d_hidden: int = 512) -> None:
+        super().__init__()
+        self.scorer = nn.Sequential(
+            nn.Linear(width, d_hidden, bias=False), nn.Tanh(), nn.Linear(d_hidden, 1, bias=False)
+        )
+
+    def forward(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        padded = padding(features, lengths)
+        items = features.masked_fill(padded, 0.0)
+        weights = self.scorer(items).masked_fill(padded, -torch.inf).softmax(1)
+        return (items * weights).sum(1)
+
+
+class Seq2Seq(nn.Module):
+    """The final state of a GRU that reads the items in their order; of two directions, the mean of both final states.
+
+    VSRN (Li et al. 2019, section 3.2) reads regions so, with one direction. The order counts: detectors give regions
+    from the surest down.
+
+    Args:
+        width: of the features and of the state.
+        bidirectional: read backwards as well.
+    """
+
+    def __init__(self, width: int, *, bidirectional: bool = True) -> None:
+        super().__init__()
+        self.gru = nn.GRU(width, width, batch_first=True, bidirectional=bidirectional)
+
+    def forward(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        check_lengths(lengths)
+        packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        _, final = self.gru(packed)
+        return final.mean(0)
+
+
+class GCN(nn.Module):
+    """Lets the items of a set reason with each other, then pools them (VSRN: Li et al. 2019, section 3.1).
+
+    Items are made unit vectors before the first layer and after the last, as in VSRN's program.
+
+    Args:
+        width: of the features.
+        pooling: of the items after the reasoning: ``Mean``, or ``Seq2Seq`` as in VSRN.
+        layers: of graph convolution.
+    """
+
+    def __init__(self, width: int, *, pooling: nn.Module, layers: int = 4) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(GraphConvolution(width) for _ in range(layers))
+        self.pooling = pooling
+
+    def forward(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        padded = padding(features, lengths)
+        items = normalize(features.masked_fill(padded, 0.0), dim=-1)
+        for layer in self.layers:
+            items = layer(items, lengths, padded)
+        return self.pooling(normalize(items, dim=-1), lengths)
+
+
+class GraphConvolution(nn.Module):
+    """A residual layer on the graph that joins every two items of a set by the affinity of their embeddings.
+
+    Its BatchNorm starts at zero, so a new layer changes nothing, and it sees true items only.
+
+    Args:
+        width: of the items.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.message = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.norm = nn.BatchNorm1d(width)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(
+        self,
+        items: Float[Tensor, "batch items dim"],
+        lengths: Int[Tensor, " batch"],
+        padded: Bool[Tensor, "batch items 1"],
+    ) -> Float[Tensor, "batch items dim"]:
+        affinity = self.query(items) @ self.key(items).transpose(1, 2) / lengths[:, None, None]
+        received = affinity @ self.message(items).masked_fill(padded, 0.0)
+        changes = self.norm(self.output(received[~padded.squeeze(-1)]))
+        return items + torch.zeros_like(items).masked_scatter(~padded, changes)

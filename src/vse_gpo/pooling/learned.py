@@ -1,0 +1,76 @@
+"""Poolings with weights of their own that see each channel alone: GeM, FSPool."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vse_gpo.pooling.sets import check_lengths, padding
+from vse_gpo.pooling.sorting import sort_descending
+
+
+class GeM(nn.Module):
+    """Generalised mean ``(mean of xᵖ)^(1/p)`` of each channel, with one p for all that trains (Radenović et al. 2018).
+
+    Values below ``floor`` count as ``floor``, as a power of a negative number is none. p = 1 is the mean of the clamped
+    values, p → ∞ their maximum.
+
+    No power is taken. With the largest value m of a channel taken out, the mean is
+    ``m · exp((logsumexp(p · log(x / m)) − log n) / p)``: no exponent lies above 0, so values of any size stay finite.
+
+    Args:
+        p: at the start. Its logarithm is what trains, which keeps it above 0.
+        floor: smallest value, above 0.
+    """
+
+    def __init__(self, p: float = 3.0, floor: float = 1e-6) -> None:
+        super().__init__()
+        if p <= 0 or floor <= 0:
+            raise ValueError(f"p and floor must be above 0, got {p} and {floor}")
+        self.floor = floor
+        self.log_p = nn.Parameter(torch.tensor(math.log(p)))
+
+    def forward(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        p, padded = self.log_p.exp(), padding(features, lengths)
+        values = features.masked_fill(padded, self.floor).clamp(min=self.floor)
+        largest = values.detach().amax(1, keepdim=True)  # any constant would do: the mean scales with its values
+        exponents = p * (values.log() - largest.log())
+        total = exponents.masked_fill(padded, -torch.inf).logsumexp(1)
+        return largest.squeeze(1) * ((total - lengths[:, None].to(total).log()) / p).exp()
+
+
+class FSPool(nn.Module):
+    """Sum of each channel's values, sorted, with weights that the channel learns for each rank (Zhang et al. 2020).
+
+    The weights are a piecewise linear function of the rank, 0 for the largest value to 1 for the smallest, so they fit
+    sets of any size.
+
+    Args:
+        width: of the features.
+        pieces: of the function.
+    """
+
+    def __init__(self, width: int, pieces: int = 20) -> None:
+        super().__init__()
+        self.knots = nn.Parameter(torch.randn(width, pieces + 1))
+
+    def forward(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        check_lengths(lengths)
+        ordered = sort_descending(features, lengths)
+        shares = knot_shares(lengths, ordered.shape[2], self.knots.shape[1]).to(ordered)
+        return ((ordered @ shares) * self.knots).sum(-1)
+
+
+def knot_shares(lengths: Int[Tensor, " batch"], items: int, knots: int) -> Float[Tensor, "batch items knots"]:
+    """What each rank of a set takes of the knots of a piecewise linear function: ``shares @ values at the knots``.
+
+    The first rank lies on the first knot and the last rank on the last. What lies past a length is undefined.
+    """
+    last_rank = (lengths - 1).clamp(min=1)
+    places = torch.arange(items, device=lengths.device) * (knots - 1) / last_rank[:, None]
+    return (1 - (places[:, :, None] - torch.arange(knots, device=lengths.device)).abs()).clamp(min=0)

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vse_gpo.pooling import sorting
+from vse_gpo.pooling.sorting import sort_descending, weigh_by_rank
+
+finite = st.floats(-1024, 1024, width=32, allow_subnormal=False)
+
+
+@given(st.lists(st.one_of(finite, st.sampled_from([0.0, -0.0, float("inf"), 1.0])), min_size=1, max_size=9))
+def test_the_packed_sort_equals_the_stable_sort_with_its_gradients(values):
+    row = torch.tensor(values)
+    features = row[None, :, None].clone().requires_grad_()
+    expected = row.clone().requires_grad_()
+    upstream = torch.arange(1.0, len(values) + 1)
+
+    ordered = sort_descending(features, torch.tensor([len(values)]))[0, 0]
+    ordered.backward(upstream)
+    plain = expected.sort(descending=True, stable=True).values
+    plain.backward(upstream)
+
+    assert torch.equal(ordered, plain)
+    assert torch.equal(features.grad[0, :, 0], expected.grad)
+
+
+def test_nan_sorts_first_as_torch_does():
+    features = torch.tensor([1.0, float("nan"), 2.0])[None, :, None]
+    ordered = sort_descending(features, torch.tensor([3]))[0, 0]
+    assert ordered[0].isnan()
+    assert ordered[1:].tolist() == [2.0, 1.0]
+
+
+def plain(values: torch.Tensor, lengths: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Set by set, by torch's own stable sort."""
+    return torch.stack(
+        [
+            row[:length].sort(dim=0, descending=True, stable=True).values.T @ weight[:length]
+            for row, length, weight in zip(values, lengths.tolist(), weights, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("block", [1, 40, 2**15])
+def test_weighing_equals_sorting_and_summing_with_all_gradients(threads, block, monkeypatch):
+    monkeypatch.setattr(sorting, "BLOCK", block)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        torch.manual_seed(0)
+        values = torch.randn(6, 9, 7).round(decimals=1)  # with ties
+        values[0, :, 0] = 0.0
+        weights = torch.rand(6, 9)
+        lengths = torch.tensor([9, 1, 2, 5, 9, 8])
+        for row, length in enumerate(lengths.tolist()):
+            weights[row, length:] = 0.0
+        upstream = torch.randn(6, 7)
+        results = []
+        for pool in (weigh_by_rank, plain, lambda v, n, w: (sort_descending(v, n) @ w[:, :, None]).squeeze(-1)):
+            inputs = values.clone().requires_grad_(), weights.clone().requires_grad_()
+            pooled = pool(inputs[0], lengths, inputs[1])
+            results.append((pooled, *torch.autograd.grad(pooled, inputs, upstream)))
+        ours, expected, in_two_steps = results
+        for part, other, third in zip(ours, expected, in_two_steps, strict=True):
+            torch.testing.assert_close(part, other)
+            torch.testing.assert_close(third, other)
+        with torch.no_grad():
+            torch.testing.assert_close(weigh_by_rank(values, lengths, weights), ours[0])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_values_of_any_memory_layout_are_weighed_alike():
+    values = torch.randn(3, 4, 5).transpose(1, 2)
+    lengths, weights = torch.tensor([5, 2, 3]), torch.rand(3, 5)
+    torch.testing.assert_close(weigh_by_rank(values, lengths, weights), plain(values, lengths, weights))
+
+
+def test_nan_spoils_its_own_channel_alone():
+    values = torch.randn(1, 3, 2)
+    values[0, 1, 0] = -torch.nan  # with its sign set, as 0/0 gives on many processors
+    for requires_grad in (False, True):
+        pooled = weigh_by_rank(values.clone().requires_grad_(requires_grad), torch.tensor([3]), torch.full((1, 3), 0.3))
+        assert pooled[0].isnan().tolist() == [True, False]
