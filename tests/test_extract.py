@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from vse_gpo import extract
+from vse_gpo.backbones.images import timm_grid
 from vse_gpo.batch import Features
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.data.pairs import EvaluationImages
@@ -43,7 +44,7 @@ def images() -> EvaluationImages:
     return EvaluationImages(split, PrepareImages(size=32))
 
 
-def write(images: EvaluationImages, path: Path, network: Means, settings=SETTINGS) -> Means:
+def write(images: EvaluationImages, path: Path, network: nn.Module, settings=SETTINGS) -> nn.Module:
     extract.write_features(network, images, path, settings=settings, dtype=settings["dtype"], batch_size=2, workers=0)
     return network
 
@@ -75,6 +76,16 @@ def test_other_settings_begin_anew(images, tmp_path, monkeypatch):
     half = {**SETTINGS, "dtype": "float16"}
     assert write(images, tmp_path / "test_ims.npy", Means(), half).seen == 4
     assert np.load(tmp_path / "test_ims.npy").dtype == np.float16
+
+
+def test_patch_tokens_of_a_transformer_are_features_as_well(images, tmp_path):
+    network = timm_grid("test_vit", size=32, pretrained=False, class_token=True).eval()
+    write(images, tmp_path / "test_ims.npy", network)
+    found = np.load(tmp_path / "test_ims.npy")
+    with torch.inference_mode():
+        expected = network(torch.stack([images[row][0] for row in range(IMAGES)])).values
+    assert found.shape == (IMAGES, 5, 64)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
 KILLED = """

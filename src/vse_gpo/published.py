@@ -1,6 +1,6 @@
 """Published numbers, by row and protocol.
 
-Chen et al. 2021, tables 1 to 3, and their released models; DE, and VSRN on CxC: Parekh et al. 2021.
+Chen et al. 2021, tables 1 to 3, and their released models; DE, and VSRN on CxC: Parekh et al. 2021; CLIP: Chun 2024.
 """
 
 PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
@@ -57,6 +57,10 @@ PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     "coco_wsl_grid_ensemble": {
         "coco_1k_5fold": {"i2t_r1": 85.6, "i2t_r5": 98.0, "t2i_r1": 73.1, "t2i_r5": 94.3, "rsum": 548.1},
         "coco_5k": {"rsum": 474.8},
+    },
+    "coco_clip_vitb32": {
+        "coco_1k_5fold": {"rsum": 536.5},
+        "eccv": {"map_at_r": 40.0},
     },
     "f30k_butd_region": {
         "f30k_1k": {"i2t_r1": 81.7, "i2t_r5": 95.4, "t2i_r1": 61.4, "t2i_r5": 85.9, "rsum": 513.5},

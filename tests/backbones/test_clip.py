@@ -54,6 +54,13 @@ def test_the_text_towers_tokens_up_to_the_end_do_not_see_padding(folder, whole):
         torch.testing.assert_close(row[: len(caption)], expected)
 
 
+def test_a_caption_that_is_longer_than_the_tower_gives_one_line(folder):
+    with pytest.raises(
+        VSEError, match=r"17 tokens, the text encoder takes 16; set text\.prepare\.tokenizer\.max_tokens"
+    ):
+        clip_texts(folder)(Tokens(torch.full((1, 17), 5), torch.tensor([17])))
+
+
 def test_every_parameter_of_the_towers_trains(folder):
     images, texts = clip_images(folder), clip_texts(folder)
     tokens = Tokens(torch.tensor([[0, 40, 41, 1]]), torch.tensor([4]))

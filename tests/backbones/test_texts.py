@@ -135,6 +135,16 @@ def test_any_encoder_is_built_again_from_its_architecture_alone(config, tmp_path
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in backbone.state_dict().items())
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_caption_that_is_longer_than_the_encoder_gives_one_line(family):
+    config = FAMILIES[family].to_dict() | {"max_position_embeddings": 9}
+    tokens = Tokens(torch.full((1, 10), 5), torch.tensor([10]))
+    with pytest.raises(
+        VSEError, match=r"10 tokens, the text encoder takes 9; set text\.prepare\.tokenizer\.max_tokens=9"
+    ):
+        bert_of(config)(tokens)
+
+
 def test_layers_that_are_shared_are_told():
     albert = AlbertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=8)
     with pytest.raises(VSEError, match=r"albert: no stack of 3 layers.*set module\.layer_decay=1\.0"):

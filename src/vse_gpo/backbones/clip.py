@@ -14,7 +14,7 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
 from vse_gpo.backbones.grid import PixelNormalization, full_sets
-from vse_gpo.backbones.pretrained import check_width, config_of, network_of, without_gaps
+from vse_gpo.backbones.pretrained import check_length, check_width, config_of, network_of, without_gaps
 from vse_gpo.batch import Features, Tokens, valid_items
 from vse_gpo.hub import load_pretrained
 
@@ -62,6 +62,7 @@ class ClipTexts(Backbone):
         self.network = network
 
     def forward(self, tokens: Tokens) -> Features:
+        check_length(tokens, self.network)
         mask = valid_items(tokens.lengths, tokens.ids.shape[1]).long()
         return Features(self.network(tokens.ids, attention_mask=mask).last_hidden_state, tokens.lengths)
 

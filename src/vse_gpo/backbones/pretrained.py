@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from vse_gpo.batch import Tokens
 from vse_gpo.errors import VSEError, first_line
 
 Network = TypeVar("Network", bound=PreTrainedModel)
@@ -93,3 +94,18 @@ def network_of(config: Mapping[str, Any]) -> PreTrainedModel:
 def config_of(network: PreTrainedModel) -> dict[str, Any]:
     """What ``network_of`` builds the same architecture from; where its weights lay is left out."""
     return {name: value for name, value in network.config.to_dict().items() if name != "_name_or_path"}
+
+
+def check_length(tokens: Tokens, network: PreTrainedModel) -> None:
+    """Refuse captions for whose last tokens a text encoder has no position.
+
+    Raises:
+        VSEError: if the batch is longer.
+    """
+    longest: int = getattr(network.config, "max_position_embeddings", -1)  # none where positions are relative
+    found = tokens.ids.shape[1]
+    if 0 < longest < found:
+        raise VSEError(
+            f"a caption of {found} tokens, the text encoder takes {longest}; set "
+            f"text.prepare.tokenizer.max_tokens={longest}"
+        )

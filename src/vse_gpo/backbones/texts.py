@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
-from vse_gpo.backbones.pretrained import check_width, config_of, network_of, without_gaps
+from vse_gpo.backbones.pretrained import check_length, check_width, config_of, network_of, without_gaps
 from vse_gpo.batch import Features, Tokens, valid_items
 from vse_gpo.errors import VSEError
 from vse_gpo.hub import load_pretrained
@@ -36,6 +36,7 @@ class Bert(Backbone):
         self.groups = groups
 
     def forward(self, tokens: Tokens) -> Features:
+        check_length(tokens, self.network)
         order = tokens.lengths.argsort(descending=True)
         words = self.network.get_input_embeddings()(tokens.ids)
         mask = valid_items(tokens.lengths, tokens.ids.shape[1]).long()
