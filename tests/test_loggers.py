@@ -50,7 +50,11 @@ def test_each_job_of_a_sweep_is_a_wandb_run_with_its_config_from_the_start(tmp_p
         assert config["seed"] == seed
         assert '"max_epochs":2' in config["trainer"].replace(" ", "")
         logged = {item.nested_key[0] or item.key for record in records for item in record.history.item}
-        assert {"val/rsum", "test/all/rsum"} <= logged
+        assert {"val/rsum", "test/all/rsum", "val/pooling"} <= logged
+        pictures = sorted(file.parent.glob("files/media/images/val/pooling_*.png"))
+        drawn = sorted((file.parents[2] / "pooling").glob("*.png"))
+        assert {picture.read_bytes() for picture in pictures} == {picture.read_bytes() for picture in drawn}
+        assert len(pictures) == len(drawn) == 2
         assert [record.exit.exit_code for record in records if record.HasField("exit")] == [0]
         assert (file.parents[2] / "metrics.csv").exists()
 
@@ -60,4 +64,5 @@ def test_tensorboard_holds_the_curves(tmp_path, monkeypatch):
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert len(events.Scalars("val/rsum")) == 2
     assert len(events.Scalars("train/loss")) == 6
+    assert [(image.step, image.width) for image in events.Images("val/pooling")] == [(3, 1600), (6, 1600)]
     assert (tmp_path / "run" / "metrics.csv").exists()

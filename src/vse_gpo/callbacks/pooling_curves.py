@@ -1,0 +1,121 @@
+"""What poolings have learned: their coefficients against rank, drawn after every epoch (Chen et al. 2021, figure 5)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from vse_gpo.model import VSE
+from vse_gpo.writing import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curves = Mapping[int, Float[Tensor, " items"]]  # size → the coefficient of each rank
+
+
+@runtime_checkable
+class WeightsRanks(Protocol):
+    """A pooling whose coefficients follow from the size of a set alone, as GPO's do."""
+
+    def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+        """Weight of each rank, largest value first; zero past a length."""
+
+
+class PoolingCurves(Callback):
+    """Draws the coefficients after each validation into ``pooling/epoch_NN.png`` of the run's folder.
+
+    W&B and TensorBoard get the picture too, as ``val/pooling``. Poolings without coefficients are left out.
+
+    Args:
+        image_sizes, text_sizes: set sizes to draw, one line each.
+    """
+
+    def __init__(self, *, image_sizes: Sequence[int], text_sizes: Sequence[int]) -> None:
+        self.image_sizes = list(image_sizes)
+        self.text_sizes = list(text_sizes)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        model: VSE = pl_module.model  # type: ignore[assignment]
+        if panels := model_curves(model, image_sizes=self.image_sizes, text_sizes=self.text_sizes):
+            path = Path(trainer.default_root_dir) / "pooling" / f"epoch_{trainer.current_epoch:02d}.png"
+            save_figure(draw_curves(panels), path)
+            log_picture(trainer.loggers, "val/pooling", path, trainer.global_step)
+
+
+@torch.no_grad()
+def model_curves(model: VSE, *, image_sizes: Sequence[int], text_sizes: Sequence[int]) -> dict[str, Curves]:
+    """The curves of each modality whose pooling has coefficients."""
+    panels: dict[str, Curves] = {}
+    for name, encoder, sizes in (
+        ("images", model.image_encoder, image_sizes),
+        ("captions", model.text_encoder, text_sizes),
+    ):
+        if isinstance(encoder.pooling, WeightsRanks):
+            lengths = torch.tensor(sizes, device=next(encoder.parameters()).device)
+            table = encoder.pooling.coefficients(lengths).float().cpu()
+            panels[name] = {size: row[:size] for size, row in zip(sizes, table, strict=True)}
+    return panels
+
+
+def log_picture(loggers: Iterable[Logger], key: str, path: Path, step: int) -> None:
+    """Hand a picture to the loggers that show pictures."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(key, [str(path)], step)
+        elif isinstance(logger, TensorBoardLogger):
+            with Image.open(path) as picture:
+                logger.experiment.add_image(key, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+
+
+# drawing
+
+
+def draw_curves(panels: Mapping[str, Curves]) -> "Figure":
+    """Panels side by side, 1,600 pixels wide."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), dpi=200, layout="constrained")
+    (row,) = figure.subplots(1, len(panels), squeeze=False)
+    for axes, (modality, curves) in zip(row, panels.items(), strict=True):
+        draw_panel(axes, curves)
+        axes.legend(
+            title=f"{modality}, set size",
+            frameon=False,
+            handlelength=1,
+            columnspacing=1.2,
+            ncols=len(curves),
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+        )
+    row[0].set_ylabel("coefficient")
+    return figure
+
+
+def draw_panel(axes: "Axes", curves: Curves) -> None:
+    """One line per set size, darker the smaller, so that lightness alone tells them apart."""
+    from matplotlib import colormaps
+
+    colours = colormaps["viridis"](np.linspace(0, 0.85, len(curves)))
+    for (size, weights), colour in zip(sorted(curves.items()), colours, strict=True):
+        axes.plot(range(1, size + 1), weights.tolist(), color=colour, linewidth=1.6, label=str(size))
+    axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    axes.set_xlabel("rank, largest value first")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a picture, whole or not at all."""
+    with whole_file(path) as file:
+        figure.savefig(file, format="png")
