@@ -15,6 +15,7 @@ from vse_gpo.retrieval.similarity import Similarity
 TILE = (1000, 5000)  # rows and columns compared at once
 TIE = 1e-12  # exact similarities closer than this are ties
 CROWDED = 0.01  # share of a tile near its thresholds above which all of it is computed exactly
+SAMPLED = 16  # one of so many rows and columns tells how much bounds leave open
 OPEN = 0.006  # share of a tile's entries, both ways, that bounds may leave open
 
 
@@ -114,9 +115,10 @@ class _Part:
         if self.similarity.margins[1] < torch.inf:
             return False
         above = self.similarity.margins[0]
-        near = (self.values >= (rows - above).float().min(1, keepdim=True).values).sum()
-        near += (self.values >= (columns - above).float().min(1).values).sum()
-        return int(near) > OPEN * self.values.numel()
+        of_rows, of_columns = (asked[::SAMPLED].amin(1) - above for asked in (rows, columns))
+        near = (self.values[::SAMPLED] >= of_rows.float()[:, None]).sum()
+        near += (self.values[:, ::SAMPLED] >= of_columns.float()).sum()
+        return SAMPLED * int(near) > OPEN * self.values.numel()
 
     def count(
         self, thresholds: Float[Tensor, "queries thresholds"], positives: Pairs
@@ -139,7 +141,9 @@ class _Part:
     ) -> Int[Tensor, " queries"]:
         above, below = self.similarity.margins
         lower, upper = (threshold - above).float()[:, None], (threshold + below).float()[:, None]
-        counts = torch.ge(self.values, upper, out=flags).sum(1).long()
+        counts = torch.zeros(len(threshold), dtype=torch.int64, device=threshold.device)
+        if below < torch.inf:  # else nothing is sure
+            counts += torch.ge(self.values, upper, out=flags).sum(1).long()
         near = torch.ge(self.values, lower, out=flags).sum(1).long() - counts
         if int(near.sum()) > CROWDED * self.values.numel():
             exact = self._exact()

@@ -149,6 +149,6 @@ def _correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]
 def mean_ranks(levels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """The rank of each value, from small whole numbers; equal values share the mean of their ranks."""
     amounts = np.bincount(levels)
-    below = np.cumsum(amounts) - amounts
-    ranks: npt.NDArray[np.float64] = (below + (amounts - 1) / 2)[levels]
+    at_most = np.cumsum(amounts)
+    ranks: npt.NDArray[np.float64] = at_most[levels] - (amounts[levels] + 1) / 2
     return ranks
