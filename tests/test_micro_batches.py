@@ -1,5 +1,6 @@
 """A batch in micro-batches gives what it gives at once, in the memory of one of them."""
 
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -8,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.checkpoint import checkpoint
 
 from tests.tiny import WIDTH, tiny_module
 from vse_gpo.backbones.images import small_grid
 from vse_gpo.batch import Batch, Features, Tokens
-from vse_gpo.encoder import DropRegions, Encoder, ResidualProjection
+from vse_gpo.encoder import DropRegions, Encoder, ResidualProjection, normalize
 from vse_gpo.losses import InfoNCE, TripletLoss
 from vse_gpo.micro_batches import embed, micro_batches
 from vse_gpo.model import VSE
@@ -43,17 +45,27 @@ def pixel_batch() -> Batch:
     return region_batch()._replace(images=pixels)
 
 
-def model(*, random: bool = False, **image_parts: nn.Module) -> VSE:
-    """In float64, where rounding errors hide nothing."""
-    built = tiny_module(dropout=0.3 if random else 0.0).model.double()
-    encoder = built.image_encoder
-    built.image_encoder = Encoder(
-        backbone=image_parts.get("backbone", encoder.backbone),
-        projection=image_parts.get("projection", encoder.projection),
+class InFloat64(Encoder):
+    """Pools in float64 too, so that rounding errors hide nothing."""
+
+    def forward(self, inputs: Features | Tokens | Tensor) -> Tensor:
+        features = self.backbone(inputs)
+        if self.training and self.size_augmentation is not None:
+            features = self.size_augmentation(features)
+        return normalize(self.pooling(self.projection(features.values), features.lengths))
+
+
+def model(*, encoder: type[Encoder] = InFloat64, random: bool = False, **image_parts: nn.Module) -> VSE:
+    built = tiny_module(dropout=0.3 if random else 0.0).model
+    image, text = built.image_encoder, built.text_encoder
+    built.image_encoder = encoder(
+        backbone=image_parts.get("backbone", image.backbone),
+        projection=image_parts.get("projection", image.projection),
         pooling=GPO(8, 4),
         size_augmentation=DropRegions(0.4) if random else None,
-    ).double()
-    return built
+    )
+    built.text_encoder = encoder(backbone=text.backbone, projection=text.projection, pooling=text.pooling)
+    return built.double()
 
 
 def twice(size: int) -> Encode:
@@ -135,7 +147,7 @@ def test_a_batchnorm_with_frozen_statistics_changes_nothing():
 
 
 def test_half_precision_sums_the_gradients_of_micro_batches_in_full_precision():
-    network = model().float()
+    network = model(encoder=Encoder).float()
     batch = region_batch()
     batch = batch._replace(images=Features(batch.images.values.float(), batch.images.lengths))
 
@@ -171,6 +183,19 @@ def test_activations_of_one_micro_batch_alone_are_in_memory():
         step(model(projection=nn.Sequential(nn.Linear(WIDTH, 8), probe)), region_batch(), encode, "InfoNCE")
         assert probe.most == most
     assert len(probe.results) == 4 + 4
+
+
+def test_what_poolings_keep_in_numpy_is_forgotten_too():
+    features, lengths = torch.randn(64, 50, 64), torch.arange(64) % 50 + 1
+    tracemalloc.start()
+    try:
+        pooled = checkpoint(GPO(), features, lengths, use_reentrant=False)
+        kept, most = tracemalloc.get_traced_memory()
+        pooled.sum().backward()
+    finally:
+        tracemalloc.stop()
+    assert most > features.nbytes
+    assert kept < features.nbytes / 10
 
 
 @given(st.integers(1, 9))

@@ -36,7 +36,6 @@ def words_in(path: str) -> int:
 # ${first:a,b} in a config: the first that is not null
 OmegaConf.register_new_resolver("first", lambda *values: next(value for value in values if value is not None))
 OmegaConf.register_new_resolver("words_in", words_in)  # a resolved config no longer needs the file
-# ${run_id:TIME} in a config: see run_id
 OmegaConf.register_new_resolver("run_id", run_id, use_cache=True)
 
 
