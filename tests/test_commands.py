@@ -49,6 +49,7 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
         (["optimzer.lr=1"], "optimzer.lr: no such setting (did you mean optimizer.lr?)"),
         (["experiment=f8k_region", "text.widht=3"], "text.widht: no such setting (did you mean text.width?)"),
         (["max_epochs=3"], "max_epochs: no such setting (did you mean trainer.max_epochs?)"),
+        (["trainer.micro_batch=16"], "trainer.micro_batch: no such setting (did you mean micro_batch?)"),
         (["xyzzy=1"], "xyzzy: no such setting"),
         (["seed"], "seed: cannot be read as name=value; quote special characters"),
         (["experiment=f8k_region"], "dataset.root must be set; add dataset.root=…"),

@@ -1,67 +1,103 @@
 """Two processes do what one does: the same metrics, loss, gradients and weights."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
 
-from tests.tiny import averaged, tiny_data, tiny_module, tiny_trainer, weights
-from vse_gpo.callbacks.averaging import AveragedWeights
+from tests.ddp_runs import LOSSES, STEPS, run_all
 from vse_gpo.data.pairs import EvaluationShare
+from vse_gpo.launch import run_id
 
-
-class KeepWeights(pl.Callback):
-    """Writes the trained weights and their average where the parent process finds them."""
-
-    def __init__(self, folder: Path, average: AveragedWeights) -> None:
-        self.folder = folder
-        self.average = average
-
-    def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        average = {f"average of {name}": value for name, value in self.average.state_dict()["average"].items()}
-        torch.save(weights(module) | average, self.folder / f"weights{trainer.global_rank}.pt")
-
-
-def run(folder: Path, processes: int, share: type[EvaluationShare] = EvaluationShare) -> dict[str, float]:
-    """Train for three epochs without anything random in a step, and return the metrics."""
-    folder.mkdir()
-    changes = {"strategy": DDPStrategy(start_method="spawn", process_group_backend="gloo", find_unused_parameters=True)}
-    average = averaged(folder)
-    trainer = tiny_trainer(
-        folder,
-        devices=processes,
-        callbacks=[average, KeepWeights(folder, average)],
-        enable_checkpointing=False,
-        **(changes if processes > 1 else {}),
-    )
-    trainer.fit(tiny_module(dropout=0.0, drop_regions=0.0), datamodule=tiny_data(drop_last=True))
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory) -> tuple[Path, dict[int, dict[str, float]]]:
+def folder(tmp_path_factory) -> Path:
+    """What one process, and two under torchrun, wrote; and the run's folder of two."""
     folder = tmp_path_factory.mktemp("ddp")
-    return folder, {processes: run(folder / str(processes), processes) for processes in (1, 2)}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with (folder / "output.txt").open("w") as output:
+        both = subprocess.Popen(
+            [*torchrun, "-m", "tests.ddp_runs", str(folder)],
+            env=os.environ | {"PYTHONPATH": paths},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        run_all(folder / "1", processes=1, micro_batches=[None])
+        assert both.wait() == 0, (folder / "output.txt").read_text()
+    return folder
 
 
-def test_validation_gives_the_same_numbers(both):
-    _, metrics = both
-    names = [name for name in metrics[1] if name.startswith("val/")]
+def read(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("micro_batch", [None, 2])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_three_clipped_steps_are_the_same(folder, loss, micro_batch, rank):
+    one = read(folder / "1" / f"{loss}, None, 0.pt")
+    two = read(folder / "2" / f"{loss}, {micro_batch}, {rank}.pt")
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-5, atol=0.0)
+    assert len(one["gradients"]) == STEPS
+    norms = []
+    for found, expected in zip(two["gradients"], one["gradients"], strict=True):
+        assert found.keys() == expected.keys()
+        assert ("loss.log_scale" in found) == (loss == "InfoNCE")
+        norms.append(torch.stack([gradient.norm() for gradient in expected.values()]).norm())
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-5 * float(norms[-1]))
+    assert max(norms) > 2.0  # so the trainer clipped
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], weight, rtol=1e-5, atol=1e-5)
+
+
+def test_validation_gives_the_same_numbers(folder):
+    one, two = (read(folder / str(processes) / "story, 0.pt")["metrics"] for processes in (1, 2))
+    names = [name for name in one if name.startswith("val/")]
     assert len(names) == 2 * 11  # of the trained weights and of their average
-    assert [metrics[2][name] for name in names] == pytest.approx([metrics[1][name] for name in names])
+    assert [float(two[name]) for name in names] == pytest.approx([float(one[name]) for name in names])
 
 
-def test_weights_are_the_same_after_frozen_ramped_and_hardest_epochs(both):
-    folder, metrics = both
-    one = torch.load(folder / "1" / "weights0.pt", weights_only=True)
-    assert len(one) == 2 * len(weights(tiny_module()))
-    for rank in (0, 1):
-        two = torch.load(folder / "2" / f"weights{rank}.pt", weights_only=True)
-        for name, value in one.items():
-            torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-5)
-    assert metrics[2]["train/loss"] == pytest.approx(metrics[1]["train/loss"], rel=1e-4)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_weights_are_the_same_after_frozen_ramped_and_hardest_epochs(folder, rank):
+    one, two = read(folder / "1" / "story, 0.pt"), read(folder / "2" / f"story, {rank}.pt")
+    for kind in ("weights", "average"):
+        for name, value in one[kind].items():
+            torch.testing.assert_close(two[kind][name], value, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-4, atol=0.0)
+
+
+def test_processes_that_torchrun_started_share_a_runs_folder(folder):
+    [run] = folder.glob("runs/*/*")
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert files == {"config.yaml", "metrics.json", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    output = (folder / "output.txt").read_text()
+    assert output.count("test rsum: ") == output.count("\nepoch 0: ") == 1
+
+
+# what tells a run from others
+
+
+def test_the_time_tells_a_run_of_one_launch_from_others(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert run_id("now") == "now"
+
+
+def test_the_step_of_slurms_job_tells_it(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    for name, value in {"SLURM_NTASKS": "8", "SLURM_JOB_ID": "123", "SLURM_STEP_ID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert run_id("now") == "slurm_123.0"
+
+
+# shares
 
 
 def test_shares_cover_every_item_once():

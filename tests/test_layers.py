@@ -10,11 +10,11 @@ import vse_gpo
 PACKAGE = Path(vse_gpo.__file__).parent
 LAYERS = [
     {"errors"},
-    {"writing", "batch", "hub", "build", "released"},
+    {"writing", "batch", "hub", "build", "released", "launch"},
     {"data", "backbones", "pooling", "losses", "retrieval"},
     {"encoder"},
     {"model"},
-    {"phases", "optimizer", "checkpoints", "collector"},
+    {"phases", "optimizer", "micro_batches", "checkpoints", "collector"},
     {"module"},
     {"callbacks", "search"},
     {"commands", "report", "published"},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import wandb
+from pytorch_lightning.utilities import rank_zero_only
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
@@ -57,6 +58,13 @@ def test_each_job_of_a_sweep_is_a_wandb_run_with_its_config_from_the_start(tmp_p
         assert len(pictures) == len(drawn) == 2
         assert [record.exit.exit_code for record in records if record.HasField("exit")] == [0]
         assert (file.parents[2] / "metrics.csv").exists()
+
+
+def test_the_first_process_alone_reads_the_config_for_its_logger(tmp_path, monkeypatch):
+    (tmp_path / "config.yaml").write_text("seed: 3\n", encoding="utf-8")
+    assert train.written_config(str(tmp_path / "config.yaml")) == {"seed": 3}
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    assert train.written_config(str(tmp_path / "not there yet")) is None
 
 
 def test_tensorboard_holds_the_curves(tmp_path, monkeypatch):

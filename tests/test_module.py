@@ -9,10 +9,12 @@ from torch.utils.data import DataLoader
 from transformers import BertConfig, BertModel
 
 from tests.golden import assert_close, load, under
+from tests.tiny import tiny_data, tiny_module, weights
 from vse_gpo.backbones.images import Regions
 from vse_gpo.backbones.texts import Bert
 from vse_gpo.batch import Batch, Features, Tokens
 from vse_gpo.encoder import Encoder, ResidualProjection
+from vse_gpo.errors import VSEError
 from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
 from vse_gpo.module import RetrievalModule, step_seed
@@ -131,3 +133,25 @@ def test_every_step_and_process_has_a_seed_of_its_own():
     seeds = {step_seed(seed, step, process) for seed in range(3) for step in range(20) for process in range(4)}
     assert len(seeds) == 3 * 20 * 4
     assert step_seed(1, 2, 3) == step_seed(1, 2, 3)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("bf16-mixed", 0.02)])
+def test_training_in_micro_batches_is_training(tmp_path, precision, tolerance):
+    """Frozen, ramped and hardest epochs, gradients clipped; an epoch's last batch holds a single pair."""
+    ends = []
+    for micro_batch in (None, 3):
+        module = tiny_module(dropout=0.0, drop_regions=0.0, micro_batch=micro_batch)
+        losses = Losses()
+        trainer = quiet_trainer(max_epochs=3, callbacks=[losses], precision=precision)
+        trainer.fit(module, datamodule=tiny_data())
+        assert trainer.global_step == 18
+        ends.append((torch.tensor(losses.values), weights(module)))
+    (one, one_weights), (other, other_weights) = ends
+    torch.testing.assert_close(other, one, rtol=tolerance, atol=tolerance)
+    for name, value in one_weights.items():
+        torch.testing.assert_close(other_weights[name], value, rtol=tolerance, atol=tolerance)
+
+
+def test_a_micro_batch_of_no_pairs_is_refused():
+    with pytest.raises(VSEError, match="micro_batch=0, expected at least 1 pair"):
+        tiny_module(micro_batch=0)

@@ -92,6 +92,16 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
     assert any(not torch.equal(value, first[name]) for name, value in weights(module).items())
 
 
+def test_a_run_in_micro_batches_resumes_bit_equal(tmp_path):
+    tiny_trainer(tmp_path, max_epochs=1).fit(tiny_module(micro_batch=3), datamodule=tiny_data())
+    module, whole = tiny_module(micro_batch=3), tiny_module(micro_batch=3)
+    trainer = tiny_trainer(tmp_path / "resumed")
+    trainer.fit(module, datamodule=tiny_data(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    tiny_trainer(tmp_path / "whole").fit(whole, datamodule=tiny_data())
+    assert trainer.global_step == 3 * STEPS_PER_EPOCH
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(module).items())
+
+
 def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path):
     tiny_trainer(tmp_path, max_epochs=1).fit(tiny_module(), datamodule=tiny_data())
     other = tiny_module()

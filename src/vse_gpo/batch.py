@@ -1,6 +1,6 @@
 """The shapes that the stages exchange."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
@@ -39,6 +39,13 @@ class Indexed(NamedTuple):
 
     inputs: ImageInputs | Tokens
     rows: Int[Tensor, " batch"]
+
+
+def take(items: Any, rows: slice) -> Any:
+    """These rows of everything in a batch, or of a part of one."""
+    if isinstance(items, Tensor):
+        return items[rows]
+    return type(items)(*(take(part, rows) for part in items))
 
 
 def valid_items(lengths: Int[Tensor, " batch"], items: int) -> Bool[Tensor, "batch items"]:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vse_gpo.errors import VSEError
+from vse_gpo.launch import run_id
 
 Job = Callable[[DictConfig], None]
 Settings = Mapping[str, Any]
@@ -35,6 +36,7 @@ def words_in(path: str) -> int:
 # ${first:a,b} in a config: the first that is not null
 OmegaConf.register_new_resolver("first", lambda *values: next(value for value in values if value is not None))
 OmegaConf.register_new_resolver("words_in", words_in)  # a resolved config no longer needs the file
+OmegaConf.register_new_resolver("run_id", run_id, use_cache=True)
 
 
 def config_folder() -> str:

@@ -14,6 +14,8 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from vse_gpo.batch import Batch, Indexed
 from vse_gpo.collector import Collector
 from vse_gpo.data.split import Split
+from vse_gpo.errors import VSEError
+from vse_gpo.micro_batches import embed
 from vse_gpo.model import VSE, check_weights
 from vse_gpo.optimizer import parameter_groups, steps_of_run
 from vse_gpo.phases import Phase, Phases, freeze
@@ -62,6 +64,8 @@ class RetrievalModule(EmbeddingModule):
         mask_same_image: other captions of the same image in a batch are no negatives; published runs count them.
         test_protocols: named protocols of the test; see ``vse_gpo.retrieval.protocols``.
         seed: of everything random in a training step.
+        micro_batch: pairs that a process encodes at once in a training step; see ``vse_gpo.micro_batches``. None takes
+            all of the batch.
         settings: the run's resolved config, kept in its checkpoints as plain containers.
     """
 
@@ -82,8 +86,11 @@ class RetrievalModule(EmbeddingModule):
         seed: int,
         settings: dict[str, Any],
         layer_decay: float = 1.0,
+        micro_batch: int | None = None,
     ) -> None:
         super().__init__(model)
+        if micro_batch is not None and micro_batch < 1:
+            raise VSEError(f"micro_batch={micro_batch}, expected at least 1 pair, or null for the batch as a whole")
         self.loss = loss
         self.phases = phases
         self.optimizer = optimizer
@@ -96,6 +103,7 @@ class RetrievalModule(EmbeddingModule):
         self.mask_same_image = mask_same_image
         self.test_protocols = list(test_protocols)
         self.seed = seed
+        self.micro_batch = micro_batch
         self.settings = settings
         self._collectors = {"": self.collector}  # beginning of the metrics' names → who collects for them
         self._frozen_by: Phase | None = None
@@ -146,7 +154,7 @@ class RetrievalModule(EmbeddingModule):
         return self.phases.at(self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
-        images, captions = self.model(batch)
+        images, captions = self.model(batch) if self.micro_batch is None else embed(self.model, batch, self.micro_batch)
         images, captions = self._from_all_processes(images), self._from_all_processes(captions)
         not_negative = self._same_image(batch.image_index) if self.mask_same_image else None
         with torch.autocast(self.device.type, enabled=False):  # a margin of 0.2 needs more than half precision

@@ -78,6 +78,14 @@ def own_wandb_run() -> Iterator[None]:
             sys.modules["wandb"].finish(exit_code=int(sys.exc_info()[0] is not None))
 
 
+def written_config(path: str) -> dict[str, Any] | None:
+    """What the first process wrote, for its logger; None in the others, which may be here before it."""
+    from pytorch_lightning.utilities import rank_zero_only
+
+    read = rank_zero_only(lambda: OmegaConf.to_container(OmegaConf.load(path)))
+    return read()
+
+
 def _best_of_dev(trainer: "pl.Trainer") -> dict[str, Any]:
     """The best epoch's rSum on dev and its checkpoint."""
     best = trainer.checkpoint_callback

@@ -7,7 +7,7 @@ import pytest
 import rich
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from tests.tiny import tiny_data, tiny_module, tiny_trainer
+from tests.tiny import save_last, tiny_data, tiny_module, tiny_trainer
 from vse_gpo.callbacks.progress import Bar, EpochLines
 
 
@@ -33,6 +33,16 @@ def test_a_log_file_gets_one_line_per_epoch(tmp_path, monkeypatch, capsys):
     numbers, _, rsums, bests = zip(*[match.groups() for match in found if match], strict=True)
     assert numbers == ("0", "1")
     assert float(bests[1]) == max(map(float, rsums))
+
+
+def test_a_run_that_goes_on_inside_an_epoch_tells_of_the_rest_of_it(tmp_path, capsys):
+    tiny_trainer(tmp_path, max_epochs=1, callbacks=[save_last(tmp_path, every_n_steps=4)]).fit(
+        tiny_module(), datamodule=tiny_data()
+    )
+    trainer = tiny_trainer(tmp_path, max_epochs=1, callbacks=[EpochLines()], enable_checkpointing=False)
+    trainer.fit(tiny_module(), datamodule=tiny_data(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert trainer.global_step == 6
+    assert "\nepoch 0: loss " in capsys.readouterr().out
 
 
 def test_a_terminal_also_gets_a_bar(tmp_path, monkeypatch, capsys):

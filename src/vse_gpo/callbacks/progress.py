@@ -45,6 +45,7 @@ class EpochLines(Callback):
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
         steps = f"{trainer.num_training_batches} steps an epoch on {pl_module.device}"
         print_line(trainer, f"{trainer.default_root_dir}: {parameters:,} parameters, {steps}")
+        self.on_train_epoch_start(trainer, pl_module)  # Lightning leaves it out where a run goes on inside an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.monotonic()

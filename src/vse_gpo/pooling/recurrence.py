@@ -84,15 +84,15 @@ class _SmallGRU(torch.autograd.Function):
             reset, update = np.split(switches, 2, axis=-1)
             new = gates[step, ..., 2 * width :] = np.tanh(inputs[step, ..., 2 * width :] + reset * recalled[step])
             states[step + 1] = (new + update * (before - new)) * started[step]
-        ctx.save_for_backward(positions, weight_in, weight_hidden)
-        ctx.steps = states, gates, recalled, started
+        steps = (torch.from_numpy(array) for array in (states, gates, recalled, started))
+        ctx.save_for_backward(positions, weight_in, weight_hidden, *steps)
         return _by_item(torch.from_numpy(states[1:]))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        positions, weight_in, weight_hidden = ctx.saved_tensors
-        states, gates, recalled, started = ctx.steps
+        positions, weight_in, weight_hidden, *steps = ctx.saved_tensors
+        states, gates, recalled, started = (array.numpy() for array in steps)
         hidden_to_gates = weight_hidden.numpy()
         arriving = _by_step(gradients[0].movedim(1, 2)).numpy()
 

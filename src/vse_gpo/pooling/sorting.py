@@ -59,28 +59,30 @@ class _PackedSort(torch.autograd.Function):
         batch, items, dim = values.shape
         ordered = torch.zeros(batch, dim, items)
         into, own, sizes = ordered.numpy(), values.detach().numpy(), lengths.tolist()
-        ctx.order = np.empty((batch, dim, items), dtype=np.min_scalar_type(items))
-        ctx.sizes = sizes
+        order = np.empty((batch, dim, items), dtype=np.min_scalar_type(items))
 
         def sort(row: int, channels: slice) -> None:
             size = sizes[row]
             part = own[row, :size, channels]
-            into[row, channels, :size], ctx.order[row, channels, :size] = _sorted_with_order(part)
+            into[row, channels, :size], order[row, channels, :size] = _sorted_with_order(part)
 
         _each_block(sizes, dim, sort)
+        ctx.sizes = sizes
+        ctx.save_for_backward(torch.from_numpy(order))
         return ordered
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         arriving = gradients[0].numpy()
+        order = ctx.saved_tensors[0].numpy()
         batch, dim, items = arriving.shape
         of_values = torch.zeros(batch, items, dim)
         into = of_values.numpy()
 
         def return_gradients(row: int, channels: slice) -> None:
             size = ctx.sizes[row]
-            into[row, :size, channels] = _unsorted(arriving[row, channels, :size], ctx.order[row, channels, :size])
+            into[row, :size, channels] = _unsorted(arriving[row, channels, :size], order[row, channels, :size])
 
         _each_block(ctx.sizes, dim, return_gradients)
         return of_values, None
@@ -100,16 +102,17 @@ class _PackedWeighing(torch.autograd.Function):
         pooled = torch.empty(batch, dim)
         into, own, sizes = pooled.numpy(), values.detach().numpy(), lengths.tolist()
         of_rank = weights.detach().numpy()
-        ctx.sizes, ctx.weights = sizes, of_rank
+        ctx.sizes = sizes
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
-            ctx.ordered = np.empty((batch, dim, items), dtype=np.float32)
-            ctx.order = np.empty((batch, dim, items), dtype=np.min_scalar_type(items))
+            all_ordered = np.empty((batch, dim, items), dtype=np.float32)
+            all_order = np.empty((batch, dim, items), dtype=np.min_scalar_type(items))
+            ctx.save_for_backward(weights, torch.from_numpy(all_ordered), torch.from_numpy(all_order))
 
             def weigh(row: int, channels: slice) -> None:
                 size = sizes[row]
                 ordered, order = _sorted_with_order(own[row, :size, channels])
                 into[row, channels] = ordered @ of_rank[row, :size]
-                ctx.ordered[row, channels, :size], ctx.order[row, channels, :size] = ordered, order
+                all_ordered[row, channels, :size], all_order[row, channels, :size] = ordered, order
 
         else:
 
@@ -125,16 +128,17 @@ class _PackedWeighing(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         arriving = gradients[0].contiguous().numpy()
-        batch, dim, items = ctx.ordered.shape
+        weights, ordered, order = (saved.numpy() for saved in ctx.saved_tensors)
+        batch, dim, items = ordered.shape
         of_values, of_weights = torch.zeros(batch, items, dim), torch.zeros(batch, items)
         values_into, weights_into = of_values.numpy(), of_weights.numpy()
 
         def return_gradients(row: int, channels: slice) -> None:
             size = ctx.sizes[row]
             here = arriving[row, channels]
-            weights_into[row, :size] += here @ ctx.ordered[row, channels, :size]
-            by_rank = here[:, None] * ctx.weights[row, :size]
-            values_into[row, :size, channels] = _unsorted(by_rank, ctx.order[row, channels, :size])
+            weights_into[row, :size] += here @ ordered[row, channels, :size]
+            by_rank = here[:, None] * weights[row, :size]
+            values_into[row, :size, channels] = _unsorted(by_rank, order[row, channels, :size])
 
         _each_block(ctx.sizes, dim, return_gradients)
         return of_values, None, of_weights

@@ -1,0 +1,62 @@
+"""A large batch in the memory of a small one: GradCache (Gao et al. 2021) by PyTorch's own checkpointing.
+
+A contrastive loss needs all embeddings of a batch at once, so that summing gradients of smaller batches would give
+another loss. Embeddings are small; what fills the memory are the activations behind them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vse_gpo.batch import Batch, take
+
+
+def embed(model: nn.Module, batch: Batch, size: int) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+    """The embeddings that the model gives for a batch, encoded in micro-batches that keep no activation.
+
+    The backward pass goes through the micro-batches one by one, encodes each a second time with the same random draws
+    and precision, and holds the activations of that one alone. Any loss of the embeddings has the value and the
+    gradients of a single pass; the price is the second encoding.
+
+    A BatchNorm in train mode is the exception: its statistics are those of a micro-batch. Running statistics are
+    updated once per micro-batch, in the first pass.
+
+    Args:
+        model: batch → embeddings of the images and of the captions.
+        batch: pairs.
+        size: pairs in a micro-batch; the last may have fewer.
+    """
+    images, captions = zip(*(_embed_twice(model, part) for part in micro_batches(batch, size)), strict=True)
+    return torch.cat(images), torch.cat(captions)
+
+
+def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
+    """Consecutive parts of a batch, of ``size`` pairs each but for the last."""
+    return (take(batch, slice(first, first + size)) for first in range(0, len(batch.image_index), size))
+
+
+def _embed_twice(model: nn.Module, part: Batch) -> tuple[Tensor, Tensor]:
+    torch.clear_autocast_cache()  # micro-batches that share weights in half precision would sum their gradients in it
+    embeddings: tuple[Tensor, Tensor] = checkpoint(
+        model, part, use_reentrant=False, context_fn=lambda: (nullcontext(), _unchanged_buffers(model))
+    )
+    return embeddings
+
+
+@contextmanager
+def _unchanged_buffers(model: nn.Module) -> Iterator[None]:
+    """What is written into buffers, as a BatchNorm's running statistics, is forgotten."""
+    buffers = [
+        (module, name, buffer) for module in model.modules() for name, buffer in module.named_buffers(recurse=False)
+    ]
+    for module, name, buffer in buffers:
+        setattr(module, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for module, name, buffer in buffers:
+            setattr(module, name, buffer)
