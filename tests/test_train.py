@@ -36,7 +36,9 @@ def test_a_run_prints_its_epochs_and_its_result_and_nothing_else(run):
 def test_the_runs_folder_holds_everything(run):
     folder, lines = run
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert files == {"config.yaml", "metrics.json", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    pictures = {"pooling/epoch_00.png", "pooling/epoch_01.png"}
+    assert files == {"config.yaml", "metrics.json", "metrics.csv"} | checkpoints | pictures
 
     text = (folder / "config.yaml").read_text(encoding="utf-8")
     config = OmegaConf.create(text)

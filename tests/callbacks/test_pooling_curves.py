@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 
 from tests.tiny import tiny_data, tiny_module, tiny_trainer, weights
 from vse_gpo.callbacks.pooling_curves import PoolingCurves, draw_curves, model_curves
+from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO, Max, Mean
 
 
@@ -54,6 +55,15 @@ def test_poolings_without_coefficients_are_left_out(pooling, panels):
     model = tiny_module().model
     model.text_encoder.pooling = pooling
     assert [*model_curves(model, image_sizes=[2], text_sizes=[2])] == panels
+
+
+def test_a_modality_without_sizes_is_left_out():
+    assert [*model_curves(tiny_module().model, image_sizes=[], text_sizes=[2])] == ["captions"]
+
+
+def test_an_empty_set_has_no_curve():
+    with pytest.raises(VSEError, match="sets of 0 items, expected sizes of at least 1"):
+        PoolingCurves(image_sizes=[3, 0], text_sizes=[])
 
 
 def test_a_model_without_coefficients_leaves_no_picture(tmp_path):

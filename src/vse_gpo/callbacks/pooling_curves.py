@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
+from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
 from vse_gpo.writing import whole_file
 
@@ -37,10 +38,15 @@ class PoolingCurves(Callback):
     W&B and TensorBoard get the picture too, as ``val/pooling``. Poolings without coefficients are left out.
 
     Args:
-        image_sizes, text_sizes: set sizes to draw, one line each.
+        image_sizes, text_sizes: set sizes to draw, one line each; with none of them a modality is left out.
+
+    Raises:
+        VSEError: if a size is less than 1.
     """
 
     def __init__(self, *, image_sizes: Sequence[int], text_sizes: Sequence[int]) -> None:
+        if (smallest := min([*image_sizes, *text_sizes], default=1)) < 1:
+            raise VSEError(f"curves of a pooling for sets of {smallest} items, expected sizes of at least 1")
         self.image_sizes = list(image_sizes)
         self.text_sizes = list(text_sizes)
 
@@ -56,13 +62,13 @@ class PoolingCurves(Callback):
 
 @torch.no_grad()
 def model_curves(model: VSE, *, image_sizes: Sequence[int], text_sizes: Sequence[int]) -> dict[str, Curves]:
-    """The curves of each modality whose pooling has coefficients."""
+    """The curves of each modality that has sizes to draw and a pooling with coefficients."""
     panels: dict[str, Curves] = {}
     for name, encoder, sizes in (
         ("images", model.image_encoder, image_sizes),
         ("captions", model.text_encoder, text_sizes),
     ):
-        if isinstance(encoder.pooling, WeightsRanks):
+        if sizes and isinstance(encoder.pooling, WeightsRanks):
             lengths = torch.tensor(sizes, device=next(encoder.parameters()).device)
             table = encoder.pooling.coefficients(lengths).float().cpu()
             panels[name] = {size: row[:size] for size, row in zip(sizes, table, strict=True)}
