@@ -13,9 +13,9 @@ def run_id(now: str) -> str:
         now: the time in this process.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:  # inside a SLURM job too
-        import torch.distributed
+        from torch.distributed.rendezvous import rendezvous
 
-        store, rank, _ = next(torch.distributed.rendezvous("env://"))
+        store, rank, _ = next(rendezvous("env://"))
         if rank == 0:
             store.set("vse_gpo/run_id", now)
         first: bytes = store.get("vse_gpo/run_id")  # waits for it

@@ -83,7 +83,8 @@ def written_config(path: str) -> dict[str, Any] | None:
     from pytorch_lightning.utilities import rank_zero_only
 
     read = rank_zero_only(lambda: OmegaConf.to_container(OmegaConf.load(path)))
-    return read()
+    config: Any = read()
+    return config
 
 
 def _best_of_dev(trainer: "pl.Trainer") -> dict[str, Any]:
