@@ -76,7 +76,8 @@ def test_weights_are_the_same_after_frozen_ramped_and_hardest_epochs(folder, ran
 def test_processes_that_torchrun_started_share_a_runs_folder(folder):
     [run] = folder.glob("runs/*/*")
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    assert files == {"config.yaml", "metrics.json", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    assert files == {"config.yaml", "metrics.json", "metrics.csv", "pooling/epoch_00.png"} | checkpoints
     output = (folder / "output.txt").read_text()
     assert output.count("test rsum: ") == output.count("\nepoch 0: ") == 1
 
