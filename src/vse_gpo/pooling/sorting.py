@@ -1,7 +1,6 @@
 """Sort every channel of a batch of sets and weigh the values by their rank: the costly part of GPO."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -145,24 +144,14 @@ class _PackedWeighing(torch.autograd.Function):
 
 
 def _each_block(sizes: list[int], dim: int, work: Callable[[int, slice], None]) -> None:
-    """Run the work on every set, a block of its channels at a time; on as many threads as torch has.
+    """Run the work on every set, a block of its channels at a time.
 
-    numpy lets other threads run while it sorts. One thread does all blocks of a set.
+    On one thread: the blocks are so short that a second one would mostly wait for Python's lock.
     """
-
-    def on_set(row: int) -> None:
-        step = max(1, BLOCK // sizes[row])
+    for row, size in enumerate(sizes):
+        step = max(1, BLOCK // size)
         for first in range(0, dim, step):
             work(row, slice(first, first + step))
-
-    threads = torch.get_num_threads()
-    if threads == 1:
-        for row in range(len(sizes)):
-            on_set(row)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(on_set, range(len(sizes))):
-                pass
 
 
 def _sorted_with_order(values: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
