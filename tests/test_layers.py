@@ -17,8 +17,8 @@ LAYERS = [
     {"phases", "optimizer", "micro_batches", "checkpoints", "collector"},
     {"module"},
     {"callbacks", "search"},
-    {"commands", "report", "published"},
-    {"train", "evaluate", "compare", "convert", "extract", "index", "app", "check_data"},
+    {"commands", "results", "published"},
+    {"train", "evaluate", "compare", "convert", "extract", "index", "app", "report", "check_data"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 COMMANDS = LAYERS[-1] | LAYERS[-2]

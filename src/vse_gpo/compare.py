@@ -35,7 +35,7 @@ def compare_evaluations(first: Path, second: Path, protocol: str | None, seed: i
     from rich import get_console
     from rich.table import Table
 
-    from vse_gpo.report import heading, read_queries
+    from vse_gpo.results import heading, read_queries
     from vse_gpo.retrieval.uncertainty import compare
 
     (images, ours), (other_images, theirs) = read_queries(first), read_queries(second)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from vse_gpo.model import VSE
-    from vse_gpo.report import Result
+    from vse_gpo.results import Result
     from vse_gpo.retrieval.annotations import CrisscrossedCaptions, IdPairs
     from vse_gpo.retrieval.embeddings import Encoded
     from vse_gpo.retrieval.protocols import Protocol
@@ -62,7 +62,7 @@ def evaluate(config: DictConfig, folder: Path) -> None:
     from pytorch_lightning.utilities import rank_zero_only
     from rich import get_console
 
-    from vse_gpo.report import tables, write_results
+    from vse_gpo.results import tables, write_results
     from vse_gpo.retrieval.embeddings import read_encoded
 
     ignore_remarks()
@@ -199,7 +199,7 @@ def score(
     import numpy as np
 
     from vse_gpo.published import PUBLISHED
-    from vse_gpo.report import Result
+    from vse_gpo.results import Result
     from vse_gpo.retrieval.protocols import Test, run_protocols
     from vse_gpo.retrieval.uncertainty import bootstrap_intervals
 
