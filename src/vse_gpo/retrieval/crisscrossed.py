@@ -12,7 +12,7 @@ from vse_gpo.retrieval.counts import Pairs
 from vse_gpo.retrieval.protocols import Test
 from vse_gpo.retrieval.ranks import best_positive_ranks, best_positive_ranks_among_themselves
 from vse_gpo.retrieval.recalls import RSUM, Metrics, Outcome, Queries, recall_queries
-from vse_gpo.retrieval.similarity import Similarity
+from vse_gpo.retrieval.similarity import Similarity, symmetric_entries
 
 SAMPLES = 1000
 
@@ -89,16 +89,19 @@ class CrisscrossedCorrelation:
                 "sits_test.csv, sis_test.csv and sts_test.csv"
             )
         metrics: Metrics = {}
-        for task, direction, similarity, ratings in (
-            ("sts", "t2t", compared.caption_caption, _directed_both_ways(rated.sts)),
-            ("sis", "i2i", compared.image_image, _directed_both_ways(rated.sis)),
-            ("sits", "i2t", compared.image_caption, _turned(rated.sits)),
+        for task, direction, similarity, ratings, symmetric in (
+            ("sts", "t2t", compared.caption_caption, _directed_both_ways(rated.sts), True),
+            ("sis", "i2i", compared.image_image, _directed_both_ways(rated.sis), True),
+            ("sits", "i2t", compared.image_caption, _turned(rated.sits), False),
         ):
             if similarity is not None:
                 pairs = _on(similarity, self.rows.of(direction, ratings.pairs, f"cxc {task}"))
-                found = similarity.pairs(*pairs).cpu().numpy()
+                found = symmetric_entries(similarity, *pairs) if symmetric else similarity.pairs(*pairs)
                 samples = sampled_correlations(
-                    pairs.queries.cpu().numpy(), found, np.array(ratings.scores), np.random.default_rng(self.seed)
+                    pairs.queries.cpu().numpy(),
+                    found.cpu().numpy(),
+                    np.array(ratings.scores),
+                    np.random.default_rng(self.seed),
                 )
                 metrics |= {task: 100 * float(samples.mean()), f"{task}_std": 100 * float(samples.std(ddof=1))}
         return Outcome(others=metrics)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.counts import Asked, Pairs, count_at_least, count_at_least_among_themselves
-from vse_gpo.retrieval.similarity import Similarity
+from vse_gpo.retrieval.similarity import Similarity, symmetric_entries
 
 
 class Ranks(NamedTuple):
@@ -94,7 +94,7 @@ def best_positive_ranks(
 def best_positive_ranks_among_themselves(similarity: Similarity, positives: Pairs) -> Int[Tensor, " items"]:
     """As ``best_positive_ranks`` for items that search each other; none is its own candidate."""
     everyone = torch.arange(similarity.shape[0], device=similarity.device)
-    thresholds = _best(positives, similarity.pairs(*positives), similarity.shape[0])
+    thresholds = _best(positives, symmetric_entries(similarity, *positives), similarity.shape[0])
     not_counted = Pairs(torch.cat([positives.queries, everyone]), torch.cat([positives.items, everyone]))
     asked = Asked(thresholds, not_counted)
     return _rank_or_none(count_at_least_among_themselves(similarity, asked)[:, 0], asked)

@@ -49,6 +49,17 @@ class Similarity(Protocol):
         """The same matrix in tiles that cost less and whose entries lie at or above the exact ones; itself if none."""
 
 
+def symmetric_entries(
+    similarity: Similarity, rows: Int[Tensor, " pairs"], columns: Int[Tensor, " pairs"]
+) -> Float[Tensor, " pairs"]:
+    """Single entries of a symmetric matrix in float64; an entry and its mirror image are computed once."""
+    items = similarity.shape[0]
+    distinct, place = torch.unique(
+        torch.minimum(rows, columns) * items + torch.maximum(rows, columns), return_inverse=True
+    )
+    return similarity.pairs(distinct // items, distinct % items)[place]
+
+
 class Products:
     """Dot products of embeddings, which are cosines where the embeddings have unit length.
 
