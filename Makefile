@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	@$(VENV)/bin/python -m vse_gpo.train
 
 test: $(VENV)/installed-dev
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
 
 lint: $(VENV)/installed-dev
 	@$(VENV)/bin/ruff check

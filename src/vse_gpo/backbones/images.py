@@ -134,7 +134,7 @@ def small_grid(width: int = 128) -> Grid:
     Args:
         width: of the features.
     """
-    half = width // 2
+    half = 3 * width // 8
     trunk = nn.Sequential(
         _convolution(3, half, kernel=6, stride=4),
         _Residual(_convolution(half, half)),
