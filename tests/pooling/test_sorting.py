@@ -42,9 +42,11 @@ def plain(values: torch.Tensor, lengths: torch.Tensor, weights: torch.Tensor) ->
     )
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("block", [1, 40, 2**15])
-def test_weighing_equals_sorting_and_summing_with_all_gradients(block, monkeypatch):
+def test_weighing_equals_sorting_and_summing_with_all_gradients(block, threads, monkeypatch):
     monkeypatch.setattr(sorting, "BLOCK", block)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     torch.manual_seed(0)
     values = torch.randn(6, 9, 7).round(decimals=1)  # with ties
     values[0, :, 0] = 0.0

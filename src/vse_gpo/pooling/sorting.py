@@ -1,7 +1,9 @@
 """Sort every channel of a batch of sets and weigh the values by their rank: the costly part of GPO."""
 
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +13,10 @@ from torch import Tensor
 
 from vse_gpo.batch import valid_items
 
-BLOCK = 2**15  # numbers sorted at once: what stays in a processor's cache
+BLOCK = 2**17  # numbers sorted at once: few enough for a processor's cache, enough to keep Python out of the way
 
 Floats = npt.NDArray[np.float32]
+Items = npt.NDArray[np.integer]
 
 
 def sort_descending(
@@ -57,16 +60,15 @@ class _PackedSort(torch.autograd.Function):
     ) -> Float[Tensor, "batch dim items"]:
         batch, items, dim = values.shape
         ordered = torch.zeros(batch, dim, items)
-        into, own, sizes = ordered.numpy(), values.detach().numpy(), lengths.tolist()
+        into, own = ordered.numpy(), values.detach().numpy()
         order = np.empty((batch, dim, items), dtype=np.min_scalar_type(items))
 
-        def sort(row: int, channels: slice) -> None:
-            size = sizes[row]
-            part = own[row, :size, channels]
-            into[row, channels, :size], order[row, channels, :size] = _sorted_with_order(part)
+        def sort(block: _Block, memory: _Memory) -> None:
+            rows, channels, size = block
+            into[rows, channels, :size], order[rows, channels, :size] = memory.sort(own[rows, :size, channels])
 
-        _each_block(sizes, dim, sort)
-        ctx.sizes = sizes
+        ctx.sizes = lengths.tolist()
+        _each_block(ctx.sizes, dim, sort)
         ctx.save_for_backward(torch.from_numpy(order))
         return ordered
 
@@ -79,9 +81,10 @@ class _PackedSort(torch.autograd.Function):
         of_values = torch.zeros(batch, items, dim)
         into = of_values.numpy()
 
-        def return_gradients(row: int, channels: slice) -> None:
-            size = ctx.sizes[row]
-            into[row, :size, channels] = _unsorted(arriving[row, channels, :size], order[row, channels, :size])
+        def return_gradients(block: _Block, memory: _Memory) -> None:
+            rows, channels, size = block
+            by_rank = arriving[rows, channels, :size]
+            into[rows, :size, channels] = memory.unsort(by_rank, order[rows, channels, :size])
 
         _each_block(ctx.sizes, dim, return_gradients)
         return of_values, None
@@ -99,85 +102,123 @@ class _PackedWeighing(torch.autograd.Function):
     ) -> Float[Tensor, "batch dim"]:
         batch, items, dim = values.shape
         pooled = torch.empty(batch, dim)
-        into, own, sizes = pooled.numpy(), values.detach().numpy(), lengths.tolist()
+        into, own = pooled.numpy(), values.detach().numpy()
         of_rank = weights.detach().numpy()
-        ctx.sizes = sizes
+        ctx.sizes = lengths.tolist()
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
             all_ordered = np.empty((batch, dim, items), dtype=np.float32)
             all_order = np.empty((batch, dim, items), dtype=np.min_scalar_type(items))
             ctx.save_for_backward(weights, torch.from_numpy(all_ordered), torch.from_numpy(all_order))
 
-            def weigh(row: int, channels: slice) -> None:
-                size = sizes[row]
-                ordered, order = _sorted_with_order(own[row, :size, channels])
-                into[row, channels] = ordered @ of_rank[row, :size]
-                all_ordered[row, channels, :size], all_order[row, channels, :size] = ordered, order
+            def weigh(block: _Block, memory: _Memory) -> None:
+                rows, channels, size = block
+                ordered, order = memory.sort(own[rows, :size, channels])
+                into[rows, channels] = (ordered @ of_rank[rows, :size, None])[..., 0]
+                all_ordered[rows, channels, :size], all_order[rows, channels, :size] = ordered, order
 
         else:
 
-            def weigh(row: int, channels: slice) -> None:
-                size = sizes[row]
-                ascending = np.sort(own[row, :size, channels].T, axis=-1)
-                into[row, channels] = ascending @ of_rank[row, :size][::-1]
+            def weigh(block: _Block, _memory: _Memory) -> None:
+                rows, channels, size = block
+                ascending = np.sort(own[rows, :size, channels].swapaxes(1, 2), axis=-1)
+                into[rows, channels] = (ascending @ of_rank[rows, :size][:, ::-1, None])[..., 0]
 
-        _each_block(sizes, dim, weigh)
+        _each_block(ctx.sizes, dim, weigh)
         return pooled
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        arriving = gradients[0].contiguous().numpy()
+        arriving = gradients[0].numpy()
         weights, ordered, order = (saved.numpy() for saved in ctx.saved_tensors)
         batch, dim, items = ordered.shape
         of_values, of_weights = torch.zeros(batch, items, dim), torch.zeros(batch, items)
         values_into, weights_into = of_values.numpy(), of_weights.numpy()
 
-        def return_gradients(row: int, channels: slice) -> None:
-            size = ctx.sizes[row]
-            here = arriving[row, channels]
-            weights_into[row, :size] += here @ ordered[row, channels, :size]
-            by_rank = here[:, None] * weights[row, :size]
-            values_into[row, :size, channels] = _unsorted(by_rank, order[row, channels, :size])
+        def return_gradients(block: _Block, memory: _Memory) -> None:
+            rows, channels, size = block
+            here = arriving[rows, channels]
+            weights_into[rows, :size] += (here[:, None] @ ordered[rows, channels, :size])[:, 0]
+            by_rank = here[:, :, None] * weights[rows, None, :size]
+            values_into[rows, :size, channels] = memory.unsort(by_rank, order[rows, channels, :size])
 
         _each_block(ctx.sizes, dim, return_gradients)
         return of_values, None, of_weights
 
 
-def _each_block(sizes: list[int], dim: int, work: Callable[[int, slice], None]) -> None:
-    """Run the work on every set, a block of its channels at a time.
+class _Block(NamedTuple):
+    """Some channels of some sets of one size."""
 
-    On one thread: the blocks are so short that a second one would mostly wait for Python's lock.
+    rows: npt.NDArray[np.int64]
+    channels: slice
+    size: int
+
+
+def _each_block(sizes: list[int], dim: int, work: Callable[[_Block, "_Memory"], None]) -> None:
+    """Run the work on all sets, a block at a time, on as many threads as torch has.
+
+    Sets of one size lie in one block. A set's channels stay with one thread, in their order.
     """
-    for row, size in enumerate(sizes):
-        step = max(1, BLOCK // size)
-        for first in range(0, dim, step):
-            work(row, slice(first, first + step))
+    by_size = np.argsort(sizes, kind="stable")
+    bounds = np.flatnonzero(np.diff(np.asarray(sizes)[by_size], prepend=-1, append=-1))
+    groups = []
+    for first, last in pairwise(bounds):
+        at_once = max(1, BLOCK // (sizes[by_size[first]] * dim))
+        groups += np.split(by_size[first:last], range(at_once, last - first, at_once))
+
+    def run(own: list[npt.NDArray[np.int64]]) -> None:
+        memory = _Memory(max(sizes))
+        for rows in own:
+            size = sizes[rows[0]]
+            step = max(1, BLOCK // size)
+            for channel in range(0, dim, step):
+                work(_Block(rows, slice(channel, channel + step), size), memory)
+
+    threads = min(torch.get_num_threads(), len(groups))
+    if threads == 1:
+        run(groups)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(run, [groups[thread::threads] for thread in range(threads)]))
 
 
-def _sorted_with_order(values: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """(items, channels) → values of each channel from the largest down, and which item each comes from.
+class _Memory:
+    """What one thread sorts in, so that no block asks the system for memory of its own."""
 
-    A float and its item are packed into one 64-bit integer that sorts like the float, so that numpy's vectorised
-    integer sort yields both in one pass.
-    """
-    bits = np.add(values.T, np.float32(0), order="C").view(np.int32)  # turns -0.0 into 0.0: they are ties
-    keys = np.invert(_ascending(bits)).astype(np.int64)  # largest first
-    keys <<= 32
-    keys |= np.arange(len(values))
-    keys.sort(axis=-1)
-    ordered = _ascending(~(keys >> 32).astype(np.int32)).view(np.float32)
-    keys &= 0xFFFFFFFF
-    return ordered, keys
+    def __init__(self, largest: int) -> None:
+        numbers = max(BLOCK, largest)
+        self.keys = np.empty(numbers, dtype=np.int64)
+        self.bits = np.empty(numbers, dtype=np.int32)
+        self.signs = np.empty(numbers, dtype=np.int32)
 
+    def sort(self, values: Floats) -> tuple[Floats, Items]:
+        """(sets, items, channels) → values of each channel from the largest down, and which item each comes from.
 
-def _unsorted(by_rank: Floats, order: npt.NDArray[np.integer]) -> Floats:
-    """(channels, ranks) → (items, channels), what belongs to each rank at the item that had it."""
-    channels, items = by_rank.shape
-    by_item = np.empty(by_rank.size, dtype=np.float32)
-    by_item[(np.arange(0, by_rank.size, items)[:, None] + order).ravel()] = by_rank.ravel()
-    return by_item.reshape(channels, items).T
+        A float and its item are packed into one 64-bit integer that sorts like the float, so that numpy's vectorised
+        integer sort yields both in one pass. Both results lie in this memory: the next block overwrites them.
+        """
+        sets, items, channels = values.shape
+        shape = (sets, channels, items)
+        keys, bits = self.keys[: values.size].reshape(shape), self.bits[: values.size].reshape(shape)
+        item, value = np.moveaxis(keys.view(np.int32).reshape(*shape, 2), -1, 0)  # low half, high half
+        np.add(values.swapaxes(1, 2), np.float32(0), out=bits.view(np.float32))  # turns -0.0 into 0.0: they are ties
+        np.invert(self._ascending(bits), out=value)  # largest first
+        item[:] = np.arange(items, dtype=np.int32)
+        keys.sort(axis=-1)
+        np.invert(value, out=bits)
+        return self._ascending(bits).view(np.float32), item
 
+    def _ascending(self, bits: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Map the bits of floats, in place, to integers of the same order; its own inverse."""
+        magnitudes = self.signs[: bits.size].reshape(bits.shape)
+        np.right_shift(bits, 31, out=magnitudes)
+        np.bitwise_and(magnitudes, np.int32(0x7FFFFFFF), out=magnitudes)
+        return np.bitwise_xor(bits, magnitudes, out=bits)
 
-def _ascending(bits: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Map the bits of floats to integers of the same order; its own inverse."""
-    return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
+    def unsort(self, by_rank: Floats, order: Items) -> Floats:
+        """(sets, channels, ranks) → (sets, items, channels), what belongs to each rank at the item that had it."""
+        places = self.keys[: by_rank.size].reshape(by_rank.shape)
+        np.add(order, np.arange(0, by_rank.size, by_rank.shape[2]).reshape(*by_rank.shape[:2], 1), out=places)
+        by_item = self.bits[: by_rank.size].view(np.float32)
+        by_item[places.ravel()] = by_rank.ravel()
+        return by_item.reshape(by_rank.shape).swapaxes(1, 2)
