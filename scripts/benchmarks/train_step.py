@@ -15,6 +15,7 @@ from vse_gpo.model import VSE
 from vse_gpo.pooling import GPO, Mean
 
 PAIRS, REGIONS, WIDTH, EMBEDDING = 128, 36, 1280, 1024
+LAYERS = 6  # of MiniLM
 
 
 class PlainGPO(GPO):
@@ -53,7 +54,7 @@ def _batch(device: str) -> Batch:
 
 def _model(pooling: type[nn.Module]) -> VSE:
     torch.manual_seed(0)
-    minilm = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+    minilm = BertConfig(hidden_size=384, num_hidden_layers=LAYERS, num_attention_heads=12, intermediate_size=1536)
     return VSE(
         image_encoder=Encoder(
             backbone=Regions(WIDTH),

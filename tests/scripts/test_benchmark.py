@@ -1,0 +1,72 @@
+"""That benchmarks compare what they say, in sizes that take no time; their figures are no test's business."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from vse_gpo.pooling import GPO
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """Gives a module of the benchmarks by its name, as the script itself finds it."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+
+    def of(name: str) -> ModuleType:
+        return import_module(f"benchmarks.{name}")
+
+    return of
+
+
+def test_the_released_pooling_of_the_benchmark_is_ours(benchmarks):
+    torch.manual_seed(0)
+    gpo, features, lengths = GPO(), torch.randn(5, 7, 3), torch.tensor([7, 1, 3, 3, 6])
+    torch.testing.assert_close(benchmarks("pooling").plain_gpo(gpo, features, lengths), gpo(features, lengths))
+
+
+def test_pooling_writes_what_it_shows(benchmarks, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmarks("pooling"), "SHAPES", ((3, 5, 4),))
+    monkeypatch.setattr(
+        sys, "argv", ["benchmark.py", "--json", str(tmp_path / "out.json"), "pooling", "--device", "cpu"]
+    )
+    import_module("scripts.benchmark").main()
+    (table,) = json.loads((tmp_path / "out.json").read_text())["results"]
+    names, milliseconds, ratios = zip(*table["rows"], strict=True)
+    assert "pooling 3 × 5 × 4" in capsys.readouterr().out
+    assert names[:2] == ("mean of each set", "GPO")
+    assert [of_ours * milliseconds[1] for of_ours in ratios] == pytest.approx(milliseconds)
+
+
+def test_a_training_step_is_compared_with_mean_pooling(benchmarks, monkeypatch):
+    module = benchmarks("train_step")
+    for name, value in {"PAIRS": 4, "REGIONS": 3, "WIDTH": 8, "EMBEDDING": 6, "LAYERS": 1}.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module, "turn_by_turn", lambda works, repeats: [work() or 1.0 for work in works])
+    (table,) = module.train_step("cpu", "32-true")
+    assert [row[0] for row in table.rows[:3]] == ["mean pooling", "GPO", "GPO as released"]
+    assert table.rows[0][2] == 1.0
+
+
+def test_large_features_open_and_made_pictures_are_pictures(benchmarks, monkeypatch, tmp_path):
+    module = benchmarks("loader")
+    monkeypatch.setattr(module, "PICTURES", 1)
+    monkeypatch.setattr(module, "COCO", (200, 36, 2048))
+    monkeypatch.setattr(module, "alone", lambda work, *arguments: work(*arguments))
+    (row,) = module._features().rows
+    assert row[1] > 0
+    (file,) = module._pictures(tmp_path)
+    assert module.read_image(file).shape == (3, 480, 640)
+
+
+def test_ranking_of_the_plain_way_runs_on_the_same_embeddings(benchmarks):
+    images, captions = benchmarks("galleries").embeddings(20, 5, 16)
+    assert captions.shape == (100, 16)
+    torch.testing.assert_close(images.norm(dim=1), torch.ones(20))
+    benchmarks("ranking").plain_recalls(images, captions)
