@@ -1,0 +1,118 @@
+"""Captions of any source → the files that the data sets read: precomp/*_caps.txt, *_ids.txt and id_mapping.json.
+
+python scripts/prepare_data.py captions.csv OUT          columns image, caption and, if you have splits, split
+python scripts/prepare_data.py dataset_coco.json OUT     Karpathy's splits of COCO, Flickr30K and Flickr8k
+
+Train on it with dataset=own dataset.root=OUT; the pictures lie in OUT/images, or a link of that name leads to them.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vse_gpo.errors import VSEError
+from vse_gpo.writing import write_text
+
+SPLITS = {"train": "train", "restval": "train", "val": "dev", "dev": "dev", "test": "test"}
+SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}  # of the images, where no split is given
+
+
+class Described(NamedTuple):
+    """A caption of an image."""
+
+    split: str  # empty where the source has none
+    image_id: str
+    file: str
+    caption: str
+
+
+def read_csv(path: Path) -> Iterator[Described]:
+    """Rows of a CSV file; an image's id is its file name."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        missing = {"image", "caption"} - set(rows.fieldnames or ())
+        if missing:
+            raise VSEError(f"{path}: no column {' or '.join(sorted(missing))}, expected image, caption and maybe split")
+        for row in rows:
+            if row["image"] is None or row["caption"] is None:
+                raise VSEError(f"{path}: line {rows.line_num} is short of columns, expected {rows.fieldnames}")
+            yield Described(row.get("split") or "", row["image"], row["image"], row["caption"])
+
+
+def read_karpathy(path: Path) -> Iterator[Described]:
+    """Sentences of Karpathy's JSON; ids are COCO's own where they are known."""
+    try:
+        images = json.loads(path.read_text(encoding="utf-8"))["images"]
+        for image in images:
+            image_id = str(image.get("cocoid", image["imgid"]))
+            file = str(Path(image.get("filepath", ""), image["filename"]))
+            for sentence in image["sentences"]:
+                yield Described(image["split"], image_id, file, sentence["raw"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise VSEError(f"{path}: {type(error).__name__} {error}, expected Karpathy's JSON with images") from error
+
+
+def by_split(described: list[Described], seed: int) -> dict[str, dict[str, list[Described]]]:
+    """Split → image id → its captions, in the source's order; the seed deals out images that are in no split."""
+    images: dict[str, list[Described]] = defaultdict(list)
+    for one in described:
+        images[one.image_id].append(one)
+    wrong = sorted({one.split for one in described} - SPLITS.keys() - {""})
+    if wrong:
+        raise VSEError(f"split {wrong[0]!r}, expected one of {', '.join(SPLITS)}")
+    found: dict[str, dict[str, list[Described]]] = {split: {} for split in SHARES}
+    place = np.random.default_rng(seed).permutation(len(images))
+    bounds = np.floor(np.cumsum(list(SHARES.values())) * len(images) + 0.5)
+    dealt = np.array(list(SHARES))[np.searchsorted(bounds, place, side="right")]
+    for (image_id, own), split in zip(images.items(), dealt.tolist(), strict=True):  # in the source's order
+        if len({one.split for one in own}) != 1:
+            raise VSEError(f"image {image_id} lies in several splits, expected one")
+        found[SPLITS[own[0].split] if own[0].split else split][image_id] = own
+    empty = [split for split, own in found.items() if not own]
+    if empty:
+        raise VSEError(f"no image in split {empty[0]}, expected some; {len(images)} images in all")
+    return found
+
+
+def prepare(source: Path, out: Path, seed: int) -> dict[str, tuple[int, int]]:
+    """Write the files; images and captions of each split."""
+    try:
+        described = list((read_karpathy if source.suffix == ".json" else read_csv)(source))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise VSEError(f"{source}: cannot be read ({error})") from error
+    counts = {}
+    mapping = {one.image_id: one.file for one in described}
+    for split, images in by_split(described, seed).items():
+        own = [one for captions in images.values() for one in captions]
+        lines = [" ".join(one.caption.split()) for one in own]
+        write_text(out / "precomp" / f"{split}_caps.txt", "\n".join(lines) + "\n")
+        write_text(out / "precomp" / f"{split}_ids.txt", "\n".join(one.image_id for one in own) + "\n")
+        counts[split] = len(images), len(own)
+    write_text(out / "id_mapping.json", json.dumps(mapping, indent=0) + "\n")
+    return counts
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="captions: .csv, or Karpathy's .json")
+    parser.add_argument("out", type=Path, help="the data set's folder")
+    parser.add_argument("--seed", type=int, default=0, help="of the splits, where the source has none")
+    arguments = parser.parse_args()
+    try:
+        counts = prepare(arguments.source, arguments.out, arguments.seed)
+    except VSEError as error:
+        sys.exit(f"error: {error}")
+    for split, (images, captions) in counts.items():
+        sys.stdout.write(f"{split}: {images:,} images, {captions:,} captions\n")
+
+
+if __name__ == "__main__":
+    main()

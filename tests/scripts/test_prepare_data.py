@@ -1,0 +1,86 @@
+"""Captions of other sources as the files that the data sets read."""
+
+import json
+import sys
+
+import pytest
+
+from scripts.prepare_data import main, prepare
+from vse_gpo.data.files import read_listing, read_mapping
+from vse_gpo.errors import VSEError
+
+
+def write_csv(path, rows, header="image,caption,split"):
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_table_becomes_splits_whose_captions_lie_image_by_image(tmp_path):
+    rows = [
+        "b.jpg,one,train",
+        'a.jpg,"two, and\nmore",train',
+        "b.jpg,drei über,train",
+        "c.jpg,four,val",
+        "d.jpg,x,test",
+    ]
+    assert prepare(write_csv(tmp_path / "c.csv", rows), tmp_path / "out", 0)["train"] == (2, 3)
+    listing = read_listing(tmp_path / "out", "train")
+    pairs = {
+        (listing.image_ids[row], text) for row, text in zip(listing.caption_to_image, listing.captions, strict=True)
+    }
+    assert listing.image_ids == ["b.jpg", "a.jpg"]  # COCO's five folds count on the order
+    assert pairs == {("b.jpg", "one"), ("b.jpg", "drei über"), ("a.jpg", "two, and more")}
+    assert read_listing(tmp_path / "out", "dev").captions == ["four"]
+    assert read_mapping(tmp_path / "out" / "id_mapping.json", "images")["d.jpg"] == "d.jpg"
+
+
+def test_images_without_a_split_are_dealt_out_whole_and_alike_by_the_same_seed(tmp_path):
+    rows = [f"{image}.jpg,caption {number}" for image in range(20) for number in range(1 + image % 3)]
+    source = write_csv(tmp_path / "c.csv", rows, "image,caption")
+    counts = prepare(source, tmp_path / "a", 0)
+    assert {split: images for split, (images, _) in counts.items()} == {"train": 16, "dev": 2, "test": 2}
+    assert sum(captions for _, captions in counts.values()) == len(rows)
+    prepare(source, tmp_path / "b", 0)
+    prepare(source, tmp_path / "c", 1)
+    a, b, c = (read_listing(tmp_path / name, "train").image_ids for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_karpathys_json_keeps_cocos_ids_and_adds_restval_to_train(tmp_path):
+    splits = {1: "train", 2: "restval", 3: "val", 4: "test"}
+    images = [
+        {"cocoid": 10 * n, "imgid": n, "filepath": "val2014", "filename": f"{n}.jpg", "split": split}
+        | {"sentences": [{"raw": f"caption {n}"}]}
+        for n, split in splits.items()
+    ]
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
+    prepare(tmp_path / "dataset_coco.json", tmp_path / "out", 0)
+    assert set(read_listing(tmp_path / "out", "train").image_ids) == {"10", "20"}
+    assert read_mapping(tmp_path / "out" / "id_mapping.json", "images")["40"] == "val2014/4.jpg"
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        (["a,b"], "picture,text", "no column caption or image"),
+        (["a.jpg,x,holdout"], "image,caption,split", "split 'holdout', expected one of"),
+        (["a.jpg,x,train", "a.jpg,y,test"], "image,caption,split", "image a.jpg lies in several splits"),
+        (["a.jpg,x,train"], "image,caption,split", "no image in split dev"),
+        (["a.jpg"], "image,caption", "line 2 is short of columns"),
+    ],
+)
+def test_other_tables_are_refused(rows, header, message, tmp_path):
+    with pytest.raises(VSEError, match=message):
+        prepare(write_csv(tmp_path / "c.csv", rows, header), tmp_path / "out", 0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_what_it_wrote_or_what_is_wrong(tmp_path, monkeypatch, capsys):
+    source = write_csv(tmp_path / "c.csv", ["a,x,train", "b,y,dev", "c,z,test"])
+    monkeypatch.setattr(sys, "argv", ["prepare_data.py", str(source), str(tmp_path / "out")])
+    main()
+    assert capsys.readouterr().out.splitlines()[0] == "train: 1 images, 1 captions"
+    monkeypatch.setattr(sys, "argv", ["prepare_data.py", str(tmp_path / "none.json"), str(tmp_path / "other")])
+    with pytest.raises(SystemExit, match=r"error: .*none.json: cannot be read"):
+        main()
