@@ -9,9 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 
-from tests.tiny_encoders import SMALL, clip_folder, trained
+from tests.tiny_encoders import clip_folder, roberta_folder
 from vse_gpo import VSE
 from vse_gpo.build import build, without_weights
 from vse_gpo.errors import VSEError
@@ -140,8 +139,7 @@ def of_clip(folder: Path) -> dict[str, Any]:
 
 def of_transformers(folder: Path) -> dict[str, Any]:
     """Settings of a model on a ViT of timm and a RoBERTa."""
-    trained(RobertaTokenizer()).save_pretrained(folder)
-    RobertaModel(RobertaConfig(vocab_size=320, **SMALL)).save_pretrained(folder)
+    roberta_folder(folder)
     vit = {"_target_": "vse_gpo.backbones.images.timm_grid", "name": "test_vit", "size": 32, "pretrained": False}
     text = {"_target_": "vse_gpo.backbones.texts.load_bert", "pretrained": str(folder), "random_weights": False}
     tokenizer = {"_target_": "vse_gpo.data.captions.WordPieces", "pretrained": str(folder)}

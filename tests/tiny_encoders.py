@@ -14,6 +14,8 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
     RobertaConfig,
+    RobertaModel,
+    RobertaTokenizer,
 )
 
 SMALL = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
@@ -39,6 +41,13 @@ SENTENCES = [
 def trained(tokenizer: PreTrainedTokenizerBase, size: int = 320) -> PreTrainedTokenizerBase:
     """The same kind of tokeniser with a vocabulary of its own."""
     return tokenizer.train_new_from_iterator(SENTENCES, size, show_progress=False)
+
+
+def roberta_folder(folder: Path) -> Path:
+    """A RoBERTa of width 8, random weights and its tokeniser."""
+    trained(RobertaTokenizer()).save_pretrained(folder)
+    RobertaModel(RobertaConfig(vocab_size=320, **SMALL)).save_pretrained(folder)
+    return folder
 
 
 def clip_folder(folder: Path, longest: int = 16) -> Path:
