@@ -118,7 +118,7 @@ class _PackedWeighing(torch.autograd.Function):
 
         else:
 
-            def weigh(block: _Block, _memory: _Memory) -> None:
+            def weigh(block: _Block, memory: _Memory) -> None:  # noqa: ARG001
                 rows, channels, size = block
                 ascending = np.sort(own[rows, :size, channels].swapaxes(1, 2), axis=-1)
                 into[rows, channels] = (ascending @ of_rank[rows, :size][:, ::-1, None])[..., 0]
