@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class OptunaSweeper(Sweeper):
     """Hydra's own sweeper of Optuna asks for Optuna below 3; this one needs a current Optuna, and can be interrupted.
 
-    The study is a file in the sweep's folder. The same sweep in the same folder goes on: first with the trials that were
-    running, whose jobs go on from their checkpoints, then with new ones. A trial's number is its job's.
+    The study is a file in the sweep's folder. The same sweep in the same folder goes on: first with the trials that
+    were running, whose jobs go on from their checkpoints, then with new ones. A trial's number is its job's.
 
     Args:
         sampler: seed → sampler. Its seed follows from the number of trials so far, so that a sweep that goes on draws

@@ -51,7 +51,7 @@ def wait_for(command: Sequence[str]) -> None:
     with subprocess.Popen(command) as process:  # noqa: S603
         asked = []
 
-        def hand_on(number: int, frame: object) -> None:
+        def hand_on(number: int, _frame: object) -> None:
             asked.append(number)
             process.send_signal(number)
 

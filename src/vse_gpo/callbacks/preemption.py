@@ -17,8 +17,8 @@ class Preemption(Checkpoint):
     """On SIGTERM or SIGUSR1 the running step is finished, a checkpoint is written and the run ends.
 
     Inside a validation, which cannot be gone on with, this happens at its end. All processes end after the same step,
-    whichever of them got the signal. The first one's exit status is 128 + the signal's number. Under SLURM, SIGUSR1 says
-    that the job's time is nearly over, and the job is queued again.
+    whichever of them got the signal. The first one's exit status is 128 + the signal's number. Under SLURM, SIGUSR1
+    says that the job's time is nearly over, and the job is queued again.
 
     It takes the place of Lightning's own handlers. They save in the middle of a step or not at all, end with status 0,
     and connect the processes from inside the handler, where they may be waiting for each other already.
@@ -52,7 +52,7 @@ class Preemption(Checkpoint):
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A test has nothing to save."""
 
-        def end(number: int, frame: object) -> None:
+        def end(number: int, _frame: object) -> None:
             if trainer.strategy.launcher is not None:
                 trainer.strategy.launcher.kill(number)
             raise SIGTERMException(128 + number if trainer.is_global_zero else 0)

@@ -135,6 +135,6 @@ class PairsDataModule(pl.LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
 
-def outlive_sigterm(worker: int) -> None:
+def outlive_sigterm(_worker: int) -> None:
     """Leave it to the training process when its loader ends; SLURM sends the signal to all processes of a job."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
