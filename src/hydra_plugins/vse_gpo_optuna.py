@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
@@ -98,9 +98,8 @@ def distribution(override: Override) -> "optuna.distributions.BaseDistribution":
 
     if not override.is_interval_sweep():
         return CategoricalDistribution(list(override.sweep_string_iterator()))
-    values = override.value()
-    assert isinstance(values, IntervalSweep)  # noqa: S101
+    values: Any = override.value()
     log = "log" in values.tags
     if isinstance(values.start, int) and isinstance(values.end, int):
         return IntDistribution(values.start, values.end, log=log)
-    return FloatDistribution(float(values.start or 0), float(values.end or 0), log=log)
+    return FloatDistribution(values.start, values.end, log=log)
