@@ -1,6 +1,7 @@
 """The trainings that test_ddp compares, and one run as a user starts it: torchrun … -m tests.ddp_runs FOLDER."""
 
 import os
+import signal
 import sys
 import time
 from functools import partial
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from tests.tiny import TinySource, averaged, tiny_data, tiny_module, tiny_trainer
 from tests.tiny_root import tiny_root
 from vse_gpo import train
+from vse_gpo.callbacks.preemption import Preemption
 from vse_gpo.commands import ignore_remarks
 from vse_gpo.losses import InfoNCE, TripletLoss
 from vse_gpo.phases import Phases
@@ -75,6 +77,25 @@ def run_all(folder: Path, *, processes: int, micro_batches: list[int | None]) ->
     torch.save(found, folder / f"story, {rank}.pt")
 
 
+class AskSecond(pl.Callback):
+    """Asks the second process alone to stop, in its second step."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *rest: object) -> None:
+        if trainer.global_step == 1 and trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def preempted(folder: Path) -> None:
+    """A training of two processes that one of them is asked to stop."""
+    preemption = Preemption(str(folder / "preempted.ckpt"))
+    trainer = tiny_trainer(folder, devices=2, strategy="ddp", callbacks=[preemption, AskSecond()])
+    try:
+        trainer.fit(tiny_module(phases=Phases([{"from_epoch": 0, "negatives": "all"}])), datamodule=tiny_data())
+    except SystemExit as exit:
+        found = {"code": exit.code, "step": trainer.global_step}
+        torch.save(found, folder / f"preempted, {os.environ['RANK']}.pt")
+
+
 def command(folder: Path) -> None:
     """``vse-train`` in a folder, the second process a second later than the first."""
     rank = int(os.environ["RANK"])
@@ -89,4 +110,5 @@ if __name__ == "__main__":
     ignore_remarks()
     parent = Path(sys.argv[1])
     run_all(parent / "2", processes=2, micro_batches=[None, 2])
+    preempted(parent / "2")
     command(parent)

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
 from vse_gpo.checkpoints import AtomicCheckpoints
+from vse_gpo.commands import config_folder
 from vse_gpo.errors import VSEError
 from vse_gpo.released import bert_names, region_names
 
@@ -30,6 +33,26 @@ def test_a_full_disk_keeps_the_older_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(VSEError, match=r"last\.ckpt: cannot be written.*No space left"):
         CHECKPOINTS.save_checkpoint({"epoch": 2}, path)
     assert torch.load(path, weights_only=True)["epoch"] == 1
+    assert [left.name for left in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_an_asynchronous_write_holds_what_was_saved_and_a_full_disk_is_told_at_the_end(tmp_path, monkeypatch):
+    with initialize_config_dir(config_folder(), version_base="1.3"):
+        checkpoints = instantiate(compose("train", ["checkpoint_io=asynchronous"]).checkpoint_io)
+    path, weights = tmp_path / "last.ckpt", torch.ones(2)
+    checkpoints.save_checkpoint({"weights": weights}, path)
+    weights.zero_()  # the training goes on
+    checkpoints.teardown()
+    assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.ones(2))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    checkpoints.save_checkpoint({"weights": weights}, path)
+    with pytest.raises(VSEError, match=r"last\.ckpt: cannot be written.*No space left"):
+        checkpoints.teardown()
+    assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.ones(2))
     assert [left.name for left in tmp_path.iterdir()] == ["last.ckpt"]
 
 

@@ -1,6 +1,8 @@
 """Two processes do what one does: the same metrics, loss, gradients and weights."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,8 @@ import pytest
 import torch
 
 from tests.ddp_runs import LOSSES, STEPS, run_all
+from tests.tiny_root import tiny_root
+from vse_gpo import train
 from vse_gpo.data.pairs import EvaluationShare
 from vse_gpo.launch import run_id
 
@@ -80,6 +84,29 @@ def test_processes_that_torchrun_started_share_a_runs_folder(folder):
     assert files == {"config.yaml", "metrics.json", "metrics.csv", "pooling/epoch_00.png"} | checkpoints
     output = (folder / "output.txt").read_text()
     assert output.count("test rsum: ") == output.count("\nepoch 0: ") == 1
+
+
+def test_all_processes_end_after_the_step_in_which_one_was_asked_to(folder):
+    first, second = (read(folder / "2" / f"preempted, {rank}.pt") for rank in (0, 1))
+    assert first == {"code": 128 + signal.SIGTERM, "step": 2}
+    assert second == {"code": 0, "step": 2}  # or Lightning would kill the first
+    assert read(folder / "2" / "preempted.ckpt")["global_step"] == 2
+
+
+def test_every_job_of_a_sweep_gets_its_processes(tmp_path, monkeypatch, capfd):
+    overrides = [*tiny_root(tmp_path / "data"), "trainer=ddp", "trainer.devices=2", "trainer.max_epochs=1"]
+    typed = ["vse-train", "-m", *overrides, f"hydra.sweep.dir={tmp_path}/sweep", "~callbacks.pooling_curves"]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setattr(sys, "argv", [*typed, "seed=0,1"])
+    train.main()
+    output = capfd.readouterr().out
+    assert output.count("test rsum: ") == output.count("\nepoch 0: ") == 2
+    results = [json.loads((tmp_path / "sweep" / f"{n}_f8k" / "metrics.json").read_text()) for n in (0, 1)]
+    configs = [(tmp_path / "sweep" / f"{n}_f8k" / "config.yaml").read_text() for n in (0, 1)]
+    assert ["seed: 0" in configs[0], "seed: 1" in configs[1]] == [True, True]
+    assert [result["epochs"] for result in results] == [1, 1]
+    train.main()  # finished before
+    assert capfd.readouterr().out.count("finished before") == 2
 
 
 # what tells a run from others

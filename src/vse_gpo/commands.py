@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vse_gpo.errors import VSEError
 from vse_gpo.launch import run_id
 
-Job = Callable[[DictConfig], None]
+Job = Callable[[DictConfig], object]  # what it returns is the objective of a sweep
 Settings = Mapping[str, Any]
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -91,9 +91,9 @@ def _checked(job: Job) -> Job:
     """The job, refusing a config with names that nothing reads or with values still to be set."""
 
     @functools.wraps(job)
-    def run(config: DictConfig) -> None:
+    def run(config: DictConfig) -> object:
         check_settings(_plain(config), _plain(_without_experiment()))
-        job(config)
+        return job(config)
 
     return run
 
@@ -105,11 +105,11 @@ def _reporting(job: Job) -> Job:
     """
 
     @functools.wraps(job)
-    def run(config: DictConfig) -> None:
+    def run(config: DictConfig) -> object:
         hydra_config = HydraConfig.get()
         try:
             with _environment(FULL_ERROR, ""):  # the processes that the job starts report as this one does
-                job(config)
+                return job(config)
         except Exception as error:
             if hydra_config.mode == RunMode.MULTIRUN:
                 raise

@@ -1,6 +1,13 @@
-"""What the processes of one run agree on before Lightning connects them."""
+"""The processes of one run: who starts them, and what they agree on before Lightning connects them."""
 
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from vse_gpo.errors import VSEError
 
 
 def run_id(now: str) -> str:
@@ -20,6 +27,44 @@ def run_id(now: str) -> str:
             store.set("vse_gpo/run_id", now)
         first: bytes = store.get("vse_gpo/run_id")  # waits for it
         return first.decode()
-    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+    if _slurm_starts_processes():
         return f"slurm_{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
     return now
+
+
+def lightning_starts_processes(devices: Any) -> bool:
+    """Whether a run on these devices starts its other processes itself; torchrun and SLURM have started them before.
+
+    Args:
+        devices: as Lightning's Trainer takes them.
+    """
+    return devices not in (1, "1") and "TORCHELASTIC_RUN_ID" not in os.environ and not _slurm_starts_processes()
+
+
+def wait_for(command: Sequence[str]) -> None:
+    """Run a command to its end, with this process's output; SIGTERM goes on to it.
+
+    Raises:
+        VSEError: if it fails.
+        SystemExit: with its status, if it was told to stop.
+    """
+    with subprocess.Popen(command) as process:  # noqa: S603
+        asked = []
+
+        def hand_on(number: int, _frame: object) -> None:
+            asked.append(number)
+            process.send_signal(number)
+
+        before = signal.signal(signal.SIGTERM, hand_on)
+        try:
+            status = process.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    if asked:
+        sys.exit(status)
+    if status:
+        raise VSEError(f"ended with status {status}, see above: {' '.join(command)}")
+
+
+def _slurm_starts_processes() -> bool:
+    return int(os.environ.get("SLURM_NTASKS", "1")) > 1

@@ -1,19 +1,31 @@
 """python -m vse_gpo.train experiment=… : train a model, then test its best checkpoint."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vse_gpo.commands import ignore_remarks, run_command
 from vse_gpo.errors import VSEError
+from vse_gpo.launch import lightning_starts_processes, wait_for
+from vse_gpo.run_folder import (
+    CONFIG,
+    checkpoint_to_go_on_from,
+    finished,
+    keep_logged,
+    write_config,
+    write_results,
+)
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
+
+OBJECTIVE = "val/best_rsum"
 
 
 def main() -> None:
@@ -21,40 +33,61 @@ def main() -> None:
     run_command(train, "train")
 
 
-def train(config: DictConfig) -> None:
-    """Train as the config says; the run folder holds everything that comes of it."""
-    settings = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # an error in it needs no torch
+def train(config: DictConfig) -> float:
+    """Train as the config says; the run folder holds everything that comes of it.
+
+    Started again in the same folder, a run goes on where it was interrupted; one that came to its end is left as it is.
+
+    Returns:
+        The best rSum on dev, the objective of a sweep.
+    """
+    settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # an error in it needs no torch
     if "best" not in config.callbacks:
         raise VSEError("callbacks without best, whose checkpoint the test takes; add default: callbacks=[default,…]")
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    results = finished(folder, settings) if config.resume is None else None
+    if results is not None:
+        print(f"{folder}: finished before, val/best_rsum {results[OBJECTIVE]:.1f}; delete it to train again")
+    elif hydra.mode == RunMode.MULTIRUN and lightning_starts_processes(config.trainer.devices):
+        write_config(folder, settings)
+        run_by_itself(folder)
+        results = finished(folder, settings)
+    else:
+        results = _train(config, settings, folder)
+    objective: float = results[OBJECTIVE]  # type: ignore[index]
+    return objective
 
+
+def _train(config: DictConfig, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What stands in metrics.json."""
     import pytorch_lightning as pl
-    from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
     from pytorch_lightning.utilities import rank_zero_only
 
-    from vse_gpo.checkpoints import AtomicCheckpoints, check_readable
+    from vse_gpo.checkpoints import check_readable
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
     ignore_remarks()
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if config.resume is not None:
         check_readable(config.resume)
+    start = config.resume or checkpoint_to_go_on_from(folder)
 
     data = instantiate(config.data)
     for stage in ("fit", "test") if config.test else ("fit",):
         data.setup(stage)  # bad test data stop a run now, and not after the training
     module = instantiate(config.module)(settings=settings)
-    write_config = rank_zero_only((folder / "config.yaml").write_text)
-    write_config(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+    rank_zero_only(write_config)(folder, settings)
+    rank_zero_only(keep_logged)(folder)
     trainer: pl.Trainer = instantiate(
         config.trainer,
         callbacks=[instantiate(callback) for callback in config.callbacks.values()],
         logger=[instantiate(logger) for logger in config.logger.values()],
         default_root_dir=str(folder),
-        plugins=[AtomicCheckpoints()],
+        plugins=[instantiate(config.checkpoint_io)],
     )
     with own_wandb_run():
-        trainer.fit(module, datamodule=data, ckpt_path=config.resume, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
         results = _best_of_dev(trainer)
         if config.test:
             trainer.test(
@@ -62,10 +95,23 @@ def train(config: DictConfig) -> None:
             )
             results |= {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
     if trainer.is_global_zero:
-        (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_results(folder, results)
         if config.test:
             protocol = config.dataset.test_protocols[0]
             print(f"test rsum: {results[f'test/{protocol}/rsum']:.1f} ({protocol})")
+    return results
+
+
+def run_by_itself(folder: Path) -> None:
+    """Run the job whose config lies in the folder by a command of its own.
+
+    Lightning starts a run's other processes by the command that was typed. In a sweep that is the whole sweep's, and
+    only the first job would get its processes.
+    """
+    quoted = str(folder).replace("'", r"\'")
+    config = ["--config-dir", str(folder), "--config-name", Path(CONFIG).stem]
+    of_hydra = [f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null", "hydra/job_logging=quiet"]
+    wait_for([sys.executable, "-m", "vse_gpo.train", *config, *of_hydra])
 
 
 @contextmanager
@@ -91,7 +137,7 @@ def _best_of_dev(trainer: "pl.Trainer") -> dict[str, Any]:
     """The best epoch's rSum on dev and its checkpoint."""
     best = trainer.checkpoint_callback
     return {
-        "val/best_rsum": float(best.best_model_score),  # type: ignore[union-attr]
+        OBJECTIVE: float(best.best_model_score),  # type: ignore[union-attr]
         "best_checkpoint": best.best_model_path,  # type: ignore[union-attr]
         "epochs": trainer.current_epoch,
     }

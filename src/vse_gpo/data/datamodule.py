@@ -1,5 +1,6 @@
 """Loaders for training and evaluation, one share per process."""
 
+import signal
 from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
@@ -125,9 +126,15 @@ class PairsDataModule(pl.LightningDataModule):
             collate_fn=collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            worker_init_fn=outlive_sigterm,
             pin_memory=self.trainer is not None and self.trainer.accelerator.name() == "cuda",
             **order,
         )
 
     def _share(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def outlive_sigterm(_worker: int) -> None:
+    """Leave it to the training process when its loader ends; SLURM sends the signal to all processes of a job."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,105 @@
+"""hydra/sweeper=study: Optuna chooses the values of a sweep's jobs. Hydra finds its plugins in this package alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class OptunaSweeper(Sweeper):
+    """Hydra's own sweeper of Optuna asks for Optuna below 3; this one needs a current Optuna, and can be interrupted.
+
+    The study is a file in the sweep's folder. The same sweep in the same folder goes on: first with the trials that
+    were running, whose jobs go on from their checkpoints, then with new ones. A trial's number is its job's.
+
+    Args:
+        sampler: seed → sampler. Its seed follows from the number of trials so far, so that a sweep that goes on draws
+            new ones.
+        trials: of the whole study.
+        at_once: trials that are launched together, and know nothing of each other's results.
+        seed: of the first sampler.
+        params: setting → values, in Hydra's grammar: ``1,2`` or ``choice(1,2)``, ``interval(0.1,0.3)``,
+            ``tag(log,interval(1e-4,1e-3))``.
+    """
+
+    def __init__(
+        self,
+        *,
+        sampler: Callable[..., Any],
+        trials: int,
+        at_once: int,
+        seed: int,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.sampler = sampler
+        self.trials = trials
+        self.at_once = at_once
+        self.seed = seed
+        self.params = params or {}
+        self.folder: Path
+        self.launcher: Launcher
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.folder = Path(config.hydra.sweep.dir)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        typed = [f"{name}={values}" for name, values in self.params.items()]
+        overrides = {o.get_key_element(): o for o in OverridesParser.create().parse_overrides([*typed, *arguments])}
+        space = {name: distribution(o) for name, o in overrides.items() if o.is_sweep_override()}
+        fixed = [o.input_line for o in overrides.values() if not o.is_sweep_override() and o.input_line is not None]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        storage = JournalStorage(JournalFileBackend(str(self.folder / "study.log")))
+        study = optuna.create_study(storage=storage, study_name="study", direction="maximize", load_if_exists=True)
+        study.sampler = self.sampler(seed=self.seed + len(study.trials))
+        for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+            self._run(study, [trial], fixed)
+        while (begun := len(study.trials)) < self.trials:
+            together = range(min(self.at_once, self.trials - begun))
+            self._run(study, [study.ask(space) for _ in together], fixed)
+        print(f"best of {len(study.trials)} trials: {study.best_value:.1f}, {study.best_params}")  # noqa: T201
+
+    def _run(self, study: "optuna.Study", trials: Sequence[Any], fixed: Sequence[str]) -> None:
+        from optuna.trial import TrialState
+
+        jobs = self.launcher.launch(
+            [[*fixed, *(f"{name}={value}" for name, value in trial.params.items())] for trial in trials],
+            initial_job_idx=trials[0].number,
+        )
+        for trial, job in zip(trials, jobs, strict=True):  # the study knows already which ones its pruner stopped
+            if job.status == JobStatus.COMPLETED:
+                study.tell(trial.number, float(job.return_value), skip_if_finished=True)
+            else:
+                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        if all(job.status == JobStatus.FAILED for job in jobs):
+            _ = jobs[0].return_value  # raises its error
+
+
+def distribution(override: Override) -> "optuna.distributions.BaseDistribution":
+    """The values of a setting."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if not override.is_interval_sweep():
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    values: Any = override.value()
+    log = "log" in values.tags
+    if isinstance(values.start, int) and isinstance(values.end, int):
+        return IntDistribution(values.start, values.end, log=log)
+    return FloatDistribution(values.start, values.end, log=log)

@@ -1,0 +1,65 @@
+"""What is found in a run's folder when it is started again."""
+
+import pytest
+
+from vse_gpo.errors import VSEError
+from vse_gpo.run_folder import LAST, checkpoint_to_go_on_from, finished, keep_logged, write_config, write_results
+
+SETTINGS = {"seed": 0, "resume": None, "optimizer": {"lr": 1e-5, "milestones": [3]}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Of a run that was interrupted."""
+    write_config(tmp_path, SETTINGS)
+    (tmp_path / LAST).parent.mkdir()
+    (tmp_path / LAST).write_bytes(b"")
+    return tmp_path
+
+
+def test_an_empty_folder_holds_nothing(tmp_path):
+    assert finished(tmp_path, SETTINGS) is None
+    assert checkpoint_to_go_on_from(tmp_path) is None
+    keep_logged(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_run_is_gone_on_with_and_a_finished_one_known(folder):
+    assert finished(folder, SETTINGS) is None
+    assert checkpoint_to_go_on_from(folder) == str(folder / LAST)
+    write_results(folder, {"val/best_rsum": 1.5})
+    assert finished(folder, SETTINGS) == {"val/best_rsum": 1.5}
+    assert finished(folder, SETTINGS | {"resume": "elsewhere"}) == {"val/best_rsum": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"seed": 1}, "seed=0 where it is 1 now"),
+        ({"optimizer": {"lr": 1e-5, "milestones": [4]}}, "optimizer.milestones=[3] where it is [4] now"),
+        ({"new": 1}, "new=None where it is 1 now"),
+    ],
+)
+def test_a_run_of_another_config_is_not_touched(folder, change, difference):
+    with pytest.raises(VSEError) as error:
+        finished(folder, SETTINGS | change)
+    assert difference in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_that_came_to_nothing_may_be_replaced(tmp_path):
+    write_config(tmp_path, SETTINGS)
+    assert finished(tmp_path, SETTINGS | {"seed": 1}) is None
+
+
+def test_a_run_without_its_config_is_not_touched(folder):
+    (folder / "config.yaml").unlink()
+    with pytest.raises(VSEError, match=r"without its config\.yaml"):
+        finished(folder, SETTINGS)
+
+
+def test_every_part_of_the_metrics_is_kept(tmp_path):
+    for part in "abc":
+        (tmp_path / "metrics.csv").write_text(part)
+        keep_logged(tmp_path)
+    assert [(tmp_path / f"metrics.part{n}.csv").read_text() for n in range(3)] == ["a", "b", "c"]
