@@ -91,8 +91,10 @@ def read_metrics(path: Path) -> dict[str, dict[str, float]]:
 
 def metrics_of_checkpoint(checkpoint: Path) -> dict[str, dict[str, float]]:
     """What the run of a checkpoint scored, if it was this one that was tested; else nothing."""
-    path = checkpoint.absolute().parents[1] / "metrics.json"
-    if checkpoint.suffix != ".ckpt" or not path.is_file():
+    if checkpoint.suffix != ".ckpt":
+        return {}
+    path = checkpoint.absolute().parent.parent / "metrics.json"
+    if not path.is_file():
         return {}
     try:
         tested = json.loads(path.read_text(encoding="utf-8"))

@@ -236,7 +236,7 @@ def test_after_two_dashes_everything_is_the_query():
     "arguments", [["a", "dog"], ["a dog", "query=two"], ["a dog", "image=x.png"], ["a", "--", "b"]]
 )
 def test_two_queries_are_refused(arguments):
-    with pytest.raises(VSEError, match="2 queries, 'a.*quote one of many words"):
+    with pytest.raises(VSEError, match=r"2 queries, 'a.*quote one of many words"):
         search.read_arguments(arguments)
 
 

@@ -143,7 +143,7 @@ def test_what_a_terminal_shows_has_no_control_characters():
 def test_another_model_is_refused(tmp_path):
     index = written(tmp_path / "index", unit(2))
     index.check_model("f" * 64, "model")
-    with pytest.raises(VSEError, match="other is another model \\(aaaa.* than the index was made with \\(ffff"):
+    with pytest.raises(VSEError, match=r"other is another model \(aaaa.* than the index was made with \(ffff"):
         index.check_model("a" * 64, "other")
 
 

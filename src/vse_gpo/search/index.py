@@ -242,7 +242,7 @@ def write_index(
     for name, index in (("exact", exact), ("approximate", approximate)):
         if index is not None:
             with whole_file(_file(folder, name, written)) as file:
-                faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+                faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
     write_text(_file(folder, "pictures", written), json.dumps(pictures))
     write_text(folder / SETTINGS, json.dumps(asdict(written), indent=1) + "\n")
     for name, suffix in FILES.items():

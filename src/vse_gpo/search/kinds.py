@@ -5,7 +5,7 @@ times as many as asked for), so that a score means the same in every kind.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from vse_gpo.errors import VSEError
 
 try:
-    import faiss
+    import faiss as faiss  # noqa: PLC0414, index.py takes it from here
 except ImportError as error:
     raise VSEError("the search needs FAISS, which is not installed; pip install 'vse_gpo[search]'") from error
 
@@ -21,6 +21,7 @@ SAMPLE = 64  # embeddings for each list, to find the lists by
 BLOCK = 16384  # embeddings at once
 
 
+@runtime_checkable
 class Kind(Protocol):
     """Makes the index that a search asks first."""
 
