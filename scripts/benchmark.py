@@ -41,7 +41,7 @@ def main() -> None:
     search = kinds.add_parser("search")
     search.add_argument("--pictures", type=int, default=100_000)
     search.add_argument("--width", type=int, default=1024)
-    search.add_argument("--kind", default="ivf", choices=("ivf", "hnsw"))
+    search.add_argument("--index", default="ivf", choices=("ivf", "hnsw"))
     kinds.add_parser("startup")
     options = vars(parser.parse_args())
     kind, path = options.pop("kind"), options.pop("json")

@@ -5,18 +5,18 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+
 from benchmarks.galleries import LATENT
 from benchmarks.measure import MIB, Measured, alone, begin_peak, peak, turn_by_turn
-
 from vse_gpo.search.kinds import Graph, InvertedLists, faiss, searched
 
 TOPICS, QUERIES, TOP, BLOCK = 2000, 100, 10, 16384
 KINDS = {"ivf": InvertedLists(), "hnsw": Graph()}
 
 
-def search(pictures: int, width: int, kind: str) -> list[Measured]:
+def search(pictures: int, width: int, index: str) -> list[Measured]:
     """Captions look for pictures that lie in clusters: exact search, and an approximate index."""
-    rows, held = alone(_measure, pictures, width, kind)
+    rows, held = alone(_measure, pictures, width, index)
     columns = ["", f"seconds for {QUERIES} queries", f"recall@{TOP}, %", "seconds to build", "MiB of the index"]
     title = f"{pictures:,} × {width:,}, float32, {faiss.omp_get_max_threads()} threads; {held:,.0f} MiB at the peak"
     return [Measured(title, columns, rows)]

@@ -5,22 +5,19 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from vse_gpo.commands import errors_as_lines, run_command
+from vse_gpo.commands import config_folder, did_you_mean, errors_as_lines, run_command
 from vse_gpo.errors import VSEError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vse_gpo.model import VSE
-
-SETTING = re.compile(r"[+~]{0,2}[\w./@-]+=", re.ASCII)
 
 
 class Asked(NamedTuple):
@@ -34,13 +31,17 @@ def main() -> None:
     """The command."""
     with errors_as_lines():
         asked, sys.argv[1:] = read_arguments(sys.argv[1:])
-    run_command(partial(search, asked=asked), "search")
+
+    def job(config: DictConfig) -> None:
+        search(config, asked)
+
+    run_command(job, "search")
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[Asked, list[str]]:
     """What is asked, and the arguments that are left for Hydra.
 
-    The query is the argument that is neither a flag nor ``name=…``, or ``query=…``, or what follows ``--``.
+    The query is the argument that is neither a flag nor a setting, or ``query=…``, or what follows ``--``.
 
     Raises:
         VSEError: if there is more than one.
@@ -49,7 +50,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[Asked, list[str]]:
     own, after = arguments, []
     if "--" in arguments:
         own, after = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
-    words = [word for word in get_args_parser().parse_known_args(own)[0].overrides if not SETTING.match(word)]
+    words = [word for word in get_args_parser().parse_known_args(own)[0].overrides if not is_setting(word)]
     given = {
         name: [argument.removeprefix(f"{name}=") for argument in own if argument.startswith(f"{name}=")]
         for name in ("query", "image")
@@ -62,6 +63,13 @@ def read_arguments(arguments: Sequence[str]) -> tuple[Asked, list[str]]:
             )
     left = [argument for argument in own if argument not in words and not argument.startswith(("query=", "image="))]
     return Asked(next(iter(queries), None), next(iter(given["image"]), None)), left
+
+
+def is_setting(argument: str) -> bool:
+    """Whether an argument sets a value, though it may misspell the name; ``e=mc2`` is a query."""
+    match = re.match(r"[+~]{0,2}(\w+)[\w./@-]*=", argument)
+    known = ["hydra", *(str(name) for name in OmegaConf.load(Path(config_folder()) / "search.yaml"))]
+    return match is not None and (match[1] in known or did_you_mean(match[1], known) != "")
 
 
 def search(config: DictConfig, asked: Asked) -> None:
