@@ -33,7 +33,9 @@ def index(config: DictConfig) -> None:
     """
     if config.kind not in config.kinds:
         known = [str(name) for name in config.kinds]
-        raise VSEError(f"kind={config.kind}: no such kind{did_you_mean(config.kind, known)}; there are {known}")
+        raise VSEError(
+            f"kind={config.kind}: no such kind{did_you_mean(config.kind, known)}; there are {', '.join(known)}"
+        )
 
     import numpy as np
     import torch

@@ -1,11 +1,7 @@
 """vse-index and vse-search as a user starts them, in this process."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import textwrap
 import warnings
 from pathlib import Path
 
@@ -19,6 +15,7 @@ from vse_gpo.commands import config_folder
 from vse_gpo.errors import VSEError
 from vse_gpo.search import __main__ as search
 from vse_gpo.search.index import Index
+from vse_gpo.search.pictures import Pixels
 
 FILES = [f"{folder}{number}.png" for folder in ("", "deep/") for number in range(4)]
 
@@ -98,19 +95,17 @@ def test_an_index_becomes_another_kind(made, pictures, kind, capsys):
 
 def test_an_interrupted_index_goes_on_where_it_was(pictures, model, tmp_path, monkeypatch):
     monkeypatch.setattr(index, "SAVE_EVERY", 0.0)
-    out, calls = tmp_path / "index", []
-    real = torch.stack
+    out, read = tmp_path / "index", Pixels.__getitem__
 
-    def stopping(tensors):
-        calls.append(1)
-        if len(calls) == 3:
+    def stopping(pixels, row):
+        if row == 4:
             raise KeyboardInterrupt
-        return real(tensors)
+        return read(pixels, row)
 
-    monkeypatch.setattr(torch, "stack", stopping)
+    monkeypatch.setattr(Pixels, "__getitem__", stopping)
     with pytest.raises(KeyboardInterrupt):
         run_index(f"images={pictures}", f"model={model}", f"out={out}")
-    monkeypatch.setattr(torch, "stack", real)
+    monkeypatch.setattr(Pixels, "__getitem__", read)
     assert not (out / "index.json").exists()
     assert len(list((out / "unfinished").iterdir())) == 2
     seen = []
@@ -120,39 +115,6 @@ def test_an_interrupted_index_goes_on_where_it_was(pictures, model, tmp_path, mo
     assert len(seen[0]) == len(FILES) - 4
     assert_encoded(out, pictures, model, FILES)
     assert not (out / "unfinished").exists()
-
-
-KILLED = """
-    import os, signal, sys
-    from tests.search.test_commands import run_index
-    from vse_gpo import index
-    from vse_gpo.search.pictures import Parts
-
-    index.SAVE_EVERY = 0.0
-    write = Parts.write
-
-    def killed(parts, batches):
-        write(parts, batches)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    Parts.write = killed
-    run_index(*sys.argv[1:])
-"""
-
-
-def test_a_killed_index_goes_on_where_it_was(pictures, model, tmp_path):
-    arguments = [f"images={pictures}", f"model={model}", f"out={tmp_path / 'index'}"]
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(KILLED), *arguments],
-        cwd=Path(__file__).parents[2],
-        env=os.environ,
-        check=False,
-        capture_output=True,
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert [path.name for path in (tmp_path / "index" / "unfinished").iterdir()] == ["000000.safetensors"]
-    run_index(*arguments)
-    assert_encoded(tmp_path / "index", pictures, model, FILES)
 
 
 def test_what_cannot_become_an_index_gets_one_line(made, pictures, model, tmp_path):
