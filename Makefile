@@ -20,8 +20,8 @@ lint: $(VENV)/installed-dev
 	@$(VENV)/bin/mypy
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
-	@echo "installing vse_gpo and what it needs into $(VENV); PyTorch is large, this takes some minutes"
-	@$(PIP) --editable .
+	@echo "installing vse_gpo, what it needs and its search into $(VENV); PyTorch is large, this takes some minutes"
+	@$(PIP) --editable '.[search]'
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python

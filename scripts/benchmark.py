@@ -7,6 +7,7 @@ python scripts/benchmark.py memory             a training step against the batch
 python scripts/benchmark.py ranking            COCO's 5,000 × 25,000 at width 1,024, and cost against size
 python scripts/benchmark.py ranking --large    and 100,000 × 500,000 at width 64
 python scripts/benchmark.py annotated --cxc DIR    cxc, cxc_correlation and eccv; the package eccv-caption beside them
+python scripts/benchmark.py search             exact and approximate search, 100 captions among 100,000 pictures
 python scripts/benchmark.py startup            how long commands take to answer
 
 --json FILE before the subcommand keeps the numbers.
@@ -37,6 +38,10 @@ def main() -> None:
     kinds.add_parser("memory")
     kinds.add_parser("ranking").add_argument("--large", action="store_true")
     kinds.add_parser("annotated").add_argument("--cxc", required=True)
+    search = kinds.add_parser("search")
+    search.add_argument("--pictures", type=int, default=100_000)
+    search.add_argument("--width", type=int, default=1024)
+    search.add_argument("--index", default="ivf", choices=("ivf", "hnsw"))
     kinds.add_parser("startup")
     options = vars(parser.parse_args())
     kind, path = options.pop("kind"), options.pop("json")

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard, RepoUrl
 from PIL import Image
 from torch import nn
 
 from tests.tiny_encoders import clip_folder, roberta_folder
-from vse_gpo import VSE
+from vse_gpo import VSE, hub
 from vse_gpo.build import build, without_weights
+from vse_gpo.card import metrics_of_checkpoint, model_card, read_metrics
 from vse_gpo.errors import VSEError
 from vse_gpo.model import build_model
 
@@ -208,3 +210,78 @@ def test_weights_of_another_model_are_refused(model, tmp_path):
     path.write_text(json.dumps(settings))
     with pytest.raises(VSEError, match=r"weights of another model: 2 of \d+"):
         VSE.from_pretrained(tmp_path / "model")
+
+
+# fingerprints, cards and the hub
+
+
+def test_a_fingerprint_tells_models_apart_and_survives_saving(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    again = VSE.from_pretrained(tmp_path / "model")
+    assert again.fingerprint() == model.fingerprint()
+    assert again.train().half().float().fingerprint() != model.fingerprint()  # rounded weights
+    larger = {**SETTINGS, "prepare_images": {"_target_": "vse_gpo.data.images.PrepareImages", "size": 48}}
+    assert build_model(larger, model.state_dict()).fingerprint() != model.fingerprint()
+    with pytest.raises(VSEError, match="put together by hand"):
+        build(SETTINGS).fingerprint()
+
+
+METRICS = {"coco_5k": {"i2t_r1": 58.3, "rsum": 432.16}, "coco_1k_5fold": {"rsum": 531.6}}
+
+
+def test_a_card_tells_what_the_model_is_and_scores(model, tmp_path):
+    model.save_pretrained(tmp_path / "model", card=model_card("me/vse", model.architecture(), METRICS))
+    card = ModelCard.load(tmp_path / "model" / "README.md")
+    results = {(one.dataset_name, one.metric_type): one.metric_value for one in card.data.eval_results}
+    assert results == {(protocol, name): value for protocol, of in METRICS.items() for name, value in of.items()}
+    assert card.data.model_name == "vse"
+    assert "small_grid" in card.text
+    assert 'VSE.from_pretrained("me/vse")' in card.text
+    assert VSE.from_pretrained(tmp_path / "model").fingerprint() == model.fingerprint()
+    assert ModelCard(str(model_card("vse", model.architecture(), {}))).data.library_name == "vse_gpo"
+
+
+def test_the_metrics_of_a_run_are_those_of_the_checkpoint_that_was_tested(tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    written = {"val/best_rsum": 3.0, "best_checkpoint": "/gone/checkpoints/best.ckpt", "epochs": 2}
+    (run / "metrics.json").write_text(json.dumps(written))
+    best = run / "checkpoints" / "best.ckpt"
+    assert metrics_of_checkpoint(best) == {}  # not tested
+    with pytest.raises(VSEError, match="no test metrics in it"):
+        read_metrics(run / "metrics.json")
+    (run / "metrics.json").write_text(json.dumps(written | {"test/all/rsum": 5, "test/ema/all/rsum": 6}))
+    assert metrics_of_checkpoint(best) == {"all": {"rsum": 5.0}, "ema/all": {"rsum": 6.0}}
+    assert metrics_of_checkpoint(best.with_name("last.ckpt")) == {}
+    assert metrics_of_checkpoint(Path("model_best.pth")) == {}
+    (run / "metrics.json").write_text("{")
+    for read in (lambda: read_metrics(run / "metrics.json"), lambda: metrics_of_checkpoint(best)):
+        with pytest.raises(VSEError, match=r"metrics\.json: cannot be read"):
+            read()
+
+
+def test_a_model_goes_to_the_hub_with_its_card(model, monkeypatch):
+    seen = {}
+
+    def create(repo_id, private, exist_ok):
+        return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def upload(repo_id, folder_path, commit_message):
+        seen.update(repo=repo_id, message=commit_message, files={path.name for path in Path(folder_path).iterdir()})
+        seen["fingerprint"] = VSE.from_pretrained(folder_path).fingerprint()
+
+    monkeypatch.setattr(hub, "create_repo", create)
+    monkeypatch.setattr(hub, "upload_folder", upload)
+    assert model.push_to_hub("me/vse", metrics=METRICS) == "https://huggingface.co/me/vse"
+    assert seen == {
+        "repo": "me/vse",
+        "message": "Upload the model",
+        "files": {"vse_gpo.json", "model.safetensors", "README.md"},
+        "fingerprint": model.fingerprint(),
+    }
+
+
+def test_a_hub_that_does_not_take_a_model_gives_one_line(model):
+    with pytest.raises(VSEError, match="me/vse: the Hugging Face hub does not take the model") as error:
+        model.push_to_hub("me/vse")  # the tests have no network
+    assert "\n" not in str(error.value)

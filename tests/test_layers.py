@@ -10,7 +10,7 @@ import vse_gpo
 PACKAGE = Path(vse_gpo.__file__).parent
 LAYERS = [
     {"errors"},
-    {"writing", "batch", "hub", "build", "released", "launch"},
+    {"writing", "batch", "hub", "build", "released", "launch", "card"},
     {"data", "backbones", "pooling", "losses", "retrieval"},
     {"encoder"},
     {"model"},
@@ -19,7 +19,7 @@ LAYERS = [
     {"callbacks", "search"},
     {"commands", "results", "published"},
     {"run_folder"},
-    {"train", "evaluate", "compare", "convert", "extract", "index", "app", "report", "check_data"},
+    {"train", "evaluate", "compare", "convert", "extract", "index", "search.__main__", "app", "report", "check_data"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 COMMANDS = LAYERS[-1] | LAYERS[-2] | LAYERS[-3]
@@ -28,8 +28,9 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__
 
 
 def room_of(path: Path) -> str:
-    """The module's name, or that of its folder."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """The module's name, or that of its folder; a folder's ``__main__`` is a command."""
+    room, *inside = path.relative_to(PACKAGE).with_suffix("").parts
+    return f"{room}.__main__" if inside == ["__main__"] else room
 
 
 def imported_names(source: str) -> list[str]:

@@ -113,8 +113,10 @@ def _reporting(job: Job) -> Job:
         except Exception as error:
             if hydra_config.mode == RunMode.MULTIRUN:
                 raise
+            folder = Path(hydra_config.runtime.output_dir)
             with suppress(OSError):  # a folder with something in it tells how far the job came
-                Path(hydra_config.runtime.output_dir).rmdir()
+                if folder != Path.cwd():  # some commands write where they stand
+                    folder.rmdir()
             _exit_with_message(error, hydra_config.job.config_name)
 
     return run

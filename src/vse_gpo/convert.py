@@ -10,18 +10,24 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(
         prog="vse-convert",
-        description="Write a model as settings, weights (safetensors) and tokeniser, for VSE.from_pretrained.",
+        description="Write a model as settings, weights (safetensors), tokeniser and card, for VSE.from_pretrained.",
     )
     parser.add_argument("model", help="a released model_best.pth, or a checkpoint.ckpt of a training")
     parser.add_argument("out", type=Path, help="new folder")
     parser.add_argument("--tokenizer", help="of a released BERT model: hub name or folder (bert-base-uncased)")
     parser.add_argument("--vocabulary", help="of a released BiGRU model: its SCAN vocabulary file")
+    parser.add_argument(
+        "--metrics", type=Path, help="for the card: a run's metrics.json (that of the tested checkpoint)"
+    )
     arguments = parser.parse_args()
     with errors_as_lines():
+        from vse_gpo.card import metrics_of_checkpoint, model_card, read_metrics
         from vse_gpo.checkpoints import load_model
 
+        given = arguments.metrics
+        metrics = metrics_of_checkpoint(Path(arguments.model)) if given is None else read_metrics(given)
         model = load_model(arguments.model, tokenizer=arguments.tokenizer, vocabulary=arguments.vocabulary)
-        model.save_pretrained(arguments.out)
+        model.save_pretrained(arguments.out, card=model_card(arguments.out.name, model.architecture(), metrics))
     print(f"written to {arguments.out}")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import model_info, try_to_load_from_cache
+from huggingface_hub import create_repo, model_info, try_to_load_from_cache, upload_folder
 
 from vse_gpo.errors import VSEError, first_line
 
@@ -53,3 +53,20 @@ def check_pretrained(name: str, setting: str, file: str = "config.json") -> None
         raise VSEError(
             f"{setting}={name}: neither a folder nor a model that the Hugging Face hub gives ({reason}); name either"
         ) from error
+
+
+def upload(folder: Path, repo_id: str, *, private: bool, message: str) -> str:
+    """Put a folder's files into a model's repository on the hub, which is made if it is not there; its address.
+
+    Raises:
+        VSEError: if the hub does not take them.
+    """
+    try:
+        address = create_repo(repo_id, private=private, exist_ok=True)
+        upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message=message)
+    except Exception as error:  # whatever goes wrong, the hub does not have the model
+        raise VSEError(
+            f"{repo_id}: the Hugging Face hub does not take the model ({first_line(error)}); log in by hf auth login, "
+            "with a token that may write there"
+        ) from error
+    return str(address)

@@ -1,5 +1,6 @@
 """VSE: an image encoder and a caption encoder that share one embedding space."""
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import ModelCard, snapshot_download
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -17,11 +18,12 @@ from torch import Tensor, nn
 from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.batch import Batch, ImageInputs, Tokens
 from vse_gpo.build import build, without_weights
+from vse_gpo.card import Results, model_card
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, first_line
-from vse_gpo.hub import check_pretrained
+from vse_gpo.hub import check_pretrained, upload
 
-SETTINGS, WEIGHTS = "vse_gpo.json", "model.safetensors"
+SETTINGS, WEIGHTS, CARD = "vse_gpo.json", "model.safetensors", "README.md"
 
 
 class CaptionPreparation(Protocol):
@@ -99,34 +101,82 @@ class VSE(nn.Module):
             self.train(was_training)
         return torch.cat(embeddings)
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def architecture(self) -> dict[str, Any]:
+        """Settings that build the same model without any weights, save for the files of its tokeniser.
+
+        Raises:
+            VSEError: if the model does not know them.
+        """
+        if self.settings is None:
+            raise VSEError("a model that was put together by hand cannot be saved: its settings are not known")
+        settings: dict[str, Any] = without_weights(self.settings)
+        for name, encoder in (("image_encoder", self.image_encoder), ("text_encoder", self.text_encoder)):
+            backbone: Backbone = encoder.backbone  # type: ignore[assignment]
+            settings[name]["backbone"] = backbone.architecture(settings[name]["backbone"])
+        return settings
+
+    def fingerprint(self) -> str:
+        """A hash of the weights and of all that pictures and tokens pass through, wherever the model was loaded from.
+
+        Raises:
+            VSEError: if the model does not know its settings.
+        """
+        settings = self.architecture()
+        del settings["prepare_captions"]  # names files, which may lie anywhere
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        for name, weight in sorted(self.state_dict().items()):
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def save_pretrained(self, folder: str | Path, *, card: ModelCard | None = None) -> None:
         """Write settings, weights and what the tokeniser needs; the folder is complete or not there.
+
+        Args:
+            folder: a new one.
+            card: becomes its README.md.
 
         Raises:
             VSEError: if the model does not know its settings, or the folder exists.
         """
         folder = Path(folder)
-        if self.settings is None:
-            raise VSEError("a model that was put together by hand cannot be saved: its settings are not known")
+        settings = self.architecture()
         if folder.exists() and any(folder.iterdir()):
             raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        settings = without_weights(self.settings)
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            for name, encoder in (("image_encoder", self.image_encoder), ("text_encoder", self.text_encoder)):
-                backbone: Backbone = encoder.backbone  # type: ignore[assignment]
-                settings[name]["backbone"] = backbone.architecture(settings[name]["backbone"])
             captions: CaptionPreparation = self.prepare_captions  # type: ignore[assignment]
             settings["prepare_captions"] = captions.save(part, settings["prepare_captions"])
             (part / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
             save_file({name: weight.contiguous() for name, weight in self.state_dict().items()}, part / WEIGHTS)
+            if card is not None:
+                card.save(part / CARD)
             part.chmod(0o755)
             part.replace(folder)
         except (OSError, SafetensorError) as error:
             raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, metrics: Results | None = None, message: str = "Upload the model"
+    ) -> str:
+        """Upload what ``save_pretrained`` writes, with a model card, as the account that is logged in; its address.
+
+        Args:
+            repo_id: ``account/name``; made if it is not there.
+            private: whether a new one is.
+            metrics: of the card; see ``read_metrics``.
+            message: of the commit.
+
+        Raises:
+            VSEError: if the model cannot be saved, or the hub does not take it.
+        """
+        with tempfile.TemporaryDirectory() as home:
+            folder = Path(home) / "model"
+            self.save_pretrained(folder, card=model_card(repo_id, self.architecture(), metrics or {}))
+            return upload(folder, repo_id, private=private, message=message)
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> "VSE":
@@ -154,7 +204,7 @@ def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Pa
     """A model in eval mode from its settings, every weight accounted for.
 
     Args:
-        settings: of the model, as ``configs/model`` puts them together, in plain containers.
+        settings: of the model, as ``configs/architecture`` puts them together, in plain containers.
         weights: of all its parameters, by name.
         folder: of files that the settings name.
 

@@ -70,3 +70,18 @@ def test_ranking_of_the_plain_way_runs_on_the_same_embeddings(benchmarks):
     assert captions.shape == (100, 16)
     torch.testing.assert_close(images.norm(dim=1), torch.ones(20))
     benchmarks("ranking").plain_recalls(images, captions)
+
+
+def test_search_compares_every_kind_with_a_plain_product(benchmarks, monkeypatch):
+    module = benchmarks("search")
+    monkeypatch.setattr(module, "alone", lambda work, *arguments: work(*arguments))
+    monkeypatch.setattr(module, "BLOCK", 700)
+    for kind in ("ivf", "hnsw"):
+        (table,) = module.search(2000, 32, kind)
+        assert [row[0].partition(",")[0] for row in table.rows] == [
+            "product and largest values",
+            "kind=flat",
+            f"kind={kind}",
+        ]
+        assert [row[2] for row in table.rows[:2]] == [100.0, 100.0]
+        assert table.rows[2][2] > 90

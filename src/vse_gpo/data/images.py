@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from vse_gpo.data.files import HELP, Listing, find_images
@@ -40,15 +40,19 @@ class ImageFiles:
         return self.files[row]
 
 
-def read_image(path: Path) -> RGB:
-    """Decode a file as ``rgb_pixels`` does; of an animation the first frame. Exif rotation is passed over.
+def read_image(path: Path, *, upright: bool = False) -> RGB:
+    """Decode a file as ``rgb_pixels`` does; of an animation the first frame.
+
+    Args:
+        path: of the file.
+        upright: turn the picture as its camera says; the data sets are read as they lie there.
 
     Raises:
         VSEError: if the file is missing, empty, truncated or no image.
     """
     try:
         with Image.open(path) as image:
-            return rgb_pixels(image)
+            return rgb_pixels(ImageOps.exif_transpose(image) if upright else image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.strerror:
             raise VSEError(f"{path}: {error.strerror.lower()}; {HELP}") from None

@@ -1,0 +1,259 @@
+"""An index of pictures: a folder with their embeddings, their names, and the model that both came from."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float
+from torch import Tensor
+
+from vse_gpo.checkpoints import load_model
+from vse_gpo.errors import VSEError, first_line
+from vse_gpo.model import VSE
+from vse_gpo.search.kinds import Kind, faiss, recall_against_exact, searched
+from vse_gpo.writing import whole_file, write_text
+
+SETTINGS = "index.json"
+DAMAGED = "python -m vse_gpo.index makes it again in a new folder"
+
+
+class Picture(NamedTuple):
+    """A picture as it was when it was embedded."""
+
+    file: str  # under the image folder, with forward slashes
+    size: int  # bytes
+    modified: int  # nanoseconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexSettings:
+    """What ``index.json`` holds."""
+
+    images: str  # the folder
+    model: str  # a file, a folder or a hub id, as ``load_model`` takes it
+    tokenizer: str | None
+    vocabulary: str | None
+    fingerprint: str  # of the model
+    kind: str
+    recall: float | None = None  # at 10, in percent, of an approximate index against the exact one
+    generation: int = 0  # in the names of the other files: an update writes new ones before this file names them
+
+
+class Index:
+    """Pictures that are found by an embedding.
+
+    Args:
+        exact: every embedding (n, E).
+        approximate: proposes candidates; None if every embedding is looked at.
+        pictures: of each row.
+        settings: of the index.
+    """
+
+    def __init__(
+        self,
+        exact: faiss.IndexFlatIP,
+        approximate: faiss.Index | None,
+        pictures: Sequence[Picture],
+        settings: IndexSettings,
+    ) -> None:
+        self.exact = exact
+        self.pictures = pictures
+        self.settings = settings
+        self._searched = searched(exact, approximate)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Index":
+        """The index in a folder that ``write_index`` wrote; its embeddings stay on the disk until they are asked for.
+
+        Raises:
+            VSEError: if there is none, it is damaged, or a name in it leads out of the image folder.
+        """
+        folder = Path(folder).expanduser()
+        settings = read_settings(folder)
+        try:
+            names = json.loads(_file(folder, "pictures", settings).read_text(encoding="utf-8"))
+            pictures = [Picture(*row) for row in names]
+            exact = faiss.read_index(str(_file(folder, "exact", settings)), faiss.IO_FLAG_MMAP_IFC)
+            approximate = None
+            if settings.recall is not None:
+                approximate = faiss.read_index(str(_file(folder, "approximate", settings)))
+        except (OSError, ValueError, TypeError, RuntimeError) as error:  # FAISS raises the last
+            raise VSEError(f"{folder}: a damaged index ({first_line(error)}); {DAMAGED}") from error
+        shapes = {(one.ntotal, one.d) for one in (exact, approximate) if one is not None}
+        if not isinstance(exact, faiss.IndexFlatIP) or shapes != {(len(pictures), exact.d)}:
+            raise VSEError(f"{folder}: a damaged index, its embeddings and names do not fit each other; {DAMAGED}")
+        if outside := [one.file for one in pictures if leads_out(one.file)]:
+            raise VSEError(
+                f"{folder}: refused, it names {outside[0]!r}, which leads out of its image folder; {DAMAGED}"
+            )
+        return cls(exact, approximate, pictures, settings)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def width(self) -> int:
+        """Of an embedding."""
+        return self.exact.d
+
+    def search(
+        self, embeddings: Float[Tensor, "queries dim"], top: int = 10
+    ) -> tuple[list[list[float]], list[list[str]]]:
+        """Scores and files for each query, best first; an approximate index may find fewer than are asked for.
+
+        Raises:
+            VSEError: if ``top`` is not positive, or the embeddings are those of another model.
+        """
+        if top < 1:
+            raise VSEError(f"top={top}, expected 1 or more")
+        if embeddings.shape[1] != self.width:
+            raise VSEError(f"embeddings of width {embeddings.shape[1]}, the index holds {self.width}; {REMEDY}")
+        scores, rows = self._searched.search(
+            np.ascontiguousarray(embeddings.numpy(), dtype=np.float32), min(top, len(self))
+        )
+        found = [row >= 0 for row in rows]
+        return (
+            [line[there].tolist() for line, there in zip(scores, found, strict=True)],
+            [[self.pictures[row].file for row in line[there]] for line, there in zip(rows, found, strict=True)],
+        )
+
+    def embeddings(self) -> Float[npt.NDArray[np.float32], "pictures dim"]:
+        """Those of all pictures, as they lie on the disk; not to be kept longer than the index."""
+        view: Any = faiss.rev_swig_ptr(self.exact.get_xb(), len(self) * self.width)
+        return view.reshape(len(self), self.width)
+
+    def path(self, file: str) -> Path:
+        """Where a picture lies.
+
+        Raises:
+            VSEError: if the name leads out of the image folder.
+        """
+        home = Path(self.settings.images)
+        place = home / file
+        if leads_out(file) or not place.resolve().is_relative_to(home.resolve()):
+            raise VSEError(f"{file!r} leads out of {home}")
+        return place
+
+    def open_model(
+        self, source: str | None = None, *, tokenizer: str | None = None, vocabulary: str | None = None
+    ) -> VSE:
+        """The model that the index was made with.
+
+        Args:
+            source: where it is now; None takes the place that the index remembers.
+            tokenizer, vocabulary: see ``load_model``.
+
+        Raises:
+            VSEError: if there is another model, or none.
+        """
+        known = self.settings
+        model = load_model(
+            source or known.model,
+            tokenizer=tokenizer or known.tokenizer,
+            vocabulary=vocabulary or known.vocabulary,
+        )
+        self.check_model(model.fingerprint(), source or known.model)
+        return model
+
+    def check_model(self, fingerprint: str, source: str) -> None:
+        """Refuse another model than the one that the index was made with.
+
+        Raises:
+            VSEError: if the fingerprint is another.
+        """
+        if fingerprint != self.settings.fingerprint:
+            raise VSEError(
+                f"{source} is another model ({fingerprint[:12]}) than the index was made with "
+                f"({self.settings.fingerprint[:12]}, {self.settings.model}); {REMEDY}"
+            )
+
+
+REMEDY = "give the index's own model by model=, or make a new index by python -m vse_gpo.index in a new folder"
+
+
+def leads_out(file: str) -> bool:
+    """Whether a name under the image folder is none."""
+    parts = PurePosixPath(file).parts
+    return not parts or file.startswith("/") or ".." in parts or Path(file).is_absolute() or "\0" in file
+
+
+def printable(name: str) -> str:
+    """A file's name as a terminal may show it: what is no printable character is escaped."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
+
+
+def is_index(folder: Path) -> bool:
+    """Whether a folder holds an index."""
+    return (folder / SETTINGS).is_file()
+
+
+def read_settings(folder: Path) -> IndexSettings:
+    """Of the index in a folder.
+
+    Raises:
+        VSEError: if there is none, or its settings are damaged.
+    """
+    try:
+        settings: Any = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        found = IndexSettings(**settings)
+    except (OSError, ValueError, TypeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+        raise VSEError(f"index={folder}: no index ({reason.lower()}); python -m vse_gpo.index makes one") from error
+    names = (found.images, found.model, found.fingerprint, found.kind)
+    if type(found.generation) is not int or not all(isinstance(name, str) for name in names):
+        raise VSEError(f"{folder}: a damaged index, its settings are of another kind; {DAMAGED}")
+    return found
+
+
+def write_index(
+    folder: Path,
+    *,
+    pictures: Sequence[Picture],
+    embeddings: Iterable[Float[npt.NDArray[np.float32], "block dim"]],
+    settings: IndexSettings,
+    kind: Kind,
+    random: np.random.Generator,
+) -> IndexSettings:
+    """Write an index, or the next generation of one: until the last file is in place, the former stays as it was.
+
+    Args:
+        pictures: of each embedding, in order.
+        embeddings: all of them, in blocks.
+        settings: of the index; the recall and the generation are filled in.
+        kind: makes the approximate index, if any.
+        random: draws the samples that lists are found and recall is measured by.
+
+    Raises:
+        VSEError: if it cannot be written.
+    """
+    exact: Any = None
+    for block in embeddings:
+        if exact is None:
+            exact = faiss.IndexFlatIP(block.shape[1])
+        exact.add(block)
+    approximate = kind.build(exact, random)
+    recall = None if approximate is None else recall_against_exact(exact, searched(exact, approximate), random)
+    generation = 1 + (read_settings(folder).generation if is_index(folder) else 0)
+    written = IndexSettings(**(asdict(settings) | {"recall": recall, "generation": generation}))
+    for name, index in (("exact", exact), ("approximate", approximate)):
+        if index is not None:
+            with whole_file(_file(folder, name, written)) as file:
+                faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+    write_text(_file(folder, "pictures", written), json.dumps(pictures))
+    write_text(folder / SETTINGS, json.dumps(asdict(written), indent=1) + "\n")
+    for name, suffix in FILES.items():
+        for path in folder.glob(f"{name}-*{suffix}"):
+            if path != _file(folder, name, written):
+                path.unlink()
+    return written
+
+
+FILES = {"exact": ".faiss", "approximate": ".faiss", "pictures": ".json"}
+
+
+def _file(folder: Path, name: str, settings: IndexSettings) -> Path:
+    return folder / f"{name}-{settings.generation}{FILES[name]}"

@@ -1,0 +1,187 @@
+"""A folder of pictures → embeddings: found, decoded beside the model's work, kept in parts while it goes on."""
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vse_gpo.data.images import PrepareImages, read_image
+from vse_gpo.errors import VSEError, first_line
+from vse_gpo.model import VSE
+from vse_gpo.search.index import Picture
+from vse_gpo.writing import whole_file
+
+Reasons = dict[str, str]  # why a file was passed over
+Rows = dict[Picture, tuple[npt.NDArray[np.float32], int]]  # where the embedding of a picture is
+
+
+class Found(NamedTuple):
+    """What a folder holds."""
+
+    pictures: list[Picture]  # by name
+    skipped: Reasons
+    others: int  # files that are not named as images are
+
+
+def find_pictures(folder: Path) -> Found:
+    """Every file under a folder that is named as images are; hidden files and folders are left alone.
+
+    Raises:
+        VSEError: if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise VSEError(f"images={folder}: no such folder")
+    suffixes = Image.registered_extensions().keys()
+    found = Found([], {}, 0)
+    others = 0
+    for place, folders, files in os.walk(folder, onerror=lambda error: _note(found.skipped, folder, error)):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(place, name) for name in files if not name.startswith(".")):
+            file = path.relative_to(folder).as_posix()
+            if path.suffix.lower() not in suffixes:
+                others += 1
+            elif path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+                found.skipped[file] = f"a link that leads out of {folder}"
+            else:
+                try:
+                    status = path.stat()
+                    found.pictures.append(Picture(file, status.st_size, status.st_mtime_ns))
+                except OSError as error:
+                    _note(found.skipped, folder, error)
+    return Found(sorted(found.pictures), found.skipped, others)
+
+
+def _note(skipped: Reasons, folder: Path, error: OSError) -> None:
+    skipped[Path(error.filename).relative_to(folder).as_posix()] = (error.strerror or first_line(error)).lower()
+
+
+class Pixels(Dataset[tuple[int, Tensor | str]]):
+    """Pixels of pictures as a model takes them, or the reason why there are none."""
+
+    def __init__(self, folder: Path, pictures: Sequence[Picture], prepare: PrepareImages) -> None:
+        self.folder, self.pictures, self.prepare = folder, pictures, prepare
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, row: int) -> tuple[int, Tensor | str]:
+        path = self.folder / self.pictures[row].file
+        try:
+            return row, self.prepare.encode(open_picture(path))
+        except VSEError as error:
+            return row, str(error).removeprefix(f"{path}: ").partition(";")[0]
+
+
+def open_picture(path: Path) -> Tensor:
+    """Pixels (3, H, W) of a picture, turned as its camera says.
+
+    Raises:
+        VSEError: if it cannot be read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on what it could read all the same
+        return read_image(path, upright=True)
+
+
+class Embedded(NamedTuple):
+    """What came of a batch of pictures."""
+
+    pictures: list[Picture]
+    embeddings: Float[Tensor, "pictures dim"]
+    skipped: Reasons
+
+
+def embed_pictures(
+    model: VSE, folder: Path, pictures: Sequence[Picture], *, batch_size: int, workers: int
+) -> Iterator[Embedded]:
+    """Unit embeddings of pictures, a batch at a time, on the model's device.
+
+    Raises:
+        VSEError: if the model takes something else than pictures.
+    """
+    prepare = model.prepare_images
+    if not isinstance(prepare, PrepareImages):
+        raise VSEError("the model takes region features, not pictures; an index needs a model of a grid backbone")
+    device = next(model.parameters()).device
+    loader = DataLoader(
+        Pixels(folder, pictures, prepare), batch_size=batch_size, num_workers=workers, collate_fn=_as_they_are
+    )
+    for items in loader:
+        read = [(pictures[row], pixels) for row, pixels in items if isinstance(pixels, Tensor)]
+        skipped = {pictures[row].file: reason for row, reason in items if isinstance(reason, str)}
+        embeddings = torch.empty(0, 0)
+        if read:
+            with torch.inference_mode():
+                inputs = torch.stack([pixels for _, pixels in read]).to(device)
+                embeddings = model.image_encoder(inputs).float().cpu()
+        yield Embedded([picture for picture, _ in read], embeddings, skipped)
+
+
+def _as_they_are(items: list[tuple[int, Tensor | str]]) -> list[tuple[int, Tensor | str]]:
+    return items
+
+
+class Parts:
+    """Embeddings on the disk until the index is written: what a killed run leaves to the next.
+
+    Args:
+        folder: of the parts.
+        fingerprint: of the model.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+
+    def read(self) -> Rows:
+        """Where the embedding of each picture is.
+
+        Raises:
+            VSEError: if a part is damaged, or another model made it.
+        """
+        rows: Rows = {}
+        for path in self._paths():
+            try:
+                with safe_open(path, "numpy") as part:
+                    about, embeddings = part.metadata(), part.get_tensor("embeddings")
+                pictures = [Picture(*row) for row in json.loads(about["pictures"])]
+                fingerprint = about["fingerprint"]
+            except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+                raise VSEError(f"{path}: damaged ({first_line(error)}); remove it") from error
+            if fingerprint != self.fingerprint:
+                raise VSEError(
+                    f"{self.folder}: left by an unfinished index of another model ({fingerprint[:12]}, this is "
+                    f"{self.fingerprint[:12]}); go on with that model, or remove the folder"
+                )
+            rows |= {picture: (embeddings, row) for row, picture in enumerate(pictures)}
+        return rows
+
+    def write(self, batches: Sequence[Embedded]) -> None:
+        """One more part; its file is whole or not there."""
+        pictures = [picture for batch in batches for picture in batch.pictures]
+        if not pictures:
+            return
+        embeddings = torch.cat([batch.embeddings for batch in batches if batch.pictures])
+        about = {"fingerprint": self.fingerprint, "pictures": json.dumps(pictures)}
+        with whole_file(self.folder / f"{len(self._paths()):06d}.safetensors") as file:
+            file.write(save({"embeddings": embeddings}, about))
+
+    def remove(self) -> None:
+        """All of them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("*.safetensors"))

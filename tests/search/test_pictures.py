@@ -1,0 +1,118 @@
+"""Every kind of file in a folder of one's own: what is decoded, and what is passed over with which reason."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.search.folder import paint, small_model
+from vse_gpo.data.images import PrepareImages
+from vse_gpo.errors import VSEError
+from vse_gpo.search.pictures import Embedded, Parts, Pixels, embed_pictures, find_pictures, open_picture
+
+
+def embedded(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Every picture's embedding by name, and the reasons for the others."""
+    found = find_pictures(folder)
+    rows: dict[str, torch.Tensor] = {}
+    skipped = dict(found.skipped)
+    for batch in embed_pictures(small_model(), folder, found.pictures, batch_size=3, workers=0):
+        rows |= dict(zip([picture.file for picture in batch.pictures], batch.embeddings, strict=True))
+        skipped |= batch.skipped
+    return rows, skipped
+
+
+def test_pictures_of_every_kind_are_embedded_as_the_model_does(tmp_path):
+    paint(tmp_path / "a.jpg", 1)
+    paint(tmp_path / "cmyk.jpg", 2, "CMYK")
+    paint(tmp_path / "palette.png", 3, "P")
+    paint(tmp_path / "deep" / "with space" / "grey.webp", 4, "L")
+    paint(tmp_path / "alpha.PNG", 5, "RGBA")
+    Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50).save(tmp_path / "sixteen.png")
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    rows, skipped = embedded(tmp_path)
+    assert skipped == {}
+    assert len(rows) == 7
+    expected = small_model().encode_images([tmp_path / file for file in rows])
+    torch.testing.assert_close(torch.stack([*rows.values()]), expected, atol=1e-6, rtol=0)
+
+
+def bomb() -> bytes:
+    """The head of a PNG of 60,000 × 60,000 pixels."""
+    file = io.BytesIO()
+    Image.new("L", (1, 1)).save(file, "png")
+    head = bytearray(file.getvalue())
+    head[16:24] = struct.pack(">II", 60_000, 60_000)
+    head[29:33] = struct.pack(">I", zlib.crc32(head[12:29]))
+    return bytes(head)
+
+
+def test_files_that_cannot_be_read_are_told_with_the_reason(tmp_path):
+    whole = paint(tmp_path / "good.png", 1).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("no picture at all")
+    (tmp_path / "bomb.png").write_bytes(bomb())
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "out.png").symlink_to("/etc/hostname")
+    (tmp_path / "notes.txt").write_text("passed over")
+    paint(tmp_path / ".thumbnails" / "hidden.png", 2)
+    rows, skipped = embedded(tmp_path)
+    assert [*rows] == ["good.png"]
+    assert skipped.keys() == {"cut.png", "empty.jpg", "text.jpg", "bomb.png", "gone.png", "out.png"}
+    assert "no image, 0 bytes" in skipped["empty.jpg"]
+    assert "no image, 17 bytes" in skipped["text.jpg"]
+    assert "decompression bomb" in skipped["bomb.png"]
+    assert "leads out of" in skipped["out.png"]
+    assert skipped["gone.png"] == "no such file or directory"
+    assert find_pictures(tmp_path).others == 1
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tiff", "webp"])
+def test_no_damage_stops_an_index(suffix, tmp_path):
+    whole = paint(tmp_path / f"picture.{suffix}", 1).read_bytes()
+    random = np.random.default_rng(0)
+    for number in range(60):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        places = random.integers(min(len(damaged), 400), size=1 + number % 8)
+        damaged[places] = random.integers(256, size=len(places))
+        (tmp_path / f"{number}.{suffix}").write_bytes(damaged.tobytes())
+    pixels = Pixels(tmp_path, find_pictures(tmp_path).pictures, PrepareImages(size=8))
+    assert all(isinstance(item, str | torch.Tensor) for _, item in (pixels[row] for row in range(len(pixels))))
+
+
+def test_a_picture_stands_as_its_camera_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    pixels = np.random.default_rng(0).integers(256, size=(2, 4, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    expected = torch.from_numpy(np.rot90(pixels, -1).copy()).permute(2, 0, 1)
+    assert torch.equal(open_picture(tmp_path / "turned.png"), expected)
+
+
+def test_parts_are_kept_and_read_again(tmp_path):
+    paint(tmp_path / "a.png", 1), paint(tmp_path / "b.png", 2)
+    [a, b] = find_pictures(tmp_path).pictures
+    parts = Parts(tmp_path / "parts", "ours")
+    assert parts.read() == {}
+    parts.write([Embedded([a], torch.ones(1, 3), {}), Embedded([], torch.empty(0, 0), {"c.png": "broken"})])
+    parts.write([Embedded([], torch.empty(0, 0), {})])  # nothing to keep
+    parts.write([Embedded([b], 2 * torch.ones(1, 3), {})])
+    rows = parts.read()
+    assert {picture: embeddings[row].tolist() for picture, (embeddings, row) in rows.items()} == {
+        a: [1] * 3,
+        b: [2] * 3,
+    }
+    with pytest.raises(VSEError, match="left by an unfinished index of another model"):
+        Parts(tmp_path / "parts", "theirs").read()
+    (tmp_path / "parts" / "000000.safetensors").write_bytes(b"cut")
+    with pytest.raises(VSEError, match=r"000000\.safetensors: damaged .*; remove it"):
+        parts.read()
+    parts.remove()
+    assert not (tmp_path / "parts").exists()
