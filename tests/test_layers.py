@@ -16,13 +16,13 @@ LAYERS = [
     {"model"},
     {"phases", "optimizer", "micro_batches", "checkpoints", "collector"},
     {"module"},
-    {"callbacks", "search"},
+    {"callbacks", "loggers", "search"},
     {"commands", "results", "published"},
     {"train", "evaluate", "compare", "convert", "extract", "index", "app", "report", "check_data"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 COMMANDS = LAYERS[-1] | LAYERS[-2]
-LIGHTNING = {"phases", "module", "callbacks", "checkpoints"} | COMMANDS
+LIGHTNING = {"phases", "module", "callbacks", "loggers", "checkpoints"} | COMMANDS
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

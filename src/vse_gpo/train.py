@@ -46,14 +46,14 @@ def train(config: DictConfig) -> None:
     module = instantiate(config.module)(settings=settings)
     write_config = rank_zero_only((folder / "config.yaml").write_text)
     write_config(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
-    trainer: pl.Trainer = instantiate(
-        config.trainer,
-        callbacks=[instantiate(callback) for callback in config.callbacks.values()],
-        logger=[instantiate(logger) for logger in config.logger.values()],
-        default_root_dir=str(folder),
-        plugins=[AtomicCheckpoints()],
-    )
     with own_wandb_run():
+        trainer: pl.Trainer = instantiate(
+            config.trainer,
+            callbacks=[instantiate(callback) for callback in config.callbacks.values()],
+            logger=[instantiate(logger) for logger in config.logger.values()],
+            default_root_dir=str(folder),
+            plugins=[AtomicCheckpoints()],
+        )
         trainer.fit(module, datamodule=data, ckpt_path=config.resume, weights_only=True)
         results = _best_of_dev(trainer)
         if config.test:
