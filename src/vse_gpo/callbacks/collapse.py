@@ -76,9 +76,9 @@ class Collapse(Callback):
         if not is_logged(trainer, trainer.global_step) or len(outputs["images"]) < 2:  # type: ignore[arg-type]
             return  # one pair alone has no spread
         signs = signs_of_collapse(pl_module, outputs, loss=trainer.callback_metrics["train/loss"])
-        self.log_dict({f"train/{name}": value for name, value in signs._asdict().items()})
+        pl_module.log_dict({f"train/{name}": value for name, value in signs._asdict().items()})
         everywhere: Tensor = pl_module.all_gather(batch.image_index)  # type: ignore[assignment]
-        self.log("train/collision_rate", collision_rate(everywhere.flatten()))
+        pl_module.log("train/collision_rate", collision_rate(everywhere.flatten()))
         collapsed = signs.collapsed(spread=self.spread, tolerance=self.tolerance)
         if not trainer.strategy.reduce_boolean_decision(collapsed):
             self._since = None

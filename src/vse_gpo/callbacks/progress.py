@@ -75,7 +75,8 @@ def best_rsum(trainer: pl.Trainer) -> float | None:
 
 def is_logged(trainer: pl.Trainer, step: int) -> bool:
     """Whether the loggers take the numbers of the step that ends as this one; they wait for the device anyway."""
-    return trainer.log_every_n_steps > 0 and step % trainer.log_every_n_steps == 0
+    interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return interval > 0 and step % interval == 0
 
 
 def print_line(trainer: pl.Trainer, line: str) -> None:

@@ -30,7 +30,7 @@ class Throughput(Callback):
     ) -> None:
         self._pairs += len(batch.image_index) * trainer.world_size
         if trainer.is_last_batch or is_logged(trainer, trainer.global_step):
-            self.log("train/pairs_per_second", self._pairs / (time.monotonic() - self._start))
+            pl_module.log("train/pairs_per_second", self._pairs / (time.monotonic() - self._start))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._paused = time.monotonic()
@@ -48,4 +48,4 @@ class GradientNorm(Callback):
     ) -> None:
         if is_logged(trainer, trainer.global_step + 1):
             gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
-            self.log("train/gradient_norm", get_total_norm(gradients))
+            pl_module.log("train/gradient_norm", get_total_norm(gradients))
