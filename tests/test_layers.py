@@ -16,14 +16,14 @@ LAYERS = [
     {"model"},
     {"phases", "optimizer", "micro_batches", "checkpoints", "collector"},
     {"module"},
-    {"callbacks", "search"},
+    {"callbacks", "loggers", "search"},
     {"commands", "results", "published"},
     {"run_folder"},
     {"train", "evaluate", "compare", "convert", "extract", "index", "search.__main__", "app", "report", "check_data"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 COMMANDS = LAYERS[-1] | LAYERS[-2] | LAYERS[-3]
-LIGHTNING = {"phases", "module", "callbacks", "checkpoints"} | COMMANDS
+LIGHTNING = {"phases", "module", "callbacks", "loggers", "checkpoints"} | COMMANDS
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -22,6 +24,16 @@ def test_the_phase_follows_from_the_epoch_alone():
         ("trainable", "hardest", False),
         ("trainable", "hardest", False),
     ]
+
+
+@pytest.mark.parametrize("softened", [0, 1, 2, 3, 7])
+def test_a_softened_epoch_counts_all_negatives_and_changes_no_other(softened):
+    told, story = Phases(PUBLISHED), Phases(PUBLISHED)
+    story.soften(softened)
+    story.soften(softened)  # says nothing new
+    for epoch in range(10):
+        expected = replace(told.at(epoch), negatives="all") if epoch == softened else told.at(epoch)
+        assert replace(story.at(epoch), from_epoch=expected.from_epoch) == expected
 
 
 @pytest.mark.parametrize(("trunk", "expected"), [("frozen", 0), (1, 1), (2, 2), (9, 3), ("trainable", 3)])

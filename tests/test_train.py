@@ -37,7 +37,7 @@ def test_the_runs_folder_holds_everything(run):
     folder, lines = run
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
-    pictures = {"pooling/epoch_00.png", "pooling/epoch_01.png"}
+    pictures = {f"{kind}/epoch_0{epoch}.png" for kind in ("pooling", "examples") for epoch in (0, 1)}
     assert files == {"config.yaml", "metrics.json", "metrics.csv"} | checkpoints | pictures
 
     text = (folder / "config.yaml").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ import difflib
 import functools
 import os
 import re
+import secrets
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,10 +34,22 @@ def words_in(path: str) -> int:
     return len(read_vocabulary(path))
 
 
+def wandb_id(resume: str | None) -> str:
+    """The W&B run that a checkpoint was written in goes on; without one a new run begins."""
+    if resume is not None and Path(resume).is_file():
+        from vse_gpo.checkpoints import read_pickle
+
+        earlier = read_pickle(resume, []).get("settings", {}).get("logger", {}).get("wandb", {}).get("id")
+        if earlier is not None:
+            return str(earlier)
+    return secrets.token_hex(4)
+
+
 # ${first:a,b} in a config: the first that is not null
 OmegaConf.register_new_resolver("first", lambda *values: next(value for value in values if value is not None))
 OmegaConf.register_new_resolver("words_in", words_in)  # a resolved config no longer needs the file
 OmegaConf.register_new_resolver("run_id", run_id, use_cache=True)
+OmegaConf.register_new_resolver("wandb_id", wandb_id, use_cache=True)
 
 
 def config_folder() -> str:

@@ -33,7 +33,7 @@ class EmbeddingModule(pl.LightningModule):
         super().__init__()
         self.model = model
         self.collector = Collector(model)
-        self.embeddings: tuple[Tensor, Tensor] | None = None  # images and captions of the split, after a test
+        self.embeddings: tuple[Tensor, Tensor] | None = None  # images and captions of the split, evaluated last
 
     def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
         self.collector.add(batch, dataloader_idx)
@@ -153,15 +153,23 @@ class RetrievalModule(EmbeddingModule):
         """What holds in the current epoch."""
         return self.phases.at(self.current_epoch)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
+        """The loss to step on, and what callbacks watch: all processes' embeddings and what counts as no negative."""
         images, captions = self.model(batch) if self.micro_batch is None else embed(self.model, batch, self.micro_batch)
         images, captions = self._from_all_processes(images), self._from_all_processes(captions)
         not_negative = self._same_image(batch.image_index) if self.mask_same_image else None
         with torch.autocast(self.device.type, enabled=False):  # a margin of 0.2 needs more than half precision
-            loss = self.loss(images @ captions.T, self.phase.negatives == "hardest", not_negative)
+            loss = self.batch_loss(images @ captions.T, not_negative)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
         if self.phase.ramp_loss:
             loss = loss * (batch_idx / self.trainer.num_training_batches)
+        return {"loss": loss, "images": images.detach(), "captions": captions.detach(), "not_negative": not_negative}
+
+    def batch_loss(
+        self, similarity: Float[Tensor, "all all"], not_negative: Bool[Tensor, "all all"] | None
+    ) -> Float[Tensor, ""]:
+        """The loss with the negatives that count in the current epoch, not ramped."""
+        loss: Tensor = self.loss(similarity, self.phase.negatives == "hardest", not_negative)
         return loss
 
     def _from_all_processes(self, embeddings: Float[Tensor, "batch dim"]) -> Float[Tensor, "all dim"]:
@@ -198,6 +206,10 @@ class RetrievalModule(EmbeddingModule):
             for name, value in results["all"].items():
                 self.log(f"val/{prefix}{name}", value, prog_bar=name == "rsum")
 
+    def on_validation_end(self) -> None:
+        """Callbacks have had their turn: nothing holds the embeddings while training goes on."""
+        self.embeddings = None
+
     def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
         self.validation_step(batch, batch_idx, dataloader_idx)
 
@@ -206,12 +218,19 @@ class RetrievalModule(EmbeddingModule):
             for protocol, metrics in results.items():
                 self.log_dict({f"test/{prefix}{protocol}/{name}": value for name, value in metrics.items()})
 
+    def on_test_end(self) -> None:
+        self.on_validation_end()
+
     def _evaluate(self, part: str, protocols: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
-        """Beginning of the names → protocol → metrics."""
+        """Beginning of the names → protocol → metrics; keeps the embeddings of the module's own model."""
         index = self.split(part).caption_to_image
+        gathered = {
+            prefix: collector.gather(index, processes=self.trainer.world_size)
+            for prefix, collector in self._collectors.items()
+        }
+        self.embeddings = gathered[""]
         results = {}
-        for prefix, collector in self._collectors.items():
-            images, captions = collector.gather(index, processes=self.trainer.world_size)
+        for prefix, (images, captions) in gathered.items():
             results[prefix] = evaluate(images, captions, caption_to_image=index, protocols=protocols)
         return results
 

@@ -4,7 +4,7 @@ The phase follows from the epoch alone, so a resumed run cannot lose it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -57,6 +57,13 @@ class Phases:
     def at(self, epoch: int) -> Phase:
         """The phase of an epoch."""
         return [phase for phase in self.story if phase.from_epoch <= epoch][-1]
+
+    def soften(self, epoch: int) -> None:
+        """Rewrite the story: all negatives count in this epoch, and the next goes on as it was told."""
+        now, after = self.at(epoch), self.at(epoch + 1)
+        others = [phase for phase in self.story if phase.from_epoch not in (epoch, epoch + 1)]
+        here = [replace(now, from_epoch=epoch, negatives="all"), replace(after, from_epoch=epoch + 1)]
+        self.story = sorted(others + here, key=lambda phase: phase.from_epoch)
 
 
 def freeze(backbone: nn.Module, phase: Phase) -> None:

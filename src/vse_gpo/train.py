@@ -79,14 +79,14 @@ def _train(config: DictConfig, settings: dict[str, Any], folder: Path) -> dict[s
     module = instantiate(config.module)(settings=settings)
     rank_zero_only(write_config)(folder, settings)
     rank_zero_only(keep_logged)(folder)
-    trainer: pl.Trainer = instantiate(
-        config.trainer,
-        callbacks=[instantiate(callback) for callback in config.callbacks.values()],
-        logger=[instantiate(logger) for logger in config.logger.values()],
-        default_root_dir=str(folder),
-        plugins=[instantiate(config.checkpoint_io)],
-    )
     with own_wandb_run():
+        trainer: pl.Trainer = instantiate(
+            config.trainer,
+            callbacks=[instantiate(callback) for callback in config.callbacks.values()],
+            logger=[instantiate(logger) for logger in config.logger.values()],
+            default_root_dir=str(folder),
+            plugins=[instantiate(config.checkpoint_io)],
+        )
         trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
         results = _best_of_dev(trainer)
         if config.test:

@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from tests.tiny import save_last, tiny_data, tiny_module, tiny_trainer
 from vse_gpo.callbacks.progress import Bar, EpochLines
+from vse_gpo.callbacks.throughput import Throughput
 
 
 def shown(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, terminal: bool) -> str:
@@ -17,7 +18,9 @@ def shown(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("COLUMNS", "160")
     rich.reconfigure()
     best = ModelCheckpoint(dirpath=folder, monitor="val/rsum", mode="max", save_on_train_epoch_end=True)
-    trainer = tiny_trainer(folder, max_epochs=2, enable_progress_bar=True, callbacks=[Bar(), EpochLines(), best])
+    trainer = tiny_trainer(
+        folder, max_epochs=2, enable_progress_bar=True, callbacks=[Throughput(), Bar(), EpochLines(), best]
+    )
     trainer.fit(tiny_module(), datamodule=tiny_data())
     output = capsys.readouterr()
     assert output.err == ""
@@ -27,7 +30,7 @@ def shown(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_a_log_file_gets_one_line_per_epoch(tmp_path, monkeypatch, capsys):
     first, *epochs = shown(tmp_path, monkeypatch, capsys, terminal=False).splitlines()
     assert re.fullmatch(rf"{tmp_path}: [\d,]+ parameters, 6 steps an epoch on cpu", first)
-    line = r"epoch (\d): loss (\d+\.\d{3}), val rsum (\d+\.\d) \(best (\d+\.\d)\), \d+ s"
+    line = r"epoch (\d): loss (\d+\.\d{3}), val rsum (\d+\.\d) \(best (\d+\.\d)\), \d+ s, \d+ pairs/s"
     found = [re.fullmatch(line, epoch) for epoch in epochs]
     assert all(found), epochs
     numbers, _, rsums, bests = zip(*[match.groups() for match in found if match], strict=True)

@@ -1,6 +1,6 @@
 """What poolings have learned: their coefficients against rank, drawn after every epoch (Chen et al. 2021, figure 5)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -8,11 +8,10 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
+from vse_gpo.callbacks.pictures import log_picture, picture_path
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
 from vse_gpo.writing import whole_file
@@ -55,7 +54,7 @@ class PoolingCurves(Callback):
             return
         model: VSE = pl_module.model  # type: ignore[assignment]
         if panels := model_curves(model, image_sizes=self.image_sizes, text_sizes=self.text_sizes):
-            path = Path(trainer.default_root_dir) / "pooling" / f"epoch_{trainer.current_epoch:02d}.png"
+            path = picture_path(trainer, "pooling")
             save_figure(draw_curves(panels), path)
             log_picture(trainer.loggers, "val/pooling", path, trainer.global_step)
 
@@ -73,16 +72,6 @@ def model_curves(model: VSE, *, image_sizes: Sequence[int], text_sizes: Sequence
             table = encoder.pooling.coefficients(lengths).float().cpu()
             panels[name] = {size: row[:size] for size, row in zip(sizes, table, strict=True)}
     return panels
-
-
-def log_picture(loggers: Iterable[Logger], key: str, path: Path, step: int) -> None:
-    """Hand a picture to the loggers that show pictures."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(key, [str(path)], step)
-        elif isinstance(logger, TensorBoardLogger):
-            with Image.open(path) as picture:
-                logger.experiment.add_image(key, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
 
 
 # drawing

@@ -39,7 +39,7 @@ class Bar(RichProgressBar):
 
 
 class EpochLines(Callback):
-    """One line per epoch: mean loss, rSum on dev and seconds; readable in a log file too."""
+    """One line per epoch: mean loss, rSum on dev, seconds and what ``Throughput`` says; readable in a log file too."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
@@ -58,10 +58,12 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rsum, best = float(trainer.callback_metrics["val/rsum"]), best_rsum(trainer)
+        pace = trainer.callback_metrics.get("train/pairs_per_second")  # may be switched off
         print_line(
             trainer,
             f"epoch {trainer.current_epoch}: loss {torch.stack(self._losses).mean():.3f}, "
-            f"val rsum {rsum:.1f} (best {max(rsum, best or 0.0):.1f}), {time.monotonic() - self._start:.0f} s",
+            f"val rsum {rsum:.1f} (best {max(rsum, best or 0.0):.1f}), {time.monotonic() - self._start:.0f} s"
+            + ("" if pace is None else f", {pace:.0f} pairs/s"),
         )
 
 
@@ -69,6 +71,12 @@ def best_rsum(trainer: pl.Trainer) -> float | None:
     """The best rSum on dev of the epochs before; None in the first."""
     score = trainer.checkpoint_callback.best_model_score if trainer.checkpoint_callback else None  # type: ignore[attr-defined]
     return None if score is None else float(score)
+
+
+def is_logged(trainer: pl.Trainer, step: int) -> bool:
+    """Whether the loggers take the numbers of the step that ends as this one; they wait for the device anyway."""
+    interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return interval > 0 and step % interval == 0
 
 
 def print_line(trainer: pl.Trainer, line: str) -> None:
