@@ -14,11 +14,11 @@ LAYERS = [
     {"data", "backbones", "pooling", "losses", "retrieval"},
     {"encoder"},
     {"model"},
-    {"phases", "optimizer", "micro_batches", "checkpoints", "collector"},
+    {"phases", "optimizer", "micro_batches", "checkpoints", "collector", "towers"},
     {"module"},
     {"callbacks", "search"},
     {"commands", "results", "published"},
-    {"train", "evaluate", "compare", "convert", "extract", "index", "app", "report", "check_data"},
+    {"train", "evaluate", "compare", "convert", "extract", "index", "app", "report", "export", "check_data"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 COMMANDS = LAYERS[-1] | LAYERS[-2]

@@ -1,8 +1,6 @@
 """VSE: an image encoder and a caption encoder that share one embedding space."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +18,7 @@ from vse_gpo.build import build, without_weights
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.hub import check_pretrained
+from vse_gpo.writing import whole_folder
 
 SETTINGS, WEIGHTS = "vse_gpo.json", "model.safetensors"
 
@@ -108,25 +107,19 @@ class VSE(nn.Module):
         folder = Path(folder)
         if self.settings is None:
             raise VSEError("a model that was put together by hand cannot be saved: its settings are not known")
-        if folder.exists() and any(folder.iterdir()):
-            raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
-        folder.parent.mkdir(parents=True, exist_ok=True)
         settings = without_weights(self.settings)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
+        with whole_folder(folder) as part:
             for name, encoder in (("image_encoder", self.image_encoder), ("text_encoder", self.text_encoder)):
                 backbone: Backbone = encoder.backbone  # type: ignore[assignment]
                 settings[name]["backbone"] = backbone.architecture(settings[name]["backbone"])
             captions: CaptionPreparation = self.prepare_captions  # type: ignore[assignment]
             settings["prepare_captions"] = captions.save(part, settings["prepare_captions"])
             (part / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-            save_file({name: weight.contiguous() for name, weight in self.state_dict().items()}, part / WEIGHTS)
-            part.chmod(0o755)
-            part.replace(folder)
-        except (OSError, SafetensorError) as error:
-            raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            weights = {name: weight.contiguous() for name, weight in self.state_dict().items()}
+            try:
+                save_file(weights, part / WEIGHTS)
+            except SafetensorError as error:
+                raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> "VSE":
