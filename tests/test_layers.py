@@ -18,10 +18,11 @@ LAYERS = [
     {"module"},
     {"callbacks", "search"},
     {"commands", "results", "published"},
+    {"reporting"},
     {"train", "evaluate", "compare", "convert", "extract", "index", "app", "report", "export", "check_data"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-COMMANDS = LAYERS[-1] | LAYERS[-2]
+COMMANDS = LAYERS[-1] | LAYERS[-3]
 LIGHTNING = {"phases", "module", "callbacks", "checkpoints"} | COMMANDS
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
