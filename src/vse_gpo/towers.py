@@ -137,7 +137,7 @@ def export_towers(model: VSE, folder: Path, write: "Writer", *, kind: str, seed:
             path = part / f"{tower.name}.{kind}"
             try:
                 run = write(program, path, list(tower.inputs))
-            except (RuntimeError, ValueError, TypeError) as error:
+            except (RuntimeError, ValueError, TypeError, AssertionError) as error:
                 raise _refusal(tower, error) from error
             longest = _longest(program)
             differences[tower.name] = check(tower, run, longest)
@@ -169,7 +169,7 @@ def trace(tower: Tower) -> ExportedProgram:
         # neither 1 nor any other size of the model: a graph would take them for one number
         example = tower.sample(3, 7)
         return torch.export.export(tower.module, example, dynamic_shapes=dynamic, strict=False)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise _refusal(tower, error) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -177,7 +177,9 @@ def trace(tower: Tower) -> ExportedProgram:
 
 def _refusal(tower: Tower, error: Exception) -> VSEError:
     reason = next((line for line in reversed(str(error).splitlines()) if "Error" in line), first_line(error))
-    return VSEError(f"the {tower.name} encoder cannot be exported ({reason.strip()[:300]}); see what it is made of")
+    return VSEError(
+        f"the {tower.name} encoder cannot be exported ({reason.strip()[:300]}); a pooling or backbone of it does what no graph can hold"
+    )
 
 
 def write_torch(program: ExportedProgram, path: Path, names: list[str]) -> Run:

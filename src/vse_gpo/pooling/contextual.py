@@ -5,8 +5,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vse_gpo.pooling.sets import check_lengths, padding
 from vse_gpo.gru import run_gru
+from vse_gpo.pooling.sets import check_lengths, padding
 
 
 class SelfAttention(nn.Module):

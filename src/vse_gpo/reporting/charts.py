@@ -52,9 +52,7 @@ def line_chart(title: str, series: Mapping[str, Points], below: str) -> Chart:
         Line(name, row, " ".join(f"{x_place(x)},{y_place(y)}" for x, y in points))
         for row, (name, points) in enumerate(series.items())
     ]
-    return Chart(
-        title, below, lines, [(x_place(x), f"{x:g}") for x in across], [(y_place(y), f"{y:g}") for y in up]
-    )
+    return Chart(title, below, lines, [(x_place(x), f"{x:g}") for x in across], [(y_place(y), f"{y:g}") for y in up])
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -54,9 +54,9 @@ def read_runs(folder: Path) -> list[Run]:
             return [_read_training(folder, metrics)]
         return [_read_evaluated(folder, name, protocols) for name, protocols in metrics.items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise VSEError(f"{folder}: damaged or no run ({first_line(error)}), expected {METRICS} as it was written") from (
-            error
-        )
+        raise VSEError(
+            f"{folder}: damaged or no run ({first_line(error)}), expected {METRICS} as it was written"
+        ) from (error)
 
 
 def _read_training(folder: Path, metrics: dict[str, Any]) -> Run:
