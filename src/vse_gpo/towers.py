@@ -71,7 +71,7 @@ def image_tower(model: VSE, draws: torch.Generator) -> Tower:
     if isinstance(model.prepare_images, PrepareImages):
         sides = (3, model.prepare_images.size, model.prepare_images.size)
 
-        def pixels(images: int, items: int) -> tuple[Tensor, ...]:
+        def pixels(images: int, _items: int) -> tuple[Tensor, ...]:
             return (torch.randint(256, (images, *sides), dtype=torch.uint8, generator=draws),)
 
         return Tower(name="image", module=model.image_encoder, inputs={"pixels": ("batch", *sides)}, sample=pixels)
@@ -178,11 +178,12 @@ def trace(tower: Tower) -> ExportedProgram:
 def _refusal(tower: Tower, error: Exception) -> VSEError:
     reason = next((line for line in reversed(str(error).splitlines()) if "Error" in line), first_line(error))
     return VSEError(
-        f"the {tower.name} encoder cannot be exported ({reason.strip()[:300]}); a pooling or backbone of it does what no graph can hold"
+        f"the {tower.name} encoder cannot be exported ({reason.strip()[:300]}); its backbone or pooling does what no "
+        "graph can hold"
     )
 
 
-def write_torch(program: ExportedProgram, path: Path, names: list[str]) -> Run:
+def write_torch(program: ExportedProgram, path: Path, _names: list[str]) -> Run:
     """Write for ``torch.export.load``."""
     torch.export.save(program, path)
     module = torch.export.load(path).module()
@@ -224,7 +225,8 @@ def check(tower: Tower, run: Run, longest: int | None) -> float:
             found = run(inputs)
         except Exception as error:  # each runtime has its own
             raise VSEError(
-                f"the exported {tower.name} encoder takes no batch of {sets} ({first_line(error)[:300]}); nothing is kept"
+                f"the exported {tower.name} encoder takes no batch of {sets} ({first_line(error)[:300]}); "
+                "nothing is kept"
             ) from error
         expected = tower.module(*inputs).numpy()
         differences.append(float(np.abs(found - expected).max()))

@@ -51,7 +51,7 @@ def test_every_model_of_an_evaluation(tmp_path):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("metrics.json", None, "the run has not ended, it has no metrics.json"),
+        ("metrics.json", None, "the run has not ended, it has no metrics"),
         ("metrics.json", "{", "damaged or no run"),
         ("metrics.json", "[1]", "damaged or no run"),
         ("config.yaml", "a: [", "damaged or no run"),
@@ -70,7 +70,7 @@ def test_damaged_files_are_named_in_one_line(training, file, text, message):
 
 
 def test_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(VSEError, match="no run, it has no metrics.json"):
+    with pytest.raises(VSEError, match="no run, it has no metrics"):
         read_runs(tmp_path)
 
 
