@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import onnxruntime
 import pytest
@@ -25,6 +26,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch.*"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_sizes_are_no_integers():
+    """Checks of types would refuse the symbols that stand for sizes while a graph is traced."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 class EveryPooling(torch.nn.Module):
@@ -112,7 +121,7 @@ def test_other_embeddings_are_refused_and_leave_nothing(tmp_path, change):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_no_graph_can_hold_is_refused_in_one_line(exported):
+def test_what_no_graph_can_hold_is_refused_in_one_line():
     class Asks(torch.nn.Module):
         def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
             return features.sum(1) if int(lengths.sum()) > 3 else features.amax(1)
