@@ -125,7 +125,8 @@ def export_towers(model: VSE, folder: Path, write: "Writer", *, kind: str, seed:
     Raises:
         VSEError: if a tower cannot be exported or gives other embeddings, or the folder exists.
     """
-    if model.settings is None:
+    settings = model.settings
+    if settings is None:
         raise VSEError("a model that was put together by hand cannot be exported: its settings are not known")
     model = model.cpu().eval()
     draws = torch.Generator().manual_seed(seed)
@@ -143,8 +144,8 @@ def export_towers(model: VSE, folder: Path, write: "Writer", *, kind: str, seed:
             differences[tower.name] = check(tower, run, longest)
             described |= {tower.name: describe(tower, path.name, longest), "width": _width(program)}
         captions: CaptionPreparation = model.prepare_captions  # type: ignore[assignment]
-        described["prepare_images"] = model.settings["prepare_images"]
-        described["prepare_captions"] = captions.save(part, model.settings["prepare_captions"])
+        described["prepare_images"] = settings["prepare_images"]
+        described["prepare_captions"] = captions.save(part, settings["prepare_captions"])
         (part / SETTINGS).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     return differences
 

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,6 +35,9 @@ class Item:
     text: str
     picture: str | None
     right: bool  # belongs to the query
+
+
+ShowRow = Callable[[int, bool], Item]
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,9 @@ def _examples(
     outcome: Outcome, images: Tensor, captions: Tensor, shelf: Shelf, count: int, random: np.random.Generator
 ) -> dict[str, list[Shown]]:
     owner = shelf.split.caption_to_image
-    sides = {
-        "i2t": ("Image → captions", images, captions, shelf.image, shelf.caption, lambda q, f: owner[f] == q),
-        "t2i": ("Caption → images", captions, images, shelf.caption, shelf.image, lambda q, f: owner[q] == f),
+    sides: dict[str, tuple[str, Tensor, Tensor, ShowRow, ShowRow, Callable[[int, int], bool]]] = {
+        "i2t": ("Image → captions", images, captions, shelf.image, shelf.caption, lambda q, f: bool(owner[f] == q)),
+        "t2i": ("Caption → images", captions, images, shelf.caption, shelf.image, lambda q, f: bool(owner[q] == f)),
     }
     shown: dict[str, list[Shown]] = {}
     for queries in outcome.queries:
@@ -162,7 +165,7 @@ def _examples(
                 Shown(
                     show_query(row, True),
                     int(rank) + 1,
-                    [show_found(f, bool(belongs(row, f))) for f in _first(asking[row], gallery)],
+                    [show_found(f, belongs(row, f)) for f in _first(asking[row], gallery)],
                 )
                 for row, rank in zip(queries.rows[chosen].tolist(), queries.ranks[chosen].tolist(), strict=True)
             ]
