@@ -7,6 +7,7 @@ import runpy
 import shlex
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
@@ -27,6 +28,8 @@ SHORT = (
     "workers=0",
 )
 
+FEW = ("dataset.source.train=30", "dataset.source.dev=10", "dataset.source.test=10", "batch_size=8")
+
 
 def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
@@ -44,24 +47,30 @@ def start(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         Path(arguments[2]).symlink_to(arguments[1])
     elif arguments[0] == "-m":
         monkeypatch.setattr(sys, "argv", arguments[1:])
-        import_module(arguments[1]).main()
+        is_package = find_spec(arguments[1]).submodule_search_locations is not None
+        import_module(arguments[1] + ".__main__" * is_package).main()
     else:
         monkeypatch.setattr(sys, "argv", arguments)
         runpy.run_path(str(REPOSITORY / arguments[0]), run_name="__main__")
 
 
+def draw_pictures(folder: Path) -> list[str]:
+    """Write thirty small pictures; their names."""
+    draws = np.random.default_rng(0)
+    folder.mkdir()
+    names = [f"{number}.jpg" for number in range(30)]
+    for name in names:
+        Image.fromarray(draws.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / name)
+    return names
+
+
 def test_training_on_own_pictures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    draws = np.random.default_rng(0)
-    Path("my_pictures").mkdir()
     with Path("my_captions.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", "caption"])
-        for number in range(30):
-            pixels = draws.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(f"my_pictures/{number}.jpg")
-            table.writerow([f"{number}.jpg", f"a picture, number {number}"])
-            table.writerow([f"{number}.jpg", "one of many"])
+        for name in draw_pictures(Path("my_pictures")):
+            table.writerows([[name, f"a picture called {name}"], [name, "one of many"]])
     model = ["text.width=8", "embedding_width=16", "batch_size=8"]
     train = [*SHORT, *model, f"text.pretrained={roberta_folder(tmp_path / 'text')}"]
     small = {
@@ -91,6 +100,18 @@ def test_evaluating_a_checkpoint(tmp_path, monkeypatch, capsys):
     assert sorted(path.name for path in Path("my_model").iterdir())[:1] == ["model.safetensors"]
 
 
+def test_searching_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw_pictures(Path("my_pictures"))
+    start(["python", "-m", "vse_gpo.train", *SHORT, *FEW, "hydra.run.dir=runs/mine"], monkeypatch)
+    for command in commands("search_your_pictures.md"):
+        start([*command, *(["workers=0"] if "vse_gpo.index" in command else [])], monkeypatch)
+    assert "my_pictures" not in capsys.readouterr().err
+    found: dict[str, list[list[str]]] = {}
+    exec(blocks("search_your_pictures.md", "python")[0], found)  # noqa: S102
+    assert len(set(found["files"][0])) == 10
+
+
 def test_adding_a_pooling(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -98,7 +119,6 @@ def test_adding_a_pooling(tmp_path, monkeypatch):
     kind = Path("my_configs/pooling/kind")
     kind.mkdir(parents=True)
     (kind / "log_sum_exp.yaml").write_text(blocks("add_a_pooling.md", "yaml")[0])
-    few = ["dataset.source.train=30", "dataset.source.dev=10", "dataset.source.test=10", "batch_size=8"]
     for command in commands("add_a_pooling.md"):
-        start([*command, *SHORT, *few], monkeypatch)
+        start([*command, *SHORT, *FEW], monkeypatch)
     assert len(list(Path("runs").glob("*/metrics.json"))) == 2
