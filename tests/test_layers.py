@@ -10,19 +10,31 @@ import vse_gpo
 PACKAGE = Path(vse_gpo.__file__).parent
 LAYERS = [
     {"errors"},
-    {"writing", "batch", "hub", "build", "released", "launch", "card"},
+    {"writing", "batch", "gru", "hub", "build", "released", "launch", "card"},
     {"data", "backbones", "pooling", "losses", "retrieval"},
     {"encoder"},
     {"model"},
-    {"phases", "optimizer", "micro_batches", "checkpoints", "collector"},
+    {"phases", "optimizer", "micro_batches", "checkpoints", "collector", "towers"},
     {"module"},
     {"callbacks", "loggers", "search"},
     {"commands", "results", "published"},
-    {"run_folder"},
-    {"train", "evaluate", "compare", "convert", "extract", "index", "search.__main__", "app", "report", "check_data"},
+    {"run_folder", "reporting"},
+    {
+        "train",
+        "evaluate",
+        "compare",
+        "convert",
+        "extract",
+        "export",
+        "index",
+        "search.__main__",
+        "app",
+        "report",
+        "check_data",
+    },
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-COMMANDS = LAYERS[-1] | LAYERS[-2] | LAYERS[-3]
+COMMANDS = LAYERS[-1] | LAYERS[-3] | {"run_folder"}
 LIGHTNING = {"phases", "module", "callbacks", "loggers", "checkpoints"} | COMMANDS
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

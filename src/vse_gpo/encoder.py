@@ -1,5 +1,6 @@
 """The encoder of one modality: backbone → size augmentation → projection → pooling → unit embedding."""
 
+from contextlib import nullcontext
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -45,7 +46,9 @@ class Encoder(nn.Module):
         if self.training and self.size_augmentation is not None:
             features = self.size_augmentation(features)
         projected = self.projection(features.values)
-        with torch.autocast(projected.device.type, enabled=False):  # pooling and norm stay in float32
+        # pooling and norm stay in float32, as all of an exported graph does
+        exporting = torch.compiler.is_exporting()
+        with nullcontext() if exporting else torch.autocast(projected.device.type, enabled=False):
             return normalize(self.pooling(projected.float(), features.lengths))
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from vse_gpo.card import Results, model_card
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.hub import check_pretrained, upload
+from vse_gpo.writing import whole_folder
 
 SETTINGS, WEIGHTS, CARD = "vse_gpo.json", "model.safetensors", "README.md"
 
@@ -141,23 +141,18 @@ class VSE(nn.Module):
         """
         folder = Path(folder)
         settings = self.architecture()
-        if folder.exists() and any(folder.iterdir()):
-            raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
+        with whole_folder(folder) as part:
             captions: CaptionPreparation = self.prepare_captions  # type: ignore[assignment]
             settings["prepare_captions"] = captions.save(part, settings["prepare_captions"])
-            (part / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-            save_file({name: weight.contiguous() for name, weight in self.state_dict().items()}, part / WEIGHTS)
+            (part / SETTINGS).write_text(json.dumps(settings, indent=2) + "
+", encoding="utf-8")
+            weights = {name: weight.contiguous() for name, weight in self.state_dict().items()}
+            try:
+                save_file(weights, part / WEIGHTS)
+            except SafetensorError as error:
+                raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
             if card is not None:
                 card.save(part / CARD)
-            part.chmod(0o755)
-            part.replace(folder)
-        except (OSError, SafetensorError) as error:
-            raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
 
     def push_to_hub(
         self, repo_id: str, *, private: bool = False, metrics: Results | None = None, message: str = "Upload the model"

@@ -1,6 +1,8 @@
 """Files that are whole or not there: a crash or a full disk never costs what was there before."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,30 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except (OSError, RuntimeError) as error:  # torch.save turns the one into the other
         part.unlink(missing_ok=True)
         raise VSEError(f"{path}: cannot be written ({first_line(error)}); what was there before is kept") from error
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside, which takes the place of a new one only when all that it is to hold is written.
+
+    Raises:
+        VSEError: if the folder has something in it, or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
+    try:
+        yield part
+        part.chmod(0o755)
+        part.replace(folder)
+    except OSError as error:
+        raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

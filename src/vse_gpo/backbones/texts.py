@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
 from vse_gpo.backbones.pretrained import check_length, check_width, config_of, network_of, without_gaps
 from vse_gpo.batch import Features, Tokens, valid_items
 from vse_gpo.errors import VSEError
+from vse_gpo.gru import run_gru
 from vse_gpo.hub import load_pretrained
 
 SETTING = "text.pretrained"
@@ -37,9 +37,11 @@ class Bert(Backbone):
 
     def forward(self, tokens: Tokens) -> Features:
         check_length(tokens, self.network)
-        order = tokens.lengths.argsort(descending=True)
         words = self.network.get_input_embeddings()(tokens.ids)
         mask = valid_items(tokens.lengths, tokens.ids.shape[1]).long()
+        if torch.compiler.is_exporting():  # an exported graph does not know which captions are similar
+            return Features(self._run(words, mask, tokens.ids.shape[1]), tokens.lengths)
+        order = tokens.lengths.argsort(descending=True)
         runs = [self._run(words[rows], mask[rows], int(tokens.lengths[rows[0]])) for rows in order.chunk(self.groups)]
         items = runs[0].shape[1]
         padded = [nn.functional.pad(run, (0, 0, 0, items - run.shape[1])) for run in runs]
@@ -122,8 +124,5 @@ class BiGRU(Backbone):
         self.rnn = nn.GRU(word_width, width, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, tokens: Tokens) -> Features:
-        packed = pack_padded_sequence(
-            self.embed(tokens.ids), tokens.lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        hidden, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=tokens.ids.shape[1])
-        return Features(hidden.unflatten(-1, (-1, self.rnn.hidden_size)).mean(-2), tokens.lengths)
+        states = run_gru(self.rnn, self.embed(tokens.ids), tokens.lengths)
+        return Features(states.mean(2), tokens.lengths)

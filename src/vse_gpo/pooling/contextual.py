@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torch.nn.utils.rnn import pack_padded_sequence
 
+from vse_gpo.gru import run_gru
 from vse_gpo.pooling.sets import check_lengths, padding
 
 
@@ -54,9 +54,9 @@ class Seq2Seq(nn.Module):
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         check_lengths(lengths)
-        packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        _, final = self.gru(packed)
-        return final.mean(0)
+        states = run_gru(self.gru, features, lengths)
+        last = torch.arange(features.shape[0], device=features.device), lengths - 1
+        return torch.cat([states[last][:, :1], states[:, 0, 1:]], dim=1).mean(1)  # backwards ends at the first item
 
 
 class GCN(nn.Module):
@@ -111,5 +111,8 @@ class GraphConvolution(nn.Module):
     ) -> Float[Tensor, "batch items dim"]:
         affinity = self.query(items) @ self.key(items).transpose(1, 2) / lengths[:, None, None]
         received = affinity @ self.message(items).masked_fill(padded, 0.0)
-        changes = self.norm(self.output(received[~padded.squeeze(-1)]))
-        return items + torch.zeros_like(items).masked_scatter(~padded, changes)
+        changes = self.output(received)
+        if torch.compiler.is_exporting():  # after training, BatchNorm sees each item alone
+            return items + self.norm(changes.transpose(1, 2)).transpose(1, 2).masked_fill(padded, 0.0)
+        true_changes = self.norm(changes[~padded.squeeze(-1)])
+        return items + torch.zeros_like(items).masked_scatter(~padded, true_changes)

@@ -1,5 +1,7 @@
 """Poolings without parameters, the baselines of the paper's table 3."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -38,7 +40,7 @@ class KMax(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        k = min(self.k, features.shape[1])
+        k: Any = torch.sym_min(self.k, features.shape[1])  # an exported graph takes the smaller one as it runs
         largest = features.masked_fill(padding(features, lengths), -torch.inf).topk(k, dim=1).values
         counted = lengths.clamp(max=k)
         taken = valid_items(counted, k)[:, :, None]
@@ -62,4 +64,4 @@ class Last(nn.Module):
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         check_lengths(lengths)
-        return features[torch.arange(len(features), device=features.device), lengths - 1]
+        return features[torch.arange(features.shape[0], device=features.device), lengths - 1]

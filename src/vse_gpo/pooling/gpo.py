@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vse_gpo.batch import valid_items
 from vse_gpo.pooling.recurrence import run_both_ways
-from vse_gpo.pooling.sets import check_lengths
+from vse_gpo.pooling.sets import check_lengths, distinct_lengths, trimmed
 from vse_gpo.pooling.sorting import weigh_by_rank
 
 TEMPERATURE = 0.1  # of the softmax over positions
@@ -33,8 +33,8 @@ class GPO(nn.Module):
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         """Pool each set; its padding takes no part."""
-        features = features[:, : int(lengths.max())]
-        weights = self.coefficients(lengths).to(features.dtype)
+        features = trimmed(features, lengths)
+        weights = self._weights(lengths, features.shape[1]).to(features.dtype)
         return weigh_by_rank(features, lengths, weights)
 
     def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
@@ -43,17 +43,15 @@ class GPO(nn.Module):
         Raises:
             VSEError: if a set is empty.
         """
-        distinct, row = torch.unique(lengths, return_inverse=True)
+        return self._weights(lengths, int(lengths.max()))
+
+    def _weights(self, lengths: Int[Tensor, " batch"], items: int) -> Float[Tensor, "batch items"]:
+        distinct, row = distinct_lengths(lengths)
         sizes = distinct.cpu()
         check_lengths(sizes)
-        return self._generate(sizes, distinct)[row]
-
-    def _generate(self, sizes: Int[Tensor, " sizes"], distinct: Int[Tensor, " sizes"]) -> Float[Tensor, "sizes items"]:
-        """One row per distinct size. ``sizes`` lies on the CPU, where packing wants it."""
-        items = int(sizes[-1])
         positions = encode_positions(items, self.d_position).to(self.linear.weight)
         scores = self.linear(run_both_ways(self.gru, positions, sizes)).squeeze(-1)
-        return (scores / TEMPERATURE).masked_fill(~valid_items(distinct, items), -torch.inf).softmax(-1)
+        return (scores / TEMPERATURE).masked_fill(~valid_items(distinct, items), -torch.inf).softmax(-1)[row]
 
 
 def encode_positions(items: int, width: int) -> Float[Tensor, "items width"]:

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from vse_gpo.batch import valid_items
 from vse_gpo.errors import VSEError
+from vse_gpo.gru import run_gru
 from vse_gpo.pooling.gpo import TEMPERATURE, encode_positions
 from vse_gpo.pooling.learned import knot_shares
-from vse_gpo.pooling.recurrence import run_both_ways, run_packed
-from vse_gpo.pooling.sets import padding
+from vse_gpo.pooling.recurrence import run_both_ways
+from vse_gpo.pooling.sets import distinct_lengths, padding, trimmed
 from vse_gpo.pooling.sorting import sort_descending
 
 Ordered = Float[Tensor, "batch dim items"]  # each channel's values from the largest down
@@ -34,7 +35,7 @@ class RankPooling(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        features = features[:, : int(lengths.max())]
+        features = trimmed(features, lengths)
         padded = padding(features, lengths).transpose(1, 2)
         ordered = sort_descending(features, lengths)
         scores = self.generator(ordered, lengths) / TEMPERATURE
@@ -61,7 +62,7 @@ class SizeGenerator(nn.Module):
         self.linear = nn.Linear(d_hidden, channels, bias=False)
 
     def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> Scores:
-        sizes, row = torch.unique(lengths, return_inverse=True)
+        sizes, row = distinct_lengths(lengths)
         encoded = self.positions(ordered.shape[2]).to(self.linear.weight)
         scores: Scores = self.linear(self.sequence(encoded, sizes)).transpose(1, 2)[row]
         return scores
@@ -84,8 +85,8 @@ class FeatureGenerator(nn.Module):
 
     def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> Scores:
         encoded = encode_positions(ordered.shape[2], self.gru.input_size).to(ordered)
-        states = run_packed(self.gru, encoded + self.projection(ordered.transpose(1, 2)), lengths.cpu())
-        scores: Scores = self.linear(states).transpose(1, 2)
+        states = run_gru(self.gru, encoded + self.projection(ordered.transpose(1, 2)), lengths)
+        scores: Scores = self.linear(states.mean(2)).transpose(1, 2)
         return scores
 
 
@@ -175,8 +176,8 @@ class Transformer(nn.Module):
         self.layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, batch_first=True)
 
     def forward(self, encoded: Float[Tensor, "items width"], sizes: Int[Tensor, " sizes"]) -> States:
-        padded = ~valid_items(sizes, len(encoded))
-        return self.layer(encoded.expand(len(sizes), -1, -1), src_key_padding_mask=padded)
+        padded = ~valid_items(sizes, encoded.shape[0])
+        return self.layer(encoded.expand(sizes.shape[0], -1, -1), src_key_padding_mask=padded)
 
 
 class MLP(nn.Module):
@@ -192,4 +193,4 @@ class MLP(nn.Module):
         self.hidden = nn.Linear(d_position, d_hidden)
 
     def forward(self, encoded: Float[Tensor, "items d_position"], sizes: Int[Tensor, " sizes"]) -> States:
-        return self.hidden(encoded).relu().expand(len(sizes), -1, -1)
+        return self.hidden(encoded).relu().expand(sizes.shape[0], -1, -1)

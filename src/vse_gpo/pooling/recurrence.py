@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from vse_gpo.gru import run_gru
 
 Array = npt.NDArray[np.floating]
 
@@ -20,30 +21,14 @@ def run_both_ways(
     Args:
         gru: one layer, bidirectional, batch first.
         positions: a set of n items has the first n.
-        sizes: on the CPU, at least 1.
+        sizes: at least 1.
     """
-    if positions.device.type == "cpu":
+    if positions.device.type == "cpu" and not torch.compiler.is_exporting():
         weights = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         both = [torch.stack([getattr(gru, name), getattr(gru, f"{name}_reverse")]).double() for name in weights]
         states = _SmallGRU.apply(positions.double(), sizes, *both)
         return states.mean(0).to(positions.dtype)
-    return run_packed(gru, positions.expand(len(sizes), -1, -1), sizes)
-
-
-def run_packed(
-    gru: nn.GRU, sequences: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
-) -> Float[Tensor, "batch items d_hidden"]:
-    """Mean of the two directions' states at every item of sequences of their own; zero past a length.
-
-    Args:
-        gru: one layer, bidirectional, batch first.
-        sequences: padded.
-        lengths: on the CPU, at least 1.
-    """
-    packed = pack_padded_sequence(sequences, lengths, batch_first=True, enforce_sorted=False)
-    hidden, _ = pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=sequences.shape[1])
-    forwards, backwards = hidden.chunk(2, dim=-1)
-    return (forwards + backwards) / 2
+    return run_gru(gru, positions.expand(sizes.shape[0], -1, -1), sizes).mean(2)
 
 
 class _SmallGRU(torch.autograd.Function):

@@ -1,5 +1,9 @@
-"""What every pooling asks of its sets: none is empty, and padding takes no part."""
+"""What every pooling asks of its sets: none is empty, and padding takes no part.
 
+A graph that is exported knows no values: there, lengths are neither checked, nor is anything saved by them.
+"""
+
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -13,6 +17,8 @@ def check_lengths(lengths: Int[Tensor, " batch"]) -> None:
     Raises:
         VSEError: if there is one.
     """
+    if torch.compiler.is_exporting():
+        return
     shortest = int(lengths.min())
     if shortest < 1:
         raise VSEError(f"a set of length {shortest} cannot be pooled: every set needs at least 1 item")
@@ -24,3 +30,17 @@ def padding(
     """True where a row of the features is padding; see ``check_lengths`` for what is refused."""
     check_lengths(lengths)
     return ~valid_items(lengths, features.shape[1])[:, :, None]
+
+
+def trimmed(
+    features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch longest dim"]:
+    """Without the rows that are padding in every set."""
+    return features if torch.compiler.is_exporting() else features[:, : int(lengths.max())]
+
+
+def distinct_lengths(lengths: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " sizes"], Int[Tensor, " batch"]]:
+    """Each length once, and which of them every set has: what follows from a length alone is made once."""
+    if torch.compiler.is_exporting():
+        return lengths, torch.arange(lengths.shape[0], device=lengths.device)
+    return torch.unique(lengths, return_inverse=True)

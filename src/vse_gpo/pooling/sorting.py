@@ -27,12 +27,16 @@ def sort_descending(
     Channels come first in the result, so that one set's channel lies contiguous in memory. Equal values keep
     their order, which decides where their gradients go; NaN comes first.
     """
-    if values.device.type == "cpu" and values.dtype == torch.float32:
+    if _packs(values):
         ordered: Tensor = _PackedSort.apply(values, lengths)
         return ordered
     valid = valid_items(lengths, values.shape[1])
     by_channel = values.masked_fill(~valid[:, :, None], -torch.inf).transpose(1, 2)
-    return by_channel.sort(dim=-1, descending=True, stable=True).values.masked_fill(~valid[:, None, :], 0.0)
+    if torch.compiler.is_exporting():  # without gradients ties do not matter, and ONNX has no stable sort
+        ordered = by_channel.sort(dim=-1, descending=True).values
+    else:
+        ordered = by_channel.sort(dim=-1, descending=True, stable=True).values
+    return ordered.masked_fill(~valid[:, None, :], 0.0)
 
 
 def weigh_by_rank(
@@ -45,10 +49,15 @@ def weigh_by_rank(
     The same as ``sort_descending(values, lengths) @ weights``, on a CPU without any tensor of the features' size
     besides what the gradient needs.
     """
-    if values.device.type == "cpu" and values.dtype == torch.float32:
+    if _packs(values):
         pooled: Tensor = _PackedWeighing.apply(values, lengths, weights)
         return pooled
     return (sort_descending(values, lengths) @ weights[:, :, None]).squeeze(-1)
+
+
+def _packs(values: Tensor) -> bool:
+    """Whether the values can be sorted in numpy, which no exported graph holds."""
+    return values.device.type == "cpu" and values.dtype == torch.float32 and not torch.compiler.is_exporting()
 
 
 class _PackedSort(torch.autograd.Function):

@@ -1,0 +1,72 @@
+"""GRUs over sequences of several lengths: packed where they run, step by step where a graph of them is exported."""
+
+from typing import no_type_check
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+def run_gru(
+    gru: nn.GRU, sequences: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch items ways d_hidden"]:
+    """The state of each direction at every item, forwards first; what lies past a length is undefined.
+
+    Args:
+        gru: one layer, batch first.
+        sequences: padded.
+        lengths: at least 1.
+    """
+    if torch.compiler.is_exporting():
+        return _step_by_step(gru, sequences, lengths)
+    packed = pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    states, _ = pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=sequences.shape[1])
+    return states.unflatten(-1, (-1, gru.hidden_size))
+
+
+def _step_by_step(
+    gru: nn.GRU, sequences: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch items ways d_hidden"]:
+    """The same as a loop that a graph can hold, for any number of items: packing needs the lengths' values.
+
+    The backward direction reads each sequence turned around, so that its padding comes last there too.
+    """
+    turned = (lengths[:, None] - 1 - torch.arange(sequences.shape[1], device=lengths.device)).clamp(min=0)
+    states = [_scan(gru, sequences, "l0")]
+    if gru.bidirectional:
+        states.append(_reorder(_scan(gru, _reorder(sequences, turned), "l0_reverse"), turned))
+    return torch.stack(states, dim=2)
+
+
+def _reorder(
+    sequences: Float[Tensor, "batch items dim"], order: Int[Tensor, "batch items"]
+) -> Float[Tensor, "batch items dim"]:
+    return sequences.gather(1, order[:, :, None].expand(-1, -1, sequences.shape[2]))
+
+
+def _scan(
+    gru: nn.GRU, sequences: Float[Tensor, "batch items dim"], direction: str
+) -> Float[Tensor, "batch items d_hidden"]:
+    """States of one direction, from the first item on.
+
+    torch writes ``nn.GRU`` into a graph as one copy of a step for each item of the example; a scan stays a loop.
+    """
+    from torch._higher_order_ops.scan import scan  # has no public name yet
+
+    weight, hidden_weight, bias, hidden_bias = (
+        gru.get_parameter(f"{name}_{direction}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+
+    @no_type_check  # the scan traces it, which the tests' checks of shapes would stop
+    def step(state: Tensor, at_inputs: Tensor) -> tuple[Tensor, Tensor]:
+        at_state = torch.nn.functional.linear(state, hidden_weight, hidden_bias)
+        reset, update, _ = (at_inputs + at_state).sigmoid().chunk(3, dim=-1)
+        candidate = (at_inputs.chunk(3, dim=-1)[2] + reset * at_state.chunk(3, dim=-1)[2]).tanh()
+        new = candidate + update * (state - candidate)
+        return new, new.clone()  # a scan's two results may not be one tensor
+
+    at_inputs = torch.nn.functional.linear(sequences, weight, bias).transpose(0, 1)
+    start = sequences.new_zeros(sequences.shape[0], gru.hidden_size)
+    _, states = scan(step, start, at_inputs)
+    return states.transpose(0, 1)

@@ -1,0 +1,114 @@
+"""One HTML file with everything in it; what comes from files is shown as text."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vse_gpo.published import PUBLISHED
+from vse_gpo.reporting.charts import Chart, line_chart
+from vse_gpo.reporting.queries import Shown
+from vse_gpo.reporting.runs import CURVES, Run, Scores, compare_settings
+from vse_gpo.results import heading
+
+Cell = tuple[str, str]  # a number, and below it how sure it is
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores by one protocol: a row per run, and what was published below."""
+
+    protocol: str
+    columns: list[str]
+    rows: list[tuple[str, list[Cell]]]
+    published: tuple[str, list[Cell]] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extra:
+    """What a run's best checkpoint tells beside its folder: scores with intervals, pooling curves, queries."""
+
+    scores: Mapping[str, Scores]
+    poolings: Mapping[str, Mapping[int, Sequence[float]]]  # modality → size → coefficients
+    examples: Mapping[str, Sequence[Shown]]
+
+
+def render(runs: list[Run], extras: Mapping[str, Extra], published: str | None, notes: Sequence[str]) -> str:
+    """The page.
+
+    Args:
+        runs: with names that differ.
+        extras: by a run's name, for those with a checkpoint.
+        published: row to compare with.
+        notes: what could not be shown, and why.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    trained = [run for run in runs if run.settings is not None]
+    differing, shared = compare_settings(runs)
+    pages = Environment(loader=PackageLoader("vse_gpo.reporting", "."), autoescape=True, undefined=StrictUndefined)
+    return pages.get_template("page.html").render(
+        runs=runs,
+        trained=trained,
+        tables=score_tables(runs, extras, published),
+        charts=curve_charts(runs),
+        poolings=[(name, chart) for name, extra in extras.items() for chart in pooling_charts(extra)],
+        examples=[(name, extra.examples) for name, extra in extras.items() if extra.examples],
+        differing=differing,
+        shared=shared,
+        notes=notes,
+        single=len(runs) == 1,
+    )
+
+
+def score_tables(runs: list[Run], extras: Mapping[str, Extra], published: str | None) -> list[Table]:
+    """One table for every protocol."""
+    tables = []
+    found: dict[str, Mapping[str, Scores]] = {
+        run.name: extras[run.name].scores if run.name in extras and extras[run.name].scores else run.scores
+        for run in runs
+    }
+    for protocol in dict.fromkeys(protocol for scores in found.values() for protocol in scores):
+        rows = {name: scores[protocol] for name, scores in found.items() if protocol in scores}
+        names = [name for name in next(iter(rows.values())).metrics if not name.endswith(("medr", "meanr", "_std"))]
+        names = sorted(names, key=lambda name: (name[:1] != "i", name[:1] != "t"))  # totals last
+        known = PUBLISHED.get(published or "", {}).get(protocol, {})
+        tables.append(
+            Table(
+                protocol,
+                [heading(name) for name in names],
+                [(name, [_cell(scores, metric) for metric in names]) for name, scores in rows.items()],
+                (f"published: {published}", [(f"{known[n]:.1f}" if n in known else "", "") for n in names])
+                if known
+                else None,
+            )
+        )
+    return tables
+
+
+def _cell(scores: Scores, metric: str) -> Cell:
+    if metric not in scores.metrics:
+        return "", ""
+    low, high = scores.intervals.get(metric, (0.0, 0.0))
+    return f"{scores.metrics[metric]:.1f}", f"{low:.1f}–{high:.1f}" if metric in scores.intervals else ""
+
+
+def curve_charts(runs: list[Run]) -> list[Chart]:
+    """Each kind of training curve with a line per run."""
+    charts = []
+    for title in CURVES:
+        series = {run.name: run.curves[title] for run in runs if run.curves.get(title)}
+        if series:
+            charts.append(line_chart(title, series, "step"))
+    return charts
+
+
+def pooling_charts(extra: Extra) -> list[Chart]:
+    """The coefficients of each modality against rank, a line per set size."""
+    charts = []
+    for modality, curves in extra.poolings.items():
+        series: dict[str, Any] = {
+            f"{size}": [(rank + 1, weight) for rank, weight in enumerate(weights)]
+            for size, weights in sorted(curves.items())
+        }
+        charts.append(line_chart(f"{modality}, by set size", series, "rank, largest value first"))
+    return charts

@@ -1,0 +1,177 @@
+"""The best and the worst queries of a run, with pictures and captions, by encoding its test split again."""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vse_gpo.build import build
+from vse_gpo.data.images import ImageFiles
+from vse_gpo.data.split import ImageSource, Split
+from vse_gpo.errors import VSEError
+from vse_gpo.model import VSE
+from vse_gpo.reporting.runs import Scores
+from vse_gpo.retrieval.protocols import Test, run_protocols
+from vse_gpo.retrieval.recalls import Outcome
+from vse_gpo.retrieval.similarity import similarities
+from vse_gpo.retrieval.uncertainty import bootstrap_intervals
+
+FOUND = 3  # shown of what a query finds
+SIDE = 160  # pixels of a picture, at most
+AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image or a caption; a picture is a data URI, None where only features are there."""
+
+    text: str
+    picture: str | None
+    right: bool  # belongs to the query
+
+
+ShowRow = Callable[[int, bool], Item]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A query, the rank of its best match counted from 1, and what came first."""
+
+    query: Item
+    rank: int
+    found: list[Item]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A run's test split, encoded again."""
+
+    scores: dict[str, Scores]
+    examples: dict[str, list[Shown]]  # title → queries
+
+
+def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Tested:
+    """Scores with intervals, and as many of the worst and the best queries of each direction as are asked for.
+
+    Args:
+        model: of the run.
+        dataset: its settings, as the run wrote them.
+        count: of each kind; where many queries share a rank, some of them are drawn.
+        seed: of what is drawn, and of the intervals.
+
+    Raises:
+        VSEError: if the data set cannot be opened.
+    """
+    split = open_split(dataset, model.prepare_images.opener(_folder(dataset)))  # type: ignore[attr-defined]
+    images = _encode(model, split.images)
+    captions = model.encode_captions(split.captions)
+    test = Test(similarities=similarities(images, captions), caption_to_image=split.caption_to_image)
+    outcomes = run_protocols(test, dataset["test_protocols"], {})
+    scores = {
+        protocol: Scores(
+            metrics=dict(outcome.metrics()),
+            intervals={
+                name: (float(low), float(high))
+                for name, (low, high) in bootstrap_intervals(
+                    outcome, test.image_count, np.random.default_rng(seed)
+                ).items()
+            },
+        )
+        for protocol, outcome in outcomes.items()
+    }
+    (whole,) = run_protocols(test, ["all"], {}).values()
+    shelf = Shelf(split, _pictures(dataset, split))
+    return Tested(scores, _examples(whole, images, captions, shelf, count, np.random.default_rng(seed)))
+
+
+def _folder(dataset: dict[str, Any]) -> str:
+    """Of the images, under the root; the embedded data set has none."""
+    return str(dataset.get("image_folder", ""))
+
+
+def open_split(dataset: dict[str, Any], opener: Any) -> Split:
+    """The test split of a run's settings; ``opener`` is how its images are read, where they are files."""
+    source = dict(dataset["source"])
+    if "open_images" in source:
+        source["open_images"] = opener
+    split: Split = build(source).split(dataset["test_split"])
+    return split
+
+
+def _pictures(dataset: dict[str, Any], split: Split) -> ImageSource | None:
+    """The pictures of a split, which a model of features was not given; None where they are not there."""
+    if split.images[0].dtype == torch.uint8:
+        return split.images
+    try:
+        return open_split(dataset, partial(ImageFiles, folder=_folder(dataset))).images
+    except VSEError:
+        return None
+
+
+def _encode(model: VSE, images: ImageSource) -> Tensor:
+    starts = range(0, len(images), AT_ONCE)
+    parts = ([images[row] for row in range(first, min(first + AT_ONCE, len(images)))] for first in starts)
+    return torch.cat([model.encode_images(part) for part in parts])
+
+
+class Shelf:
+    """Images and captions of a split, by row, as a page shows them."""
+
+    def __init__(self, split: Split, pictures: ImageSource | None) -> None:
+        self.split = split
+        self.pictures = pictures
+
+    def image(self, row: int, right: bool) -> Item:
+        picture = None if self.pictures is None else data_uri(self.pictures[row])
+        return Item(self.split.images.name(row), picture, right)
+
+    def caption(self, row: int, right: bool) -> Item:
+        return Item(self.split.captions[row], None, right)
+
+
+def data_uri(pixels: Tensor) -> str:
+    """A picture inside the page, no larger than it is shown at twice the screen's dots."""
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    image.thumbnail((2 * SIDE, 2 * SIDE))
+    file = io.BytesIO()
+    image.save(file, "PNG" if max(image.size) < SIDE else "JPEG", quality=85)
+    kind = "png" if max(image.size) < SIDE else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _examples(
+    outcome: Outcome, images: Tensor, captions: Tensor, shelf: Shelf, count: int, random: np.random.Generator
+) -> dict[str, list[Shown]]:
+    owner = shelf.split.caption_to_image
+    sides: dict[str, tuple[str, Tensor, Tensor, ShowRow, ShowRow, Callable[[int, int], bool]]] = {
+        "i2t": ("Image → captions", images, captions, shelf.image, shelf.caption, lambda q, f: bool(owner[f] == q)),
+        "t2i": ("Caption → images", captions, images, shelf.caption, shelf.image, lambda q, f: bool(owner[q] == f)),
+    }
+    shown: dict[str, list[Shown]] = {}
+    for queries in outcome.queries:
+        if queries.ranks is None or queries.direction not in sides:
+            continue
+        title, asking, gallery, show_query, show_found, belongs = sides[queries.direction]
+        order = np.lexsort((random.random(len(queries.ranks)), queries.ranks))
+        for kind, chosen in (("worst", order[::-1][:count]), ("best", order[:count])):
+            shown[f"{title}: the {kind}"] = [
+                Shown(
+                    show_query(row, True),
+                    int(rank) + 1,
+                    [show_found(f, belongs(row, f)) for f in _first(asking[row], gallery)],
+                )
+                for row, rank in zip(queries.rows[chosen].tolist(), queries.ranks[chosen].tolist(), strict=True)
+            ]
+    return shown
+
+
+def _first(query: Tensor, gallery: Tensor) -> Sequence[int]:
+    found: list[int] = (gallery @ query).topk(min(FOUND, len(gallery))).indices.tolist()
+    return found

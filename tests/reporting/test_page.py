@@ -1,0 +1,54 @@
+"""The page: whole in itself, and what comes from files is text."""
+
+import re
+
+import pytest
+import torch
+
+from vse_gpo.errors import VSEError
+from vse_gpo.report import named_apart, write_report
+from vse_gpo.reporting.page import Extra, render
+from vse_gpo.reporting.queries import Item, Shown, data_uri
+from vse_gpo.reporting.runs import Run, Scores
+
+EVIL = '<script>alert(1)</script> & "quotes"'
+
+
+def run(tmp_path, name: str, **changes) -> Run:
+    settings = {"name": name, "seed": 0}
+    scores = {"f30k_1k": Scores(metrics={"i2t_r1": 81.0, "rsum": 510.0}, intervals={"i2t_r1": (79.0, 83.0)})}
+    curves = {"training loss": [(1.0, 2.0), (2.0, 1.0)]}
+    known = {"name": name, "folder": tmp_path, "settings": settings, "curves": curves, "scores": scores, "best": None}
+    return Run(**(known | changes))
+
+
+def test_nothing_of_a_file_becomes_html(tmp_path):
+    evil = Shown(Item(EVIL, data_uri(torch.zeros(3, 8, 8, dtype=torch.uint8)), True), 3, [Item(EVIL, None, False)])
+    extra = Extra(scores={}, poolings={EVIL: {2: [0.5, 0.5]}}, examples={EVIL: [evil]})
+    page = render([run(tmp_path, EVIL), run(tmp_path, "b")], {EVIL: extra}, None, [EVIL])
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") > 6
+
+
+def test_nothing_is_fetched(tmp_path):
+    page = render([run(tmp_path, "a")], {}, None, [])
+    assert re.findall(r"(?:src|href)=.(?!data:)|url\(|@import|https?://", page) == []
+
+
+def test_scores_stand_beside_their_intervals_and_the_published_row(tmp_path):
+    page = render([run(tmp_path, "a")], {}, "f30k_butd_region", [])
+    for shown in ("81.0<small>79.0–83.0</small>", "published: f30k_butd_region", "<td>81.7</td>", "<td>513.5</td>"):
+        assert shown in page
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    assert [one.name for one in named_apart([run(tmp_path, "a")] * 3)] == ["a", "a #2", "a #3"]
+
+
+def test_an_unknown_row_or_folder_writes_nothing(tmp_path):
+    out = tmp_path / "report.html"
+    with pytest.raises(VSEError, match="no such row"):
+        write_report([tmp_path], out, "nowhere", 4, 0)
+    with pytest.raises(VSEError, match="no run"):
+        write_report([tmp_path], out, None, 4, 0)
+    assert not out.exists()

@@ -1,0 +1,87 @@
+"""What a report reads of folders, and what it says of those that are none."""
+
+import json
+
+import pytest
+
+from vse_gpo.errors import VSEError
+from vse_gpo.reporting.runs import Run, compare_settings, leaves, read_runs
+
+HISTORY = """epoch,lr-AdamW/heads,step,train/loss,val/rsum
+,0.001,9,,
+0,,9,12.5,
+0,,9,,300.0
+1,,19,6.25,
+1,,19,,410.5
+"""
+
+
+@pytest.fixture
+def training(tmp_path):
+    folder = tmp_path / "first"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("name: shapes\nseed: 0\noptimizer: {lr: 0.001}\n", encoding="utf-8")
+    (folder / "metrics.csv").write_text(HISTORY, encoding="utf-8")
+    metrics = {"val/best_rsum": 410.5, "best_checkpoint": "best.ckpt", "test/all/i2t_r1": 50.0, "test/all/rsum": 400.0}
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    return folder
+
+
+def test_a_training(training):
+    (run,) = read_runs(training)
+    assert run.name == "shapes · first"
+    assert run.best is None
+    assert run.scores["all"].metrics == {"i2t_r1": 50.0, "rsum": 400.0}
+    assert run.curves == {
+        "training loss": [(9.0, 12.5), (19.0, 6.25)],
+        "learning rate": [(9.0, 0.001)],
+        "rSum on dev": [(9.0, 300.0), (19.0, 410.5)],
+    }
+
+
+def test_every_model_of_an_evaluation(tmp_path):
+    found = {"all": {"variant": "", "metrics": {"rsum": 300.0}, "intervals": {"rsum": [290.0, 310.0]}}}
+    (tmp_path / "metrics.json").write_text(json.dumps({"a": found, "b": found}), encoding="utf-8")
+    runs = read_runs(tmp_path)
+    assert [run.name for run in runs] == ["a", "b"]
+    assert runs[0].scores["all"].intervals == {"rsum": (290.0, 310.0)}
+    assert runs[0].settings is None
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("metrics.json", None, "the run has not ended, it has no metrics"),
+        ("metrics.json", "{", "damaged or no run"),
+        ("metrics.json", "[1]", "damaged or no run"),
+        ("config.yaml", "a: [", "damaged or no run"),
+        ("config.yaml", "a: 1", "damaged or no run"),
+        ("metrics.csv", "step,train/loss\n1,many\n", "damaged or no run"),
+    ],
+)
+def test_damaged_files_are_named_in_one_line(training, file, text, message):
+    if text is None:
+        (training / file).unlink()
+    else:
+        (training / file).write_text(text, encoding="utf-8")
+    with pytest.raises(VSEError, match=message) as error:
+        read_runs(training)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(VSEError, match="no run, it has no metrics"):
+        read_runs(tmp_path)
+
+
+def test_settings_that_differ_and_those_shared(tmp_path):
+    def run(**settings):
+        return Run(name="", folder=tmp_path, settings=settings, curves={}, scores={}, best=None)
+
+    differing, shared = compare_settings([run(seed=0, a={"b": 1}, only=True), run(seed=1, a={"b": 1})])
+    assert differing == {"seed": ["0", "1"], "only": ["true", "–"]}
+    assert shared == {"a.b": "1"}
+
+
+def test_leaves_name_every_value_once():
+    assert dict(leaves({"a": {"b": 1, "c": {"d": [2]}}, "e": {}})) == {"a.b": 1, "a.c.d": [2], "e": {}}
