@@ -75,6 +75,9 @@ class Grid(Backbone):
     def forward(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Features:
         return full_sets(cells_of(self.trunk(self.normalization(pixels)), self.cells))
 
+    def compilable(self) -> nn.Module:
+        return self.trunk
+
     def train(self, mode: bool = True) -> "Grid":
         super().train(mode)
         if self.frozen_statistics:

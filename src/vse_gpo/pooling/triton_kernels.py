@@ -6,7 +6,7 @@ once and nothing of their size is written but the order, which the gradient need
 that results repeat bit for bit.
 """
 
-from typing import Any, no_type_check
+from typing import Any, NamedTuple, no_type_check
 
 import torch
 import triton
@@ -15,8 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 LARGEST_SET = 1024  # items; registers hold no larger set beside enough others
-TILE = 2048  # numbers that a program sorts: 64 for each thread of one warp, which need not wait for other warps
-MOST_CHANNELS = 128
+NUMBERS = 1024  # that a warp sorts, 32 a thread: with twice as many, registers spill
+FEWEST_CHANNELS, MOST_CHANNELS = 8, 32  # what one memory access brings; one for each thread of a warp
+FUSION = {"enable_fp_fusion": False}  # products are rounded before they are summed, as elsewhere
 
 
 def weigh_by_rank(
@@ -29,10 +30,19 @@ def weigh_by_rank(
     return pooled
 
 
-def tile(items: int, dim: int) -> tuple[int, int]:
-    """Items and channels that one program sorts, both powers of two, the items at least as many as there are."""
+class Tile(NamedTuple):
+    """What one program sorts. All are powers of two; there are at least as many items as a set has."""
+
+    items: int
+    channels: int
+    warps: int
+
+
+def tile(items: int, dim: int) -> Tile:
+    """The tile for sets of so many items, of features of this width."""
     padded = triton.next_power_of_2(items)
-    return padded, min(TILE // padded, MOST_CHANNELS, triton.next_power_of_2(dim))
+    channels = min(max(NUMBERS // padded, FEWEST_CHANNELS), MOST_CHANNELS, triton.next_power_of_2(dim))
+    return Tile(padded, channels, max(padded * channels // NUMBERS, 1))
 
 
 class _FusedWeighing(torch.autograd.Function):
@@ -48,13 +58,14 @@ class _FusedWeighing(torch.autograd.Function):
         keep = ctx.needs_input_grad[0] or ctx.needs_input_grad[2]
         order = values.new_empty((batch, items, dim) if keep else 0, dtype=torch.uint8 if items <= 256 else torch.int16)
         pooled = values.new_empty(batch, dim)
-        padded, channels = tile(items, dim)
-        weigh_kernel[(batch, triton.cdiv(dim, channels))](
+        size = tile(items, dim)
+        weigh_kernel[(batch, triton.cdiv(dim, size.channels))](
             *(values, lengths, weights, pooled, order, items, dim, *values.stride()),
             KEEP_ORDER=keep,
-            ITEMS=padded,
-            CHANNELS=channels,
-            num_warps=1,
+            ITEMS=size.items,
+            CHANNELS=size.channels,
+            num_warps=size.warps,
+            **FUSION,
         )
         ctx.save_for_backward(values, lengths, weights, order)
         return pooled
@@ -64,21 +75,22 @@ class _FusedWeighing(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         values, lengths, weights, order = ctx.saved_tensors
         batch, items, dim = values.shape
-        padded, channels = tile(items, dim)
-        blocks = triton.cdiv(dim, channels)
+        size = tile(items, dim)
+        blocks = triton.cdiv(dim, size.channels)
         of_values = values.new_empty(batch, items, dim)
         of_weights = values.new_empty(blocks, batch, items)  # each block of channels' part
         gradient_kernel[(batch, blocks)](
             *(gradients[0].contiguous(), values, lengths, weights, order, of_values, of_weights),
             *(items, dim, *values.stride()),
-            ITEMS=padded,
-            CHANNELS=channels,
-            num_warps=1,
+            ITEMS=size.items,
+            CHANNELS=size.channels,
+            num_warps=size.warps,
+            **FUSION,
         )
         return of_values, None, of_weights.sum(0)
 
 
-# A thread gets whole channels, up to 64 items of them: their sort moves no number between threads. It is so because
+# Of sets of up to 32 items a thread gets whole channels: their sort moves no number between threads. It is so because
 # Triton lays neighbouring channels on neighbouring threads where it knows of no alignment; with it, a thread would read
 # four channels at once, and a channel's items would lie with several threads.
 # no_type_check: Triton reads a kernel's source and must find the function as it is written.
