@@ -18,14 +18,16 @@ from vse_gpo.pooling.sorting import sort_descending, weigh_by_rank  # noqa: E402
 from vse_gpo.pooling.triton_kernels import Tile, gradient_kernel, tile, weigh_kernel  # noqa: E402
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-KINDS = {name: "*fp32" for name in ("values", "weights", "pooled", "arriving", "of_values", "of_weights")}
+KINDS = dict.fromkeys(("values", "weights", "pooled", "arriving", "of_values", "of_weights"), "*fp32")
 KINDS |= {"lengths": "*i64", "order": "*u8"}
 
 
 def test_interpreted_kernels_equal_the_stable_sort_with_all_gradients() -> None:
     """In a process of its own: Triton must know before it is imported that it interprets."""
     program = [sys.executable, "-m", "tests.pooling.kernel_cases"]
-    done = subprocess.run(program, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    done = subprocess.run(
+        program, check=False, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (0, f"{len(CASES)} cases"), done.stderr
 
 
@@ -82,7 +84,9 @@ def test_kernels_repeat_bit_for_bit_on_a_gpu() -> None:
     values = torch.randn(8, 36, 1024, device="cuda", requires_grad=True)
     weights = torch.rand(8, 36, device="cuda", requires_grad=True)
     lengths = torch.randint(1, 37, (8,), device="cuda")
-    first, second = (torch.autograd.grad(weigh_by_rank(values, lengths, weights).sum(), (values, weights)) for _ in "ab")
+    first, second = (
+        torch.autograd.grad(weigh_by_rank(values, lengths, weights).sum(), (values, weights)) for _ in "ab"
+    )
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
