@@ -16,10 +16,13 @@ from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
 from vse_gpo.pooling import GPO
 
+# word vectors are no leaves, and torch's compiler asks every input for its gradient
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+
 SMALL_BERT = {
     "vocab_size": 30,
     "hidden_size": 8,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_attention_heads": 2,
     "intermediate_size": 8,
     "hidden_dropout_prob": 0.0,
@@ -46,7 +49,7 @@ def of_backbones(images: nn.Module, image_width: int, texts: nn.Module, text_wid
 def batch(pairs: int, longest: int) -> Batch:
     """Pairs whose captions have up to so many tokens."""
     random = torch.Generator().manual_seed(100 * pairs + longest)
-    lengths = torch.randint(1, longest + 1, (pairs,), generator=random)
+    lengths = torch.randint(longest // 2, longest + 1, (pairs,), generator=random)
     lengths[0] = longest
     return Batch(
         torch.randint(0, 256, (pairs, 3, 64, 64), generator=random, dtype=torch.uint8),
@@ -97,19 +100,16 @@ def test_compiled_networks_train_as_they_do_without(compiled_with) -> None:
     assert list(model.state_dict()) == names
 
 
-def test_captions_of_any_length_and_a_last_small_batch_are_compiled_once_or_twice(compiled_with) -> None:
+def test_new_lengths_and_batch_sizes_soon_compile_nothing_more(compiled_with) -> None:
     counter = CompileCounter()
     compiled_with(counter)
     model = small_model()
     compile_networks(model, "default")
-    shapes = [(4, 7), (4, 5), (6, 9), (4, 6), (10, 8), (8, 11)]
-    losses(model, [batch(*shape) for shape in shapes])
-    assert counter.frame_count == 3  # a trunk of four pictures, one of any number; texts of any number and length
-    model.eval()
-    with torch.no_grad():
-        for shape in shapes:
-            model(batch(*shape))
-    assert counter.frame_count <= 6
+    losses(model, [batch(*shape) for shape in [(4, 7), (6, 9), (4, 6)]])
+    seen = counter.frame_count
+    assert seen <= 4  # a trunk for four pictures, one for any number; texts, once more where rows and tokens were equal
+    losses(model, [batch(*shape) for shape in [(4, 8), (6, 10), (8, 5), (10, 12), (4, 13)]])
+    assert counter.frame_count == seen
 
 
 def test_a_model_without_networks_is_refused() -> None:
