@@ -6,6 +6,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 from transformers import BertConfig, BertModel
 
+from tests.test_module import build_module
 from vse_gpo.backbones.images import Regions, timm_grid
 from vse_gpo.backbones.texts import Bert, BiGRU
 from vse_gpo.batch import Batch, Tokens
@@ -14,6 +15,7 @@ from vse_gpo.encoder import Encoder, linear_projection
 from vse_gpo.errors import VSEError
 from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
+from vse_gpo.phases import Phases
 from vse_gpo.pooling import GPO
 
 # word vectors are no leaves, and torch's compiler asks every input for its gradient
@@ -110,6 +112,15 @@ def test_new_lengths_and_batch_sizes_soon_compile_nothing_more(compiled_with) ->
     assert seen <= 4  # a trunk for four pictures, one for any number; texts, once more where rows and tokens were equal
     losses(model, [batch(*shape) for shape in [(4, 8), (6, 10), (8, 5), (10, 12), (4, 13)]])
     assert counter.frame_count == seen
+
+
+def test_a_module_has_its_networks_compiled(compiled_with) -> None:
+    counter = CompileCounter()
+    compiled_with(counter)
+    module = build_module(small_model(), Phases([{"from_epoch": 0, "negatives": "all"}]), compile="default")
+    with torch.no_grad():
+        module(batch(4, 7))
+    assert counter.frame_count == 2
 
 
 def test_a_model_without_networks_is_refused() -> None:
