@@ -97,7 +97,6 @@ class _KeptRows:
             generated = generate(torch.tensor(missing))
             self._rows |= {size: row[:size].clone() for size, row in zip(missing, generated, strict=True)}
         return pad_sequence([self._rows[size] for size in wanted], batch_first=True)
->>>>>>> 704102c (Keep coefficients in evaluation; batches of distinct images; torch.compile for the backbones' networks)
 
 
 def encode_positions(items: int, width: int) -> Float[Tensor, "items width"]:
