@@ -144,8 +144,7 @@ class VSE(nn.Module):
         with whole_folder(folder) as part:
             captions: CaptionPreparation = self.prepare_captions  # type: ignore[assignment]
             settings["prepare_captions"] = captions.save(part, settings["prepare_captions"])
-            (part / SETTINGS).write_text(json.dumps(settings, indent=2) + "
-", encoding="utf-8")
+            (part / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
             weights = {name: weight.contiguous() for name, weight in self.state_dict().items()}
             try:
                 save_file(weights, part / WEIGHTS)
