@@ -14,7 +14,7 @@ LAYERS = [
     {"data", "backbones", "pooling", "losses", "retrieval"},
     {"encoder"},
     {"model"},
-    {"phases", "optimizer", "micro_batches", "checkpoints", "collector", "towers"},
+    {"phases", "optimizer", "micro_batches", "checkpoints", "collector", "towers", "compilation"},
     {"module"},
     {"callbacks", "loggers", "search"},
     {"commands", "results", "published"},

@@ -13,6 +13,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from vse_gpo.batch import Batch, Indexed
 from vse_gpo.collector import Collector
+from vse_gpo.compilation import compile_networks
 from vse_gpo.data.split import Split
 from vse_gpo.errors import VSEError
 from vse_gpo.micro_batches import embed
@@ -66,6 +67,8 @@ class RetrievalModule(EmbeddingModule):
         seed: of everything random in a training step.
         micro_batch: pairs that a process encodes at once in a training step; see ``vse_gpo.micro_batches``. None takes
             all of the batch.
+        compile: mode of ``torch.compile`` for the networks inside the backbones; see ``vse_gpo.compilation``. None
+            compiles nothing.
         settings: the run's resolved config, kept in its checkpoints as plain containers.
     """
 
@@ -87,8 +90,11 @@ class RetrievalModule(EmbeddingModule):
         settings: dict[str, Any],
         layer_decay: float = 1.0,
         micro_batch: int | None = None,
+        compile: str | None = None,
     ) -> None:
         super().__init__(model)
+        if compile is not None:
+            compile_networks(model, compile)
         if micro_batch is not None and micro_batch < 1:
             raise VSEError(f"micro_batch={micro_batch}, expected at least 1 pair, or null for the batch as a whole")
         self.loss = loss

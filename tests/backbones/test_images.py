@@ -151,7 +151,8 @@ def test_timm_trunks_bring_their_own_mean_and_weights_from_a_file(tmp_path):
     grid = timm_grid("tf_efficientnet_lite0", pretrained=False)
     assert grid.normalization.mean.flatten().tolist() == [127.5] * 3
     path = tmp_path / "weights.safetensors"
-    save_file(grid.trunk.state_dict() | {"classifier.weight": torch.zeros(1)}, path)
+    state = {name: value.contiguous() for name, value in grid.trunk.state_dict().items()}
+    save_file(state | {"classifier.weight": torch.zeros(1)}, path)
     again = timm_grid("tf_efficientnet_lite0", weights=str(path)).trunk.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in grid.trunk.state_dict().items())
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given
@@ -87,13 +88,21 @@ sizes = st.fixed_dictionaries(
 
 
 def global_batches(
-    *, pairs: int, batch_size: int, processes: int, seed: int, drop_last: bool, epoch: int = 0, first_batch: int = 0
+    *,
+    pairs: int,
+    batch_size: int,
+    processes: int,
+    seed: int,
+    drop_last: bool,
+    epoch: int = 0,
+    first_batch: int = 0,
+    images: npt.NDArray[np.int64] | None = None,
 ) -> list[list[Draw]]:
     """What all processes draw together, each batch in the order of a single process."""
     shares: list[list[list[Draw]]] = []
     for rank in range(processes):
         batches = TrainingBatches(
-            pairs, batch_size=batch_size, seed=seed, drop_last=drop_last, rank=rank, processes=processes
+            pairs, batch_size=batch_size, seed=seed, drop_last=drop_last, rank=rank, processes=processes, images=images
         )
         batches.set_epoch(epoch)
         batches.first_batch = first_batch
@@ -190,6 +199,52 @@ def test_evaluation_counts_every_item_once(items: int, processes: int) -> None:
     assert all(len(share) == len(list(share)) for share in shares)
 
 
+# batches of distinct images
+
+captions_of_images = st.lists(st.integers(1, 6), min_size=1, max_size=20)
+
+
+def distinct_batches(
+    counts: list[int], batch_size: int, *, processes: int = 1, epoch: int = 0, first_batch: int = 0
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The pairs and the images of all batches."""
+    images = np.repeat(np.arange(len(counts)), counts)
+    settings = {"pairs": len(images), "batch_size": batch_size, "processes": processes, "seed": 2, "drop_last": False}
+    drawn = global_batches(**settings, epoch=epoch, first_batch=first_batch, images=images)
+    pairs = [[draw.pair for draw in batch] for batch in drawn]
+    return pairs, [images[batch].tolist() for batch in pairs]
+
+
+@given(counts=captions_of_images, batch_size=st.integers(1, 12), epoch=st.integers(0, 2))
+def test_no_batch_holds_an_image_twice_and_every_pair_is_drawn(counts, batch_size, epoch) -> None:
+    pairs, images = distinct_batches(counts, batch_size, epoch=epoch)
+    assert sorted(pair for batch in pairs for pair in batch) == list(range(sum(counts)))
+    assert all(len(batch) == batch_size for batch in pairs[:-1])
+    for image, captions in enumerate(counts):
+        times = [batch.count(image) for batch in images]
+        if captions < len(images) or (captions == len(images) and len(images[-1]) == batch_size):
+            assert max(times) == 1
+        elif len(images[-1]) == batch_size:  # more captions than batches
+            assert max(times) - min(times) <= 1
+
+
+@given(counts=captions_of_images, share=st.integers(1, 4), processes=st.integers(1, 3), first=st.integers(0, 4))
+def test_distinct_batches_are_shared_and_resumed_as_all_are(counts, share, processes, first) -> None:
+    batch_size = share * processes
+    if sum(counts) < processes:
+        return
+    alone, _ = distinct_batches(counts, batch_size)
+    shared, _ = distinct_batches(counts, batch_size, processes=processes)
+    assert all(mine == theirs[: len(mine)] for mine, theirs in zip(shared, alone, strict=False))
+    assert distinct_batches(counts, batch_size, first_batch=first)[0] == alone[first:]
+
+
+def test_distinct_batches_are_others_in_every_epoch() -> None:
+    (first, _), (second, _) = (distinct_batches([5] * 20, 10, epoch=epoch) for epoch in (0, 1))
+    together = [{frozenset(batch) for batch in batches} for batches in (first, second)]
+    assert not together[0] & together[1]
+
+
 # what a pair is
 
 
@@ -237,6 +292,18 @@ def test_augmentation_draws_anew_for_each_caption_of_an_image() -> None:
     pairs = training_pairs()
     crops = [pairs[Draw(caption, (0, 0))].image for caption in range(COUNTS[0])]
     assert not any(torch.equal(a, b) for a, b in pairwise(crops))
+
+
+def test_captions_are_tokenised_once_for_all_evaluations(monkeypatch) -> None:
+    asked: list[str] = []
+    letters = Letters()
+    monkeypatch.setattr(letters, "words", lambda caption: asked.append(caption) or Letters().words(caption))
+    texts = EvaluationCaptions(split(), PrepareCaptions(tokenizer=letters, noise=WordNoise(1.0)))
+    first, second = ([texts[row] for row in range(len(texts))] for _ in range(2))
+    assert asked == split().captions
+    for (tokens, row), (again, same_row) in zip(first, second, strict=True):
+        assert (row, tokens.dtype) == (same_row, torch.int64)
+        assert torch.equal(tokens, again)
 
 
 def test_evaluation_takes_everything_as_it_is() -> None:

@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import pytest
 import torch
 from hypothesis import given
@@ -48,7 +50,9 @@ def test_coefficients_equal_the_released_program_from_1_to_256_items():
     assert_close(pooling.coefficients(golden["lengths"]), golden["coefficients"])
 
 
-def test_coefficients_are_generated_once_per_distinct_length(monkeypatch):
+@pytest.fixture
+def generated(monkeypatch) -> list[list[int]]:
+    """Sizes that coefficients are generated for, one list each time."""
     asked = []
 
     def watched(gru, positions, sizes):
@@ -56,8 +60,76 @@ def test_coefficients_are_generated_once_per_distinct_length(monkeypatch):
         return run_both_ways(gru, positions, sizes)
 
     monkeypatch.setattr(gpo, "run_both_ways", watched)
+    return asked
+
+
+def test_coefficients_are_generated_once_per_distinct_length(generated):
     GPO().coefficients(torch.tensor([3, 7, 3, 3, 7, 1]))
-    assert asked == [[1, 3, 7]]
+    assert generated == [[1, 3, 7]]
+
+
+def test_without_gradient_coefficients_are_generated_once_per_length(generated):
+    pooling = GPO(8, 4)
+    expected = pooling.coefficients(torch.tensor([7, 3, 5])).detach()
+    generated.clear()
+    with torch.no_grad():
+        for rows in ([1, 2], [2, 1], [0, 1, 2]):
+            torch.testing.assert_close(
+                pooling.coefficients(torch.tensor([7, 3, 5])[rows]), expected[rows, : max(5, 7 * (0 in rows))]
+            )
+    with torch.inference_mode():
+        pooling(torch.randn(2, 7, 3), torch.tensor([3, 7]))
+    assert generated == [[3, 5], [7]]
+
+
+def change_in_place(pooling: GPO) -> None:
+    with torch.no_grad():
+        pooling.gru.bias_hh_l0_reverse.mul_(2)
+
+
+def change_unnoticed(pooling: GPO) -> None:
+    pooling.linear.weight.data.copy_(2 * pooling.linear.weight.data)  # no counter of torch sees it
+
+
+def change_by_loading(pooling: GPO) -> None:
+    pooling.load_state_dict(GPO(8, 4).state_dict())
+
+
+def change_by_training(pooling: GPO) -> None:
+    optimizer = torch.optim.SGD(pooling.parameters(), lr=1.0)
+    with torch.enable_grad():
+        pooling(torch.randn(2, 5, 3), torch.tensor([5, 3])).sum().backward()
+    optimizer.step()
+
+
+def change_precision(pooling: GPO) -> None:
+    pooling.double()
+
+
+@pytest.mark.parametrize(
+    "change", [change_in_place, change_unnoticed, change_by_loading, change_by_training, change_precision]
+)
+@pytest.mark.parametrize("without_gradient", [torch.no_grad, torch.inference_mode])
+def test_kept_coefficients_are_never_those_of_other_weights(change, without_gradient):
+    pooling, lengths = GPO(8, 4), torch.tensor([5, 3])
+    with without_gradient():
+        before = pooling.coefficients(lengths)
+    change(pooling)
+    with without_gradient():
+        after = pooling.coefficients(lengths)
+    torch.testing.assert_close(after, pooling.coefficients(lengths).detach())
+    assert change is change_precision or not torch.equal(after, before)
+
+
+def test_a_copy_keeps_coefficients_of_its_own():
+    pooling, lengths = GPO(8, 4), torch.tensor([5, 3])
+    with torch.inference_mode():
+        before = pooling.coefficients(lengths)
+    other = deepcopy(pooling)
+    change_in_place(other)
+    with torch.inference_mode():
+        assert not torch.equal(other.coefficients(lengths), before)
+        assert torch.equal(pooling.coefficients(lengths), before)
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 2**16))

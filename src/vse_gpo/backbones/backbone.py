@@ -21,6 +21,10 @@ class Backbone(nn.Module):
         """
         return child_layers(self)
 
+    def compilable(self) -> nn.Module | None:
+        """What ``torch.compile`` can take as a whole: tensors in, tensors out, nothing read from them on the way."""
+        return None
+
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Settings that build the same network without any file, from those that built this one."""
         return settings

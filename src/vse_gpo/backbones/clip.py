@@ -45,6 +45,9 @@ class ClipImages(Backbone):
     def layers(self, *, coarse: bool = False) -> Layers:
         return transformer_layers(self.network)
 
+    def compilable(self) -> nn.Module:
+        return self.network
+
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
         config = config_of(self.network)
         return {"_target_": "vse_gpo.backbones.clip.clip_images_of", "config": config, "class_token": self.class_token}
@@ -68,6 +71,9 @@ class ClipTexts(Backbone):
 
     def layers(self, *, coarse: bool = False) -> Layers:
         return transformer_layers(self.network)
+
+    def compilable(self) -> nn.Module:
+        return self.network
 
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
         return {"_target_": "vse_gpo.backbones.clip.clip_texts_of", "config": config_of(self.network)}

@@ -51,6 +51,8 @@ def caffe_pixels() -> PixelNormalization:
 class Grid(Backbone):
     """A convolutional trunk up to its last stage; its H·W cells are the set.
 
+    The trunk's weights lie in memory with the channels last; names, shapes and values are those of any other.
+
     Args:
         trunk: normalised pixels → map (B, C, H, W).
         normalization: bytes → normalised pixels.
@@ -67,13 +69,18 @@ class Grid(Backbone):
         cells: int | None = None,
     ) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk = trunk.to(
+            memory_format=torch.channels_last
+        )  # measured a tenth faster, and cells come out contiguous
         self.normalization = normalization
         self.frozen_statistics = frozen_statistics
         self.cells = cells
 
     def forward(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Features:
         return full_sets(cells_of(self.trunk(self.normalization(pixels)), self.cells))
+
+    def compilable(self) -> nn.Module:
+        return self.trunk
 
     def train(self, mode: bool = True) -> "Grid":
         super().train(mode)

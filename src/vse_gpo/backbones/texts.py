@@ -50,6 +50,9 @@ class Bert(Backbone):
     def layers(self, *, coarse: bool = False) -> Layers:
         return transformer_layers(self.network)
 
+    def compilable(self) -> nn.Module:
+        return self.network
+
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
         config = config_of(self.network)
         return {"_target_": "vse_gpo.backbones.texts.bert_of", "config": config, "groups": self.groups}

@@ -40,6 +40,7 @@ class PairsDataModule(pl.LightningDataModule):
         train_split, dev_split, test_split: names of the splits.
         dev_captions: cut dev to its first captions with their images; the published selection uses 5,000.
         train_captions: cut train likewise; None takes all of it.
+        distinct_images: no batch holds two captions of one image; published runs draw pairs as they come.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class PairsDataModule(pl.LightningDataModule):
         test_split: str = "test",
         dev_captions: int = 5000,
         train_captions: int | None = None,
+        distinct_images: bool = False,
     ) -> None:
         super().__init__()
         self.source = source
@@ -70,6 +72,7 @@ class PairsDataModule(pl.LightningDataModule):
         self.drop_last = drop_last
         self.split_names = {"train": train_split, "dev": dev_split, "test": test_split}
         self.cuts = {"train": train_captions, "dev": dev_captions, "test": None}
+        self.distinct_images = distinct_images
         self._splits: dict[str, Split] = {}
 
     def split(self, part: str) -> Split:
@@ -94,6 +97,7 @@ class PairsDataModule(pl.LightningDataModule):
             drop_last=self.drop_last,
             rank=rank,
             processes=processes,
+            images=pairs.split.caption_to_image if self.distinct_images else None,
         )
         if self.trainer is not None:  # a resumed run goes on inside the epoch that its checkpoint was written in
             done = self.trainer.fit_loop.epoch_loop.batch_progress

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -85,17 +86,23 @@ class EvaluationImages(Dataset[tuple[Tensor, int]]):
 
 
 class EvaluationCaptions(Dataset[tuple[Tensor, int]]):
-    """Every caption once, without noise."""
+    """Every caption once, without noise; its tokens are kept for the next evaluation.
+
+    A loader's processes each keep what they are asked for: every evaluation asks them for the same.
+    """
 
     def __init__(self, split: Split, captions: PrepareCaptions) -> None:
         self.split = split
         self.captions = captions
+        self._kept: dict[int, npt.NDArray[np.int32]] = {}  # 32 bits: a quarter of a tensor's memory
 
     def __len__(self) -> int:
         return len(self.split.captions)
 
     def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        return self.captions.encode(self.split.captions[row]), row
+        if row not in self._kept:
+            self._kept[row] = self.captions.encode(self.split.captions[row]).numpy().astype(np.int32)
+        return torch.from_numpy(self._kept[row]).long(), row
 
     def collate(self, items: list[tuple[Tensor, int]]) -> Indexed:
         sequences, rows = zip(*items, strict=True)
@@ -115,10 +122,19 @@ class TrainingBatches(Sampler[list[Draw]]):
         seed: of the run.
         drop_last: leave out the last batch where it is smaller.
         rank, processes: this process and how many there are.
+        images: row of each pair's image, for batches without two captions of one image; see ``distinct_order``.
     """
 
     def __init__(
-        self, pairs: int, *, batch_size: int, seed: int, drop_last: bool, rank: int = 0, processes: int = 1
+        self,
+        pairs: int,
+        *,
+        batch_size: int,
+        seed: int,
+        drop_last: bool,
+        rank: int = 0,
+        processes: int = 1,
+        images: npt.NDArray[np.int64] | None = None,
     ) -> None:
         if batch_size % processes:
             raise VSEError(f"batch size {batch_size} is no multiple of {processes} processes; change one of them")
@@ -128,6 +144,7 @@ class TrainingBatches(Sampler[list[Draw]]):
         self.drop_last = drop_last
         self.rank = rank
         self.processes = processes
+        self.images = images
         self.epoch = 0
         self.first_batch = 0
         if len(self) == 0:
@@ -149,11 +166,50 @@ class TrainingBatches(Sampler[list[Draw]]):
         return batches + (not self.drop_last and rest >= self.processes)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.pairs)
+        random = np.random.default_rng((self.seed, self.epoch))
+        if self.images is None:
+            order = random.permutation(self.pairs)
+        else:
+            order = distinct_order(self.images, self.batch_size, random)
         for batch in range(self.first_batch, len(self)):
             pairs = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             pairs = pairs[: len(pairs) // self.processes * self.processes]  # equal shares
             yield [Draw(int(pair), (self.seed, self.epoch)) for pair in pairs[self.rank :: self.processes]]
+
+
+def distinct_order(
+    images: npt.NDArray[np.int64], batch_size: int, random: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """All pairs in an order whose batches hold no image twice.
+
+    The pairs, image by image and the images shuffled, are dealt out to the batches like cards, each round in a new
+    order of the batches; in a round that goes on with an image, those that hold it come last. An image with as many
+    captions as there are batches, or more, may meet itself; its captions then spread evenly.
+
+    Args:
+        images: row of each pair's image.
+        batch_size: pairs per batch; the last may have fewer.
+        random: decides on all of the order.
+    """
+    batches = -(-len(images) // batch_size)
+    in_last = len(images) - (batches - 1) * batch_size
+    shuffled = random.permutation(len(images))
+    by_image = shuffled[np.argsort(random.permutation(images.max() + 1)[images[shuffled]], kind="stable")]
+    hands = np.where(np.arange(min(batch_size, len(images))) < in_last, batches, batches - 1)
+    order = np.empty_like(by_image)
+    held, times = -1, np.zeros(batches, dtype=np.int64)  # an image and how often each batch holds it
+    for place, pairs in enumerate(np.split(by_image, np.cumsum(hands)[:-1])):
+        dealt = images[pairs]
+        if dealt[0] != held:
+            times[:] = 0
+        to = random.permutation(len(pairs))
+        to = to[np.argsort(times[to], kind="stable")]
+        order[to * batch_size + place] = pairs
+        if dealt[-1] != held:
+            held = dealt[-1]
+            times[:] = 0
+        times[to[dealt == held]] += 1
+    return order
 
 
 class EvaluationShare(Sampler[int]):

@@ -1,8 +1,11 @@
 """The Generalized Pooling Operator (Chen et al. 2021, section 4)."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from vse_gpo.batch import valid_items
 from vse_gpo.pooling.recurrence import run_both_ways
@@ -16,7 +19,7 @@ class GPO(nn.Module):
     """Weights each channel's values by their rank, with weights that a GRU generates from the set's size.
 
     The coefficients depend on the length alone, never on the features, so they are generated once per distinct
-    length of a batch.
+    length of a batch; without gradient once per length, until the weights change.
 
     Args:
         d_position: width of the sine and cosine encoding of a rank, even.
@@ -28,13 +31,15 @@ class GPO(nn.Module):
         self.d_position = d_position
         self.gru = nn.GRU(d_position, d_hidden, batch_first=True, bidirectional=True)
         self.linear = nn.Linear(d_hidden, 1, bias=False)
+        self._kept = _KeptRows()
 
     def forward(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         """Pool each set; its padding takes no part."""
-        features = trimmed(features, lengths)
-        weights = self._weights(lengths, features.shape[1]).to(features.dtype)
+        sizes = lengths.cpu()  # waits for a GPU once
+        features = trimmed(features, sizes)
+        weights = self._weights(sizes, features.shape[1]).to(features.dtype)
         return weigh_by_rank(features, lengths, weights)
 
     def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
@@ -43,15 +48,55 @@ class GPO(nn.Module):
         Raises:
             VSEError: if a set is empty.
         """
+        lengths = lengths.cpu()
         return self._weights(lengths, int(lengths.max()))
 
     def _weights(self, lengths: Int[Tensor, " batch"], items: int) -> Float[Tensor, "batch items"]:
-        distinct, row = distinct_lengths(lengths)
-        sizes = distinct.cpu()
+        """Of lengths on the CPU."""
+        sizes, row = distinct_lengths(lengths)
         check_lengths(sizes)
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():
+            rows = self._generate(sizes, items)
+        else:
+            weights = torch.cat([parameter.detach().flatten() for parameter in self.parameters()])
+            rows = self._kept.rows(sizes, weights, lambda missing: self._generate(missing, int(missing[-1])))
+        return rows[row.to(rows.device)]
+
+    def _generate(self, sizes: Int[Tensor, " sizes"], items: int) -> Float[Tensor, "sizes items"]:
+        """One row per size."""
         positions = encode_positions(items, self.d_position).to(self.linear.weight)
         scores = self.linear(run_both_ways(self.gru, positions, sizes)).squeeze(-1)
-        return (scores / TEMPERATURE).masked_fill(~valid_items(distinct, items), -torch.inf).softmax(-1)[row]
+        padded = ~valid_items(sizes, items).to(scores.device)
+        return (scores / TEMPERATURE).masked_fill(padded, -torch.inf).softmax(-1)
+
+
+class _KeptRows:
+    """Coefficients by size, as long as the weights that they come from are the same.
+
+    The weights are compared number by number: counters of their changes miss those through ``.data``, as callbacks that
+    swap weights make them. They are few; comparing them costs microseconds.
+    """
+
+    def __init__(self) -> None:
+        self._weights = torch.empty(0)
+        self._rows: dict[int, Float[Tensor, " size"]] = {}
+
+    def rows(
+        self,
+        sizes: Int[Tensor, " sizes"],
+        weights: Float[Tensor, " weights"],
+        generate: Callable[[Int[Tensor, " missing"]], Float[Tensor, "missing items"]],
+    ) -> Float[Tensor, "sizes items"]:
+        """A row for each size, those that are not kept yet generated together."""
+        kept = self._weights
+        if (kept.device, kept.dtype) != (weights.device, weights.dtype) or not torch.equal(kept, weights):
+            self._weights, self._rows = weights, {}
+        wanted = sizes.tolist()
+        missing = [size for size in wanted if size not in self._rows]
+        if missing:
+            generated = generate(torch.tensor(missing))
+            self._rows |= {size: row[:size].clone() for size, row in zip(missing, generated, strict=True)}
+        return pad_sequence([self._rows[size] for size in wanted], batch_first=True)
 
 
 def encode_positions(items: int, width: int) -> Float[Tensor, "items width"]:

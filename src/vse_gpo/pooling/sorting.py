@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from vse_gpo.batch import valid_items
 
 BLOCK = 2**17  # numbers sorted at once: few enough for a processor's cache, enough to keep Python out of the way
+HAS_TRITON = find_spec("triton") is not None  # torch brings it where it brings CUDA, on Linux
 
 Floats = npt.NDArray[np.float32]
 Items = npt.NDArray[np.integer]
@@ -47,11 +49,16 @@ def weigh_by_rank(
     """Sum each channel's values, each times the weight of its rank, largest first; padding takes no part.
 
     The same as ``sort_descending(values, lengths) @ weights``, on a CPU without any tensor of the features' size
-    besides what the gradient needs.
+    besides what the gradient needs, and likewise on a GPU where Triton is installed and sets have up to 1,024 items.
     """
     if _packs(values):
         pooled: Tensor = _PackedWeighing.apply(values, lengths, weights)
         return pooled
+    if values.device.type == "cuda" and values.dtype == torch.float32 and HAS_TRITON:
+        from vse_gpo.pooling import triton_kernels  # takes a second
+
+        if values.shape[1] <= triton_kernels.LARGEST_SET:
+            return triton_kernels.weigh_by_rank(values, lengths, weights)
     return (sort_descending(values, lengths) @ weights[:, :, None]).squeeze(-1)
 
 
