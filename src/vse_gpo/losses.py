@@ -117,6 +117,30 @@ class SigmoidLoss(nn.Module):
         return losses.sum()
 
 
+class WarmedUp(nn.Module):
+    """One loss while the phases ask for all negatives, another once they ask for the hardest.
+
+    Args:
+        first: learns fast from scratch, as the softmax does.
+        then: the loss of the rest of the training.
+    """
+
+    def __init__(self, *, first: nn.Module, then: nn.Module) -> None:
+        super().__init__()
+        self.first = first
+        self.then = then
+
+    def forward(
+        self,
+        similarity: Float[Tensor, "batch batch"],
+        hardest: bool = True,
+        not_negative: Bool[Tensor, "batch batch"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """The loss of the phase."""
+        value: Tensor = (self.then if hardest else self.first)(similarity, hardest, not_negative)
+        return value
+
+
 def _positives(similarity: Float[Tensor, "batch batch"]) -> Bool[Tensor, "batch batch"]:
     """True on the diagonal."""
     return torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)

@@ -63,4 +63,5 @@ if __name__ == "__main__":
     for case in CASES:
         check(case, "cpu")
     check_nan("cpu")
+    assert triton_kernels.run_on(torch.device("cpu"))
     sys.stdout.write(f"{len(CASES)} cases")

@@ -46,6 +46,15 @@ def test_kernels_compile_without_spilling_a_register(capability, items, tmp_path
         assert spilled(compiled.asm["cubin"], tmp_path / "kernel.cubin") == 0
 
 
+def test_where_kernels_cannot_run_a_warning_says_why() -> None:
+    """Here they cannot: these are tensors of a CPU, and Triton does not interpret."""
+    triton_kernels.run_on.cache_clear()
+    with pytest.warns(UserWarning, match=r"the Triton kernels do not run on cpu \(.+\); pooling sorts by torch.sort"):
+        assert not triton_kernels.run_on(torch.device("cpu"))
+    assert not triton_kernels.run_on(torch.device("cpu"))  # without another warning
+    triton_kernels.run_on.cache_clear()
+
+
 def spilled(cubin: bytes, path: Path) -> int:
     """Bytes of a thread's registers that do not fit into them."""
     path.write_bytes(cubin)

@@ -57,7 +57,7 @@ def weigh_by_rank(
     if values.device.type == "cuda" and values.dtype == torch.float32 and HAS_TRITON:
         from vse_gpo.pooling import triton_kernels  # takes a second
 
-        if values.shape[1] <= triton_kernels.LARGEST_SET:
+        if values.shape[1] <= triton_kernels.LARGEST_SET and triton_kernels.run_on(values.device):
             return triton_kernels.weigh_by_rank(values, lengths, weights)
     return (sort_descending(values, lengths) @ weights[:, :, None]).squeeze(-1)
 

@@ -6,6 +6,8 @@ once and nothing of their size is written but the order, which the gradient need
 No sum is left to atomics, so that results repeat bit for bit.
 """
 
+import functools
+import warnings
 from typing import Any, NamedTuple, no_type_check
 
 import torch
@@ -13,6 +15,8 @@ import triton
 import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from vse_gpo.errors import first_line
 
 LARGEST_SET = 1024  # items; registers hold no larger set beside enough others
 NUMBERS = 1024  # that a warp sorts, 32 a thread: with twice as many, registers spill
@@ -28,6 +32,32 @@ def weigh_by_rank(
     """``vse_gpo.pooling.sorting.weigh_by_rank`` of float32 tensors on a CUDA device, sets of up to ``LARGEST_SET``."""
     pooled: Tensor = _FusedWeighing.apply(values, lengths, weights)
     return pooled
+
+
+@functools.cache
+def run_on(device: torch.device) -> bool:
+    """Whether the kernels give on this device, values and gradients, what can be told without them.
+
+    Tried once on a small batch: Triton needs a C compiler and a driver that fits, which not every machine has. Where
+    they do not run a warning says why, and the caller sorts by ``torch.sort``.
+    """
+    values = torch.tensor([[[1.0, -2.0], [3.0, 0.5], [2.0, 7.0]]], device=device, requires_grad=True)
+    weights = torch.tensor([[0.5, 0.25, 0.0]], device=device)
+    try:
+        with torch.enable_grad():
+            pooled = weigh_by_rank(values, torch.tensor([3], device=device), weights)
+            (gradient,) = torch.autograd.grad(pooled.sum(), values)
+        found = pooled.tolist(), gradient.tolist()
+    except Exception as error:  # of any library between here and the driver
+        reason = f"{type(error).__name__}: {first_line(error)}"
+    else:
+        if found == ([[2.0, 3.625]], [[[0.0, 0.0], [0.5, 0.25], [0.25, 0.5]]]):
+            return True
+        reason = f"they gave {found[0]}"
+    warnings.warn(
+        f"the Triton kernels do not run on {device} ({reason}); pooling sorts by torch.sort, slower", stacklevel=2
+    )
+    return False
 
 
 class Tile(NamedTuple):
@@ -59,14 +89,15 @@ class _FusedWeighing(torch.autograd.Function):
         order = values.new_empty((batch, items, dim) if keep else 0, dtype=torch.uint8 if items <= 256 else torch.int16)
         pooled = values.new_empty(batch, dim)
         size = tile(items, dim)
-        weigh_kernel[(batch, triton.cdiv(dim, size.channels))](
-            *(values, lengths, weights, pooled, order, items, dim, *values.stride()),
-            KEEP_ORDER=keep,
-            ITEMS=size.items,
-            CHANNELS=size.channels,
-            num_warps=size.warps,
-            **FUSION,
-        )
+        with torch.cuda.device_of(values):  # Triton starts kernels on the current device
+            weigh_kernel[(batch, triton.cdiv(dim, size.channels))](
+                *(values, lengths, weights, pooled, order, items, dim, *values.stride()),
+                KEEP_ORDER=keep,
+                ITEMS=size.items,
+                CHANNELS=size.channels,
+                num_warps=size.warps,
+                **FUSION,
+            )
         ctx.save_for_backward(values, lengths, weights, order)
         return pooled
 
@@ -79,14 +110,15 @@ class _FusedWeighing(torch.autograd.Function):
         blocks = triton.cdiv(dim, size.channels)
         of_values = values.new_empty(batch, items, dim)
         of_weights = values.new_empty(blocks, batch, items)  # each block of channels' part
-        gradient_kernel[(batch, blocks)](
-            *(gradients[0].contiguous(), values, lengths, weights, order, of_values, of_weights),
-            *(items, dim, *values.stride()),
-            ITEMS=size.items,
-            CHANNELS=size.channels,
-            num_warps=size.warps,
-            **FUSION,
-        )
+        with torch.cuda.device_of(values):
+            gradient_kernel[(batch, blocks)](
+                *(gradients[0].contiguous(), values, lengths, weights, order, of_values, of_weights),
+                *(items, dim, *values.stride()),
+                ITEMS=size.items,
+                CHANNELS=size.channels,
+                num_warps=size.warps,
+                **FUSION,
+            )
         return of_values, None, of_weights.sum(0)
 
 
