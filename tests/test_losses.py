@@ -169,7 +169,7 @@ def test_what_is_no_negative_has_no_gradient_and_the_positives_keep_theirs(name,
 
 @every_loss
 def test_a_single_pair_has_no_negatives(name):
-    expected = {"triplet": 0.0, "softmax": 0.0, "softmax with margin": 0.0, "sigmoid": math.log(1 + math.exp(-3))}
+    expected = dict.fromkeys(FAMILY, 0.0) | {"sigmoid": math.log(1 + math.exp(-3))}
     for not_negative in (None, torch.ones(1, 1, dtype=torch.bool)):
         found = FAMILY[name](torch.tensor([[0.5]]), True, not_negative)
         assert found.item() == pytest.approx(expected[name], rel=1e-6)
@@ -217,6 +217,7 @@ def test_every_shipped_loss_builds_with_its_published_values(option):
         "infonce": InfoNCE(0.05),
         "margin_softmax": InfoNCE(0.05, margin=0.3),
         "sigmoid": SigmoidLoss(0.1, -10.0),
+        "warmed_up": WarmedUp(first=InfoNCE(0.05), then=TripletLoss(0.2)),
     }[option]
     assert type(loss) is type(expected)
-    assert loss(similarity).item() == expected(similarity).item()
+    assert all(loss(similarity, hard).item() == expected(similarity, hard).item() for hard in (True, False))
