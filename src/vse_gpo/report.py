@@ -53,8 +53,9 @@ def write_report(folders: list[Path], out: Path, published: str | None, queries:
     extras: dict[str, Extra] = {}
     notes: list[str] = []
     for run in runs:
-        if run.best is not None:
-            extras[run.name] = look_inside(run, queries, seed, notes)
+        extra = None if run.best is None else look_inside(run, run.best, queries, seed, notes)
+        if extra is not None:
+            extras[run.name] = extra
     write_text(out, render(runs, extras, published, notes))
 
 
@@ -71,14 +72,20 @@ def named_apart(runs: "list[Run]") -> "list[Run]":
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def look_inside(run: "Run", queries: int, seed: int, notes: list[str]) -> "Extra":
-    """What the best checkpoint of a run tells; why its data cannot be opened becomes a note of the page."""
+def look_inside(run: "Run", best: Path, queries: int, seed: int, notes: list[str]) -> "Extra | None":
+    """What the best checkpoint of a run tells; why it or its data cannot be opened becomes a note of the page."""
     from vse_gpo.callbacks.pooling_curves import model_curves
     from vse_gpo.checkpoints import load_checkpoint
     from vse_gpo.reporting.page import Extra
     from vse_gpo.reporting.queries import Tested, run_test
 
-    model = load_checkpoint(run.best or "")
+    try:
+        model = load_checkpoint(best)
+    except VSEError as error:
+        notes.append(
+            f"{run.name}: no poolings, queries and intervals, as its best checkpoint cannot be opened ({error})"
+        )
+        return None
     tested = Tested({}, {})
     if queries and run.settings is not None:
         try:

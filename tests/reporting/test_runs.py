@@ -23,6 +23,7 @@ def training(tmp_path):
     (folder / "config.yaml").write_text("name: shapes\nseed: 0\noptimizer: {lr: 0.001}\n", encoding="utf-8")
     (folder / "metrics.csv").write_text(HISTORY, encoding="utf-8")
     metrics = {"val/best_rsum": 410.5, "best_checkpoint": "best.ckpt", "test/all/i2t_r1": 50.0, "test/all/rsum": 400.0}
+    metrics["test/ema/all/rsum"] = 420.0  # of averaged weights
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     return folder
 
@@ -32,6 +33,7 @@ def test_a_training(training):
     assert run.name == "shapes · first"
     assert run.best is None
     assert run.scores["all"].metrics == {"i2t_r1": 50.0, "rsum": 400.0}
+    assert run.scores["ema/all"].metrics == {"rsum": 420.0}
     assert run.curves == {
         "training loss": [(9.0, 12.5), (19.0, 6.25)],
         "learning rate": [(9.0, 0.001)],

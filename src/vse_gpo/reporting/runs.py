@@ -64,7 +64,7 @@ def _read_training(folder: Path, metrics: dict[str, Any]) -> Run:
     scores: dict[str, Metrics] = {}
     for key, value in metrics.items():
         if key.startswith("test/"):
-            _, protocol, metric = key.split("/")
+            protocol, _, metric = key.removeprefix("test/").rpartition("/")  # of averaged weights ema/all
             scores.setdefault(protocol, {})[metric] = float(value)
     best = folder / "checkpoints" / "best.ckpt"
     return Run(
