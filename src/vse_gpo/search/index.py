@@ -213,7 +213,7 @@ def write_index(
     folder: Path,
     *,
     pictures: Sequence[Picture],
-    embeddings: Iterable[Float[npt.NDArray[np.float32], "block dim"]],
+    embeddings: Iterable[Float[npt.NDArray[np.float32], "_ dim"]],
     settings: IndexSettings,
     kind: Kind,
     random: np.random.Generator,
