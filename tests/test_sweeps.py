@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -118,13 +119,6 @@ def test_the_sweep_for_wandb_names_real_settings(monkeypatch, tmp_path):
 # launchers
 
 
-def note_seed(config: DictConfig) -> float:
-    """A job that other processes import."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    (folder / "seed").write_text(f"{config.seed} {config.trainer.max_epochs} {os.getpid()}")
-    return float(config.seed)
-
-
 @pytest.mark.parametrize(
     ("launcher", "settings", "plugin"),
     [
@@ -134,16 +128,21 @@ def note_seed(config: DictConfig) -> float:
         ("ray", ["hydra.launcher.ray.init.num_cpus=2"], "hydra_plugins.hydra_ray_launcher"),
     ],
 )
-def test_a_launcher_runs_every_job_in_its_folder(monkeypatch, tmp_path, launcher, settings, plugin):
+def test_a_launcher_runs_every_job_in_its_folder(tmp_path, launcher, settings, plugin):
     pytest.importorskip(plugin, reason=f"{plugin} is not installed")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for the launcher's processes
     overrides = [f"hydra/launcher={launcher}", *settings, "hydra.sweep.dir=sweep", "trainer.max_epochs=2", "seed=3,4"]
-    monkeypatch.setattr(sys, "argv", ["vse-train", "-m", *overrides])
-    run_command(note_seed, "train")
+    started = subprocess.Popen(
+        [sys.executable, "-m", "tests.launched", "-m", *overrides],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    output, _ = started.communicate()
+    assert started.returncode == 0, output.decode()
     found = [(tmp_path / "sweep" / f"{job}_shapes" / "seed").read_text().split() for job in (0, 1)]
     assert [(seed, epochs) for seed, epochs, _ in found] == [("3", "2"), ("4", "2")]
-    assert all((process == str(os.getpid())) == (launcher == "basic") for _, _, process in found)
+    assert all((process == str(started.pid)) == (launcher == "basic") for _, _, process in found)
 
 
 # studies
@@ -214,7 +213,8 @@ def always_fails(config: DictConfig) -> float:
 
 def test_a_study_of_real_runs_takes_their_best_rsum_and_ends_hopeless_ones(monkeypatch, tmp_path, capfd):
     overrides = ["trainer.max_epochs=3", "loss=triplet", "hydra.sweeper.trials=2", "pooling=mean"]
-    pruning = ["callbacks.pruning.pruner={_target_: optuna.pruners.ThresholdPruner, lower: 601, n_warmup_steps: 1}"]
+    pruner = {"_target_": "optuna.pruners.ThresholdPruner", "lower": 601, "n_warmup_steps": 1}
+    pruning = ["~callbacks.pruning.pruner", *(f"++callbacks.pruning.pruner.{name}={pruner[name]}" for name in pruner)]
     type_study(monkeypatch, tmp_path, *tiny_root(tmp_path / "data"), *overrides, *pruning)
     train.main()
     study = study_of(tmp_path / "sweep")
@@ -224,3 +224,4 @@ def test_a_study_of_real_runs_takes_their_best_rsum_and_ends_hopeless_ones(monke
         metrics = json.loads((tmp_path / "sweep" / f"{trial.number}_f8k" / "metrics.json").read_text())
         assert metrics["val/best_rsum"] == pytest.approx(max(trial.intermediate_values.values()))
         assert metrics["epochs"] == 2
+    assert "none of 2 trials came to its end" in capfd.readouterr().out

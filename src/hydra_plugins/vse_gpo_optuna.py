@@ -74,7 +74,11 @@ class OptunaSweeper(Sweeper):
         while (begun := len(study.trials)) < self.trials:
             together = range(min(self.at_once, self.trials - begun))
             self._run(study, [study.ask(space) for _ in together], fixed)
-        print(f"best of {len(study.trials)} trials: {study.best_value:.1f}, {study.best_params}")  # noqa: T201
+        if study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
+            ended = f"best of {len(study.trials)} trials: {study.best_value:.1f}, {study.best_params}"
+        else:
+            ended = f"none of {len(study.trials)} trials came to its end: all failed or were stopped by the pruner"
+        print(ended)  # noqa: T201
 
     def _run(self, study: "optuna.Study", trials: Sequence[Any], fixed: Sequence[str]) -> None:
         from optuna.trial import TrialState
