@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="file to write (report.html)")
     parser.add_argument("--published", metavar="ROW", help="published row to compare with, as coco_wsl_grid")
     parser.add_argument(
-        "--queries", type=int, default=4, help="worst and best queries of each direction; 0: do not encode any data"
+        "--queries", type=int, default=3, help="worst and best queries of each direction; 0: do not encode any data"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the intervals, and of queries that share a rank")
     arguments = parser.parse_args()
