@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from vse_gpo.callbacks.pictures import log_picture, picture_path
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
+from vse_gpo.pooling.sets import WeightsRanks
 from vse_gpo.writing import whole_file
 
 if TYPE_CHECKING:
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Curves = Mapping[int, Float[Tensor, " items"]]  # size → the coefficient of each rank
-
-
-@runtime_checkable
-class WeightsRanks(Protocol):
-    """A pooling whose coefficients follow from the size of a set alone, as GPO's do."""
-
-    def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
-        """Weight of each rank, largest value first; zero past a length."""
 
 
 class PoolingCurves(Callback):

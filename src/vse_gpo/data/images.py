@@ -40,18 +40,21 @@ class ImageFiles:
         return self.files[row]
 
 
-def read_image(path: Path, *, upright: bool = False) -> RGB:
+def read_image(path: Path, *, upright: bool = False, side: int | None = None) -> RGB:
     """Decode a file as ``rgb_pixels`` does; of an animation the first frame.
 
     Args:
         path: of the file.
         upright: turn the picture as its camera says; the data sets are read as they lie there.
+        side: of the square that the picture is to fit in, in pixels; None keeps its size.
 
     Raises:
         VSEError: if the file is missing, empty, truncated or no image.
     """
     try:
         with Image.open(path) as image:
+            if side is not None:
+                image.thumbnail((side, side))  # decodes a JPEG at no more than it needs
             return rgb_pixels(ImageOps.exif_transpose(image) if upright else image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.strerror:

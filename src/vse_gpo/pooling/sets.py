@@ -3,6 +3,8 @@
 A graph that is exported knows no values: there, lengths are neither checked, nor is anything saved by them.
 """
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -44,3 +46,11 @@ def distinct_lengths(lengths: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " size
     if torch.compiler.is_exporting():
         return lengths, torch.arange(lengths.shape[0], device=lengths.device)
     return torch.unique(lengths, return_inverse=True)
+
+
+@runtime_checkable
+class WeightsRanks(Protocol):
+    """A pooling whose coefficients follow from the size of a set alone, as GPO's do."""
+
+    def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+        """Weight of each rank, largest value first; zero past a length."""

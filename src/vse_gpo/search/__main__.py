@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vse_gpo.commands import config_folder, did_you_mean, errors_as_lines, run_command
 from vse_gpo.errors import VSEError
+from vse_gpo.search.texts import check_unicode, embed_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +78,7 @@ def search(config: DictConfig, asked: Asked) -> None:
     Raises:
         VSEError: if nothing is asked, or the index or its model is not there.
     """
-    check_query(asked)
+    check_asked(asked)
 
     from vse_gpo.search.index import Index
 
@@ -92,7 +92,7 @@ def search(config: DictConfig, asked: Asked) -> None:
         print_table(asked, scores, files)
 
 
-def check_query(asked: Asked) -> None:
+def check_asked(asked: Asked) -> None:
     """Refuse what no encoder can read.
 
     Raises:
@@ -100,10 +100,7 @@ def check_query(asked: Asked) -> None:
     """
     if asked.image is None and not (asked.query or "").strip():
         raise VSEError('nothing to look for; add "a text" or image=FILE')
-    try:
-        (asked.query or "").encode()
-    except UnicodeEncodeError:
-        raise VSEError("the query is not UTF-8; type it in a terminal that is") from None
+    check_unicode(asked.query or "")
 
 
 def embed_query(model: "VSE", asked: Asked) -> "Tensor":
@@ -112,12 +109,9 @@ def embed_query(model: "VSE", asked: Asked) -> "Tensor":
 
     if asked.image is not None:
         return model.encode_images([open_picture(Path(asked.image).expanduser())])
-    with warnings.catch_warnings(record=True) as remarks:
-        warnings.simplefilter("always")
-        embedding = model.encode_captions([asked.query or ""])
+    embedding, remarks = embed_text(model, asked.query or "")
     for remark in remarks:
-        if remark.category is UserWarning:
-            sys.stderr.write(f"warning: {remark.message}\n")
+        sys.stderr.write(f"warning: {remark}\n")
     return embedding
 
 

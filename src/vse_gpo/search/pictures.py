@@ -85,15 +85,19 @@ class Pixels(Dataset[tuple[int, Tensor | str]]):
             return row, str(error).removeprefix(f"{path}: ").partition(";")[0]
 
 
-def open_picture(path: Path) -> Tensor:
+def open_picture(path: Path, *, side: int | None = None) -> Tensor:
     """Pixels (3, H, W) of a picture, turned as its camera says.
+
+    Args:
+        path: of the file.
+        side: of the square that it is to fit in; None keeps its size.
 
     Raises:
         VSEError: if it cannot be read.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on what it could read all the same
-        return read_image(path, upright=True)
+        return read_image(path, upright=True, side=side)
 
 
 class Embedded(NamedTuple):

@@ -1,0 +1,127 @@
+"""What the page answers to a text, a picture, or a picture of the index: pictures, captions, the pooling's curve."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vse_gpo.batch import ImageInputs, Tokens
+from vse_gpo.encoder import Encoder
+from vse_gpo.errors import VSEError
+from vse_gpo.model import VSE, to_device
+from vse_gpo.pooling.sets import WeightsRanks
+from vse_gpo.search.index import Index
+from vse_gpo.search.pictures import open_picture
+from vse_gpo.search.texts import check_unicode, embed_text
+
+LONGEST = 1000  # characters of a query
+
+
+class Query(NamedTuple):
+    """What is looked for."""
+
+    embedding: Float[Tensor, "1 dim"]
+    curve: list[float]  # coefficient of each rank in its pooling; empty where the pooling has none
+    is_picture: bool
+    row: int | None = None  # in the index, of a picture of its own
+    remarks: Sequence[str] = ()
+
+
+class Hit(NamedTuple):
+    """A picture of the index."""
+
+    row: int
+    file: str
+    score: float
+
+
+class Answer(NamedTuple):
+    """What is found, best first."""
+
+    hits: list[Hit]
+    captions: list[tuple[str, float]]  # with their scores
+
+
+class Answers:
+    """Finds pictures of an index, and captions for a picture.
+
+    Args:
+        index: of the pictures.
+        model: that the index was made with.
+        captions: known ones, embedded here; with none of them a picture finds pictures alone.
+    """
+
+    def __init__(self, index: Index, model: VSE, captions: Sequence[str] = ()) -> None:
+        self.index = index
+        self.model = model
+        self.captions = list(dict.fromkeys(caption for caption in captions if caption.strip()))
+        self._captions = model.encode_captions(self.captions) if self.captions else torch.empty(0, index.width)
+        self._rows = {picture.file: row for row, picture in enumerate(index.pictures)}
+
+    def text(self, text: str) -> Query:
+        """A text as a query.
+
+        Raises:
+            VSEError: if it is empty, too long or not Unicode.
+        """
+        if not text.strip():
+            raise VSEError("nothing to look for; type what the picture shows, or choose a picture")
+        if len(text) > LONGEST:
+            raise VSEError(f"a query of {len(text):,} characters, expected at most {LONGEST:,}")
+        check_unicode(text)
+        embedding, remarks = embed_text(self.model, text)
+        words = self.model.prepare_captions([text])
+        return Query(embedding, curve_of(self.model.text_encoder, words), is_picture=False, remarks=remarks)
+
+    def picture(self, path: Path) -> Query:
+        """A picture file as a query.
+
+        Raises:
+            VSEError: if it cannot be read.
+        """
+        try:
+            embedding = self.model.encode_images([open_picture(path)])
+        except VSEError as error:
+            raise VSEError(str(error).removeprefix(f"{path}: ").partition(";")[0]) from error
+        return Query(embedding, self._curve_of_pictures, is_picture=True)
+
+    def result(self, row: int) -> Query:
+        """A picture of the index as a query, by its stored embedding.
+
+        Raises:
+            VSEError: if there is no such row.
+        """
+        if not 0 <= row < len(self.index):
+            raise VSEError(f"no picture {row} in an index of {len(self.index)}")
+        embedding = torch.from_numpy(self.index.embeddings()[row : row + 1].copy())
+        return Query(embedding, self._curve_of_pictures, is_picture=True, row=row)
+
+    def answer(self, query: Query, top: int) -> Answer:
+        """What fits best; a picture of the index does not find itself."""
+        [scores], [files] = self.index.search(query.embedding, top + (query.row is not None))
+        hits = [Hit(self._rows[file], file, score) for score, file in zip(scores, files, strict=True)]
+        captions = []
+        if query.is_picture and self.captions:
+            found = (self._captions @ query.embedding[0]).topk(min(top, len(self.captions)))
+            captions = [(self.captions[row], score) for score, row in zip(*map(Tensor.tolist, found), strict=True)]
+        return Answer([hit for hit in hits if hit.row != query.row][:top], captions)
+
+    @cached_property
+    def _curve_of_pictures(self) -> list[float]:
+        """That of every picture: all have as many cells."""
+        blank = torch.zeros(3, 8, 8, dtype=torch.uint8)
+        return curve_of(self.model.image_encoder, self.model.prepare_images([blank]))
+
+
+@torch.inference_mode()
+def curve_of(encoder: Encoder, inputs: ImageInputs | Tokens) -> list[float]:
+    """The coefficients that one set is pooled with; empty if its pooling has none that follow from the size alone."""
+    if not isinstance(encoder.pooling, WeightsRanks):
+        return []
+    device = next(encoder.parameters()).device
+    features = encoder.backbone(to_device(inputs, device))
+    return encoder.pooling.coefficients(features.lengths)[0].tolist()

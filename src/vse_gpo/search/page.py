@@ -1,0 +1,160 @@
+"""The page: a text, a picture or a click on a result finds pictures. Everything on it comes from this machine."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vse_gpo.errors import VSEError, first_line
+from vse_gpo.search.answers import LONGEST, Answers
+from vse_gpo.search.index import printable
+from vse_gpo.search.markup import STYLE, Asked, answer_markup, line_markup
+
+try:
+    import gradio as gr
+    import pandas as pd
+except ImportError as error:
+    raise VSEError("the page needs Gradio, which is not installed; pip install 'vse_gpo[search]'") from error
+
+MOST = 60  # pictures at once
+KEPT = 3600  # seconds that an uploaded picture stays on the disk
+LARGEST = "100mb"  # picture that is uploaded
+CLICK = """
+element.addEventListener("click", (event) => {
+  const picture = event.target.closest("[data-row]");
+  if (picture) trigger("select", {row: Number(picture.dataset.row)});
+});
+"""
+
+
+class Shown(NamedTuple):
+    """What stands on the page, in the order of the handlers' outputs."""
+
+    text: str
+    results: str
+    curve: Any
+    asked: Asked | None
+
+
+class Handlers:
+    """What each part of the page does; an error that is meant for the user becomes the line above the results."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
+
+    def by_text(self, top: int, text: str) -> Shown:
+        """The text box."""
+        return self._show(top, text, lambda: Asked(self.answers.text(text)))
+
+    def by_example(self, top: int, sample: list[str]) -> Shown:
+        """A click on an example."""
+        return self.by_text(top, sample[0])
+
+    def by_picture(self, top: int, file: str) -> Shown:
+        """An uploaded file."""
+        path = Path(file)
+        return self._show(top, "", lambda: Asked(self.answers.picture(path), path.name, path))
+
+    def by_result(self, top: int, event: gr.EventData) -> Shown:
+        """A click on a picture that was found."""
+        return self._show(top, "", lambda: self._picture_of(event.row))
+
+    def again(self, top: int, text: str, asked: Asked | None) -> Shown:
+        """Another number of pictures."""
+        return self._show(top, text, lambda: asked or Asked(self.answers.text(text)))
+
+    def _picture_of(self, row: int) -> Asked:
+        query = self.answers.result(row)
+        file = self.answers.index.pictures[row].file
+        return Asked(query, file, self.answers.index.path(file))
+
+    def _show(self, top: int, text: str, ask: Callable[[], Asked]) -> Shown:
+        start = time.perf_counter()
+        try:
+            asked = ask()
+            answer = self.answers.answer(asked.query, top)
+        except VSEError as error:
+            return Shown(text, line_markup(printable(str(error))), curve_plot([]), None)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        results = answer_markup(self.answers.index, asked, answer, milliseconds)
+        return Shown(text, results, curve_plot(asked.query.curve), asked)
+
+
+def curve_plot(curve: Sequence[float]) -> Any:
+    """The coefficients against rank; hidden where there are none."""
+    points = pd.DataFrame({"rank": range(1, len(curve) + 1), "coefficient": curve})
+    return gr.LinePlot(points, visible=bool(curve), label=f"The query's {len(curve)} items, pooled by rank")
+
+
+def build_page(answers: Answers, *, examples: Sequence[str], top: int) -> gr.Blocks:
+    """The page, not yet served.
+
+    Args:
+        answers: to what is asked on it.
+        examples: texts to click.
+        top: pictures to show until another number is chosen.
+    """
+    most = min(MOST, len(answers.index))
+    handlers = Handlers(answers)
+    with gr.Blocks(title="Picture search", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
+        gr.Markdown(f"# Picture search\n{len(answers.index):,} pictures. Describe one, or click one for its like.")
+        with gr.Row():
+            text = gr.Textbox(
+                placeholder="What the picture shows", show_label=False, container=False, scale=6, min_width=260,
+                max_lines=1, max_length=LONGEST, autofocus=True, elem_id="text",
+            )  # fmt: skip
+            search = gr.Button("Search", variant="primary", min_width=90)
+            upload = gr.UploadButton("By a picture …", file_types=["image"], min_width=130)
+        with gr.Row():
+            example = gr.Dataset(
+                components=[gr.Textbox(visible=False)], samples=[[one] for one in examples], label="For example",
+                visible=bool(examples), scale=4, min_width=260,
+            )  # fmt: skip
+            number = gr.Slider(1, most, min(top, most), step=1, label="Pictures to show", min_width=160)
+        results = gr.HTML(js_on_load=CLICK, elem_classes="vse", elem_id="results", min_height=60)
+        curve = gr.LinePlot(
+            x="rank", y="coefficient", x_title="rank, largest value first", height=220, buttons=[], visible=False
+        )
+        asked = gr.State(None)
+        for event, handler, inputs in (
+            (text.submit, handlers.by_text, [number, text]),
+            (search.click, handlers.by_text, [number, text]),
+            (example.click, handlers.by_example, [number, example]),
+            (upload.upload, handlers.by_picture, [number, upload]),
+            (results.select, handlers.by_result, [number]),
+            (number.release, handlers.again, [number, text, asked]),
+        ):
+            # one at a time: what a tokeniser remarks is caught for the whole process
+            event(handler, inputs, [text, results, curve, asked], api_visibility="private", concurrency_id="model")
+    return page
+
+
+def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool) -> str:
+    """Serve the page from threads of its own, and no other file; its address.
+
+    Args:
+        page: see ``build_page``.
+        host: address to listen at; 127.0.0.1 is reached from this machine alone.
+        port: to listen at.
+        open_browser: whether to show the page in one.
+
+    Raises:
+        VSEError: if the port is taken.
+    """
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            inbrowser=open_browser,
+            prevent_thread_lock=True,
+            quiet=True,
+            ssr_mode=False,
+            footer_links=[],
+            allowed_paths=[],
+            max_file_size=LARGEST,
+            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            css=STYLE,
+        )
+    except OSError as error:
+        raise VSEError(f"port={port}: cannot be listened at on {host} ({first_line(error)}); choose another") from error
+    return address
