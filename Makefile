@@ -1,4 +1,5 @@
 # make demo: a model trained on the embedded data set, and its result.
+# make page: the newest demo's model on a page: type, and see what it finds.    RUN=… chooses another run.
 # make test: all tests.    make lint: style and types.
 # Each makes .venv first; PYTHON=… chooses the interpreter.
 
@@ -6,10 +7,20 @@ VENV := .venv
 PYTHON := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint
+# of the demo; recursive, to be looked up when it is needed
+RUN = $(or $(lastword $(sort $(wildcard runs/shapes/*))),$(error no demo in runs/shapes; first run: make demo))
+
+.PHONY: demo page test lint
 
 demo: $(VENV)/installed
 	@$(VENV)/bin/python -m vse_gpo.train
+	@echo "to try it in a browser: make page" >&2
+
+page: $(VENV)/installed
+	@$(VENV)/bin/python scripts/demo_gallery.py $(RUN)
+	@$(VENV)/bin/python -m vse_gpo.index images=$(RUN)/page/pictures model=$(RUN)/checkpoints/best.ckpt out=$(RUN)/page/index
+	@$(VENV)/bin/python -m vse_gpo.app index=$(RUN)/page/index captions=$(RUN)/page/captions.txt open=true \
+		'examples=[a red circle left of a blue square,a green star above a yellow heart,a large striped moon]'
 
 test: $(VENV)/installed-dev
 	@$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope

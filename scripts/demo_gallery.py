@@ -1,0 +1,149 @@
+"""python scripts/demo_gallery.py RUN : the pictures that make page shows, and what a demo's model finds among them.
+
+RUN/page/pictures gets the test scenes of the embedded data set, and for each of fifty queries like "a red circle left
+of a blue square" some new ones which it is true of; RUN/page/captions.txt their captions. No training scene is among
+them. With --measure the queries are asked of RUN/page/index, and the share that finds a right picture is printed.
+RUN is a run's own folder: its config.yaml names the code that draws the scenes, so use folders you trust.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torchvision.io import write_png
+
+from vse_gpo.data.shapes import ShapesDataset
+from vse_gpo.data.shapes.dataset import write_captions
+from vse_gpo.data.shapes.drawing import draw
+from vse_gpo.data.shapes.scenes import INKS, KINDS, VISIBLE, Scene, Shape, sample_scene
+
+RELATIONS = ("left of", "right of", "above", "below")
+QUERIES, SCENES = 50, 5  # queries, and new scenes that each is true of
+ENLARGED = 2  # twice the size that the model takes: halved, every pixel is the mean of four
+ROW = 5
+
+
+class Question(NamedTuple):
+    """Where the first of two shapes is as seen from the second."""
+
+    first: tuple[str, str]  # colour, kind
+    relation: str
+    second: tuple[str, str]
+
+    def __str__(self) -> str:
+        names = [
+            f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {kind}" for colour, kind in (self.first, self.second)
+        ]
+        return f"{names[0]} {self.relation} {names[1]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--measure", action="store_true")
+    chosen = parser.parse_args()
+    dataset: ShapesDataset = instantiate(OmegaConf.load(chosen.run / "config.yaml").dataset.source)
+    questions = sample_questions(np.random.default_rng(0))
+    scenes = gallery(dataset, questions, np.random.default_rng(1))
+    if chosen.measure:
+        measure(chosen.run / "page" / "index", scenes, questions)
+    else:
+        write_gallery(chosen.run / "page", scenes, dataset)
+
+
+def sample_questions(random: np.random.Generator) -> list[Question]:
+    """Fifty of them, the one in the documentation first; no two alike."""
+    questions = {Question(("red", "circle"), "left of", ("blue", "square")): None}
+    seen_together = list(VISIBLE.values())
+    while len(questions) < QUERIES:
+        colours = random.choice(list(INKS), 2).tolist()
+        first, second = zip(colours, random.choice(KINDS, 2).tolist(), strict=True)
+        if first != second and any(set(colours) <= set(visible) for visible in seen_together):
+            questions[Question(first, str(random.choice(RELATIONS)), second)] = None
+    return list(questions)
+
+
+def gallery(dataset: ShapesDataset, questions: list[Question], random: np.random.Generator) -> dict[str, Scene]:
+    """The test scenes, and new ones for the questions, under the names of their files."""
+    described = {scene.description for scenes in dataset.scenes.values() for scene in scenes}
+    found = {f"test_{number:03d}.png": scene for number, scene in enumerate(dataset.scenes["test"])}
+    for question in questions:
+        missing = SCENES
+        for scene in scenes_of(question, random):
+            if scene.description not in described:
+                described.add(scene.description)
+                found[f"new_{len(found):03d}.png"] = scene
+                missing -= 1
+            if missing == 0:
+                break
+    return found
+
+
+def scenes_of(question: Question, random: np.random.Generator) -> Iterator[Scene]:
+    """Sampled scenes whose first two shapes take the colours and kinds that are asked for, where the answer is yes."""
+    while True:
+        scene = sample_scene(random)
+        if len(scene.shapes) < 2 or not {question.first[0], question.second[0]} <= set(VISIBLE[scene.background]):
+            continue
+        wanted = (question.first, question.second)
+        shapes = [
+            replace(shape, colour=colour, kind=kind)
+            for shape, (colour, kind) in zip(scene.shapes[:2], wanted, strict=True)
+        ]
+        scene = replace(scene, shapes=(*shapes, *scene.shapes[2:]))
+        apart = len({(shape.kind, shape.colour) for shape in scene.shapes}) == len(scene.shapes)
+        if apart and is_true(question, scene):
+            yield scene
+
+
+def is_true(question: Question, scene: Scene) -> bool:
+    """Whether the scene shows what is asked for."""
+    places = {(shape.colour, shape.kind): shape for shape in scene.shapes}
+    first, second = places.get(question.first), places.get(question.second)
+    return first is not None and second is not None and is_related(first, question.relation, second)
+
+
+def is_related(first: Shape, relation: str, second: Shape) -> bool:
+    """By the cells that the shapes stand in, as in the captions."""
+    return {
+        "left of": first.column < second.column,
+        "right of": first.column > second.column,
+        "above": first.row < second.row,
+        "below": first.row > second.row,
+    }[relation]
+
+
+def write_gallery(folder: Path, scenes: dict[str, Scene], dataset: ShapesDataset) -> None:
+    """Pictures and captions; those that are there already are left alone."""
+    pictures = folder / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    for file, scene in scenes.items():
+        if not (pictures / file).exists():
+            write_png(draw(scene, ENLARGED * dataset.size), str(pictures / file))
+    captions = write_captions(list(scenes.values()), dataset.captions, np.random.default_rng(2))
+    (folder / "captions.txt").write_text("\n".join(captions) + "\n", encoding="utf-8")
+    print(f"{pictures}: {len(scenes)} pictures")
+
+
+def measure(folder: Path, scenes: dict[str, Scene], questions: list[Question]) -> None:
+    """Print how many questions find a right picture first, and how many in the first row."""
+    from vse_gpo.search.index import Index
+
+    index = Index.load(folder)
+    _, found = index.search(index.open_model().encode_captions([str(question) for question in questions]), ROW)
+    right = [
+        [is_true(question, scenes[file]) for file in files] for question, files in zip(questions, found, strict=True)
+    ]
+    for question, row in zip(questions, right, strict=True):
+        print(f"{''.join('+' if one else '.' for one in row)}  {question}")
+    first, in_row = np.mean([row[0] for row in right]), np.mean([any(row) for row in right])
+    print(f"{len(right)} queries, {len(index)} pictures: first is right {first:.0%}, one of {ROW} is {in_row:.0%}")
+
+
+if __name__ == "__main__":
+    main()
