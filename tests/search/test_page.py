@@ -92,8 +92,8 @@ def test_another_number_asks_the_same_again(answers, home):
 
 
 def test_a_pooling_without_coefficients_has_no_plot():
-    assert curve_plot([])["visible"] is False
-    assert curve_plot([0.5, 0.5])["visible"] is True
+    assert curve_plot([]).visible is False
+    assert curve_plot([0.5, 0.5]).visible is True
 
 
 def test_examples_are_short_captions_from_all_over_the_list():

@@ -104,13 +104,13 @@ def build_page(answers: Answers, *, examples: Sequence[str], top: int) -> gr.Blo
                 max_lines=1, max_length=LONGEST, autofocus=True, elem_id="text",
             )  # fmt: skip
             search = gr.Button("Search", variant="primary", min_width=90)
-            upload = gr.UploadButton("By a picture …", file_types=["image"], min_width=130)
+            upload = gr.UploadButton("By a picture", file_types=["image"], min_width=170)
         with gr.Row():
             example = gr.Dataset(
                 components=[gr.Textbox(visible=False)], samples=[[one] for one in examples], label="For example",
                 visible=bool(examples), scale=4, min_width=260,
             )  # fmt: skip
-            number = gr.Slider(1, most, min(top, most), step=1, label="Pictures to show", min_width=160)
+            number = gr.Slider(1, most, min(top, most), step=1, label="Pictures to show", min_width=240)
         results = gr.HTML(js_on_load=CLICK, elem_classes="vse", elem_id="results", min_height=60)
         curve = gr.LinePlot(
             x="rank", y="coefficient", x_title="rank, largest value first", height=220, buttons=[], visible=False
