@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torchvision.io import write_png
+from torchvision.transforms.v2.functional import to_pil_image
 
 from vse_gpo.data.shapes import ShapesDataset
 from vse_gpo.data.shapes.dataset import write_captions
@@ -124,7 +124,7 @@ def write_gallery(folder: Path, scenes: dict[str, Scene], dataset: ShapesDataset
     pictures.mkdir(parents=True, exist_ok=True)
     for file, scene in scenes.items():
         if not (pictures / file).exists():
-            write_png(draw(scene, ENLARGED * dataset.size), str(pictures / file))
+            to_pil_image(draw(scene, ENLARGED * dataset.size)).save(pictures / file)
     captions = write_captions(list(scenes.values()), dataset.captions, np.random.default_rng(2))
     (folder / "captions.txt").write_text("\n".join(captions) + "\n", encoding="utf-8")
     print(f"{pictures}: {len(scenes)} pictures")
