@@ -49,9 +49,13 @@ def test_an_asynchronous_write_holds_what_was_saved_and_a_full_disk_is_told_at_t
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    checkpoints.save_checkpoint({"weights": weights}, path)
-    with pytest.raises(VSEError, match=r"last\.ckpt: cannot be written.*No space left"):
+
+    def save_and_end() -> None:  # whichever comes after the failure tells it
+        checkpoints.save_checkpoint({"weights": weights}, path)
         checkpoints.teardown()
+
+    with pytest.raises(VSEError, match=r"last\.ckpt: cannot be written.*No space left"):
+        save_and_end()
     assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.ones(2))
     assert [left.name for left in tmp_path.iterdir()] == ["last.ckpt"]
 

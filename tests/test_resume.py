@@ -35,9 +35,9 @@ def train_until_killed(folder: Path, every_n_steps: int | None, step: int, worke
     trainer.fit(tiny_module(), datamodule=tiny_data(workers=workers))
 
 
-def uninterrupted(folder: Path, workers: int) -> dict[str, torch.Tensor]:
+def uninterrupted(folder: Path) -> dict[str, torch.Tensor]:
     module = tiny_module()
-    tiny_trainer(folder).fit(module, datamodule=tiny_data(workers=workers))
+    tiny_trainer(folder).fit(module, datamodule=tiny_data())
     return weights(module)
 
 
@@ -66,7 +66,7 @@ def test_a_killed_run_ends_bit_equal_to_an_uninterrupted_one(tmp_path, every_n_s
     trainer.fit(module, datamodule=tiny_data(workers=workers), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
 
     assert trainer.global_step == 3 * STEPS_PER_EPOCH
-    expected = uninterrupted(tmp_path / "whole", workers)
+    expected = uninterrupted(tmp_path / "whole")  # whoever loads the data
     assert all(torch.equal(value, expected[name]) for name, value in weights(module).items())
 
 
@@ -85,7 +85,7 @@ def test_a_schedule_over_steps_goes_on_where_it_was(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
-    first, again = uninterrupted(tmp_path, 0), uninterrupted(tmp_path, 0)
+    first, again = uninterrupted(tmp_path), uninterrupted(tmp_path)
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     module = tiny_module(seed=1)
     tiny_trainer(tmp_path).fit(module, datamodule=tiny_data(seed=1))

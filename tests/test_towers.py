@@ -59,10 +59,10 @@ def poolings() -> Tower:
     return Tower(name="image", module=EveryPooling().eval(), inputs=inputs, sample=sets)
 
 
-def test_every_pooling_exports_to_both_formats(poolings, tmp_path):
-    program = trace(poolings)
-    for write, name in ((write_torch, "all.pt2"), (write_onnx, "all.onnx")):
-        assert check(poolings, write(program, tmp_path / name, list(poolings.inputs)), longest=8) < 1e-4
+def test_every_pooling_exports(poolings, tmp_path):
+    """To ONNX the whole model goes below; all poolings go there too, but take a minute for it."""
+    written = write_torch(trace(poolings), tmp_path / "all.pt2", list(poolings.inputs))
+    assert check(poolings, written, longest=8) < 1e-4
 
 
 def shapes_model() -> VSE:
