@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from tests.tiny_root import tiny_root
 from vse_gpo import train
-from vse_gpo.commands import config_folder, run_command, user_message
+from vse_gpo.commands import config_folder, leaves, run_command, user_message
 from vse_gpo.errors import VSEError
 
 EXPERIMENTS = sorted(path.stem for path in Path(config_folder()).glob("experiment/*.yaml"))
@@ -202,3 +202,7 @@ def test_an_installed_wheel_carries_its_configs(tmp_path):
     done = run(tmp_path / "site" / "bin" / "vse-train", "--cfg", "job", cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
     assert (done.returncode, done.stderr) == (0, "")
     assert "name: shapes" in done.stdout
+
+
+def test_leaves_name_every_value_once():
+    assert dict(leaves({"a": {"b": 1, "c": {"d": [2]}}, "e": {}})) == {"a.b": 1, "a.c.d": [2], "e": {}}

@@ -45,7 +45,16 @@ def images() -> EvaluationImages:
 
 
 def write(images: EvaluationImages, path: Path, network: nn.Module, settings=SETTINGS) -> nn.Module:
-    extract.write_features(network, images, path, settings=settings, dtype=settings["dtype"], batch_size=2, workers=0)
+    extract.write_features(
+        network,
+        images,
+        path,
+        settings=settings,
+        dtype=settings["dtype"],
+        batch_size=2,
+        workers=0,
+        device=torch.device("cpu"),
+    )
     return network
 
 

@@ -18,7 +18,8 @@ LAYERS = [
     {"module"},
     {"callbacks", "loggers", "search"},
     {"commands", "results", "published"},
-    {"run_folder", "reporting"},
+    {"run_folder"},
+    {"reporting"},
     {
         "train",
         "evaluate",
@@ -34,7 +35,7 @@ LAYERS = [
     },
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-COMMANDS = LAYERS[-1] | LAYERS[-3] | {"run_folder"}
+COMMANDS = LAYERS[-1] | LAYERS[-4] | {"run_folder"}
 LIGHTNING = {"phases", "module", "callbacks", "loggers", "checkpoints"} | COMMANDS
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -132,6 +132,18 @@ def test_a_resumed_run_goes_on_in_wandb_and_a_new_one_does_not(tmp_path, monkeyp
     assert (second.run_id, third.run_id) == (first.run_id, "other")
 
 
+def test_a_run_that_goes_on_in_its_folder_goes_on_in_wandb(tmp_path, monkeypatch):
+    typed = ["logger=wandb", "test=false", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}/run"]
+    run_with(monkeypatch, tmp_path, *typed)
+    (tmp_path / "run" / "metrics.json").unlink()  # as if it had been stopped before its end
+    for last in (tmp_path / "run" / "checkpoints").glob("last.ckpt"):
+        last.unlink()
+    run_with(monkeypatch, tmp_path, *typed)
+    run_with(monkeypatch, tmp_path, *typed)  # has nothing more to do
+    first, second = (begun(file) for file in wandb_files(tmp_path))
+    assert first.run_id == second.run_id
+
+
 def test_the_first_process_alone_reads_the_config_for_its_logger(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("seed: 3\n", encoding="utf-8")
     assert train.written_config(str(tmp_path / "config.yaml")) == {"seed": 3}

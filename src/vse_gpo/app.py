@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vse_gpo.commands import ignore_remarks, run_command
+from vse_gpo.commands import device_of, ignore_remarks, run_command
 
 SHOWN, SHORT = 6, 60  # examples, and characters of one
 
@@ -24,8 +24,6 @@ def app(config: DictConfig) -> None:
 
     index = Index.load(config.index)
 
-    import torch
-
     from vse_gpo.data.files import read_lines
     from vse_gpo.search.answers import Answers
     from vse_gpo.search.page import build_page, serve
@@ -33,7 +31,7 @@ def app(config: DictConfig) -> None:
     ignore_remarks()
     captions = [] if config.captions is None else read_lines(Path(config.captions).expanduser())
     model = index.open_model(config.model, tokenizer=config.tokenizer, vocabulary=config.vocabulary)
-    model.to("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+    model.to(device_of(config.accelerator))
     answers = Answers(index, model, captions)
     examples = example_texts(answers.captions) if config.examples is None else list(config.examples)
     page = build_page(answers, examples=examples, top=config.top)

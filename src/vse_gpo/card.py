@@ -1,7 +1,6 @@
 """Model cards: what a model is, how it is used and what it scores, as the Hugging Face hub shows it."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,36 +69,50 @@ def _table(metrics: Results) -> str:
     return "\n".join(["\n| protocol | metric | |\n|---|---|---|", *lines, ""]) if lines else ""
 
 
+def tested_scores(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Protocol → metric → value, of what stands as ``test/PROTOCOL/METRIC`` in a run's results.
+
+    The protocols of averaged weights, which the run tested as well, begin with ``ema/``.
+    """
+    scores: dict[str, dict[str, float]] = {}
+    for key, value in results.items():
+        if key.startswith("test/"):
+            protocol, _, metric = key.removeprefix("test/").rpartition("/")
+            scores.setdefault(protocol, {})[metric] = float(value)
+    return scores
+
+
 def read_metrics(path: Path) -> dict[str, dict[str, float]]:
-    """What a run scored in its test, from its ``metrics.json``.
+    """What a run's best checkpoint scored in its test, from its ``metrics.json``.
 
     Raises:
         VSEError: if the file holds no test of a run.
     """
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        tested = {match.groups(): float(found[key]) for key in found if (match := re.fullmatch(r"test/(.+)/(.+)", key))}
-    except (OSError, ValueError, TypeError) as error:
-        raise VSEError(f"{path}: cannot be read ({first_line(error)}), expected a run's metrics.json") from error
-    if not tested:
+    metrics = _of(_tested(path)[1], "")
+    if not metrics:
         raise VSEError(f"{path}: no test metrics in it, expected a run's metrics.json")
-    metrics: dict[str, dict[str, float]] = {}
-    for (protocol, name), value in tested.items():
-        metrics.setdefault(protocol, {})[name] = value
     return metrics
 
 
 def metrics_of_checkpoint(checkpoint: Path) -> dict[str, dict[str, float]]:
-    """What the run of a checkpoint scored, if it was this one that was tested; else nothing."""
-    if checkpoint.suffix != ".ckpt":
-        return {}
+    """What a checkpoint scored if its run tested it: the best one, or ``best_ema.ckpt`` of averaged weights."""
     path = checkpoint.absolute().parent.parent / "metrics.json"
-    if not path.is_file():
+    if checkpoint.suffix != ".ckpt" or not path.is_file():
         return {}
+    best, scores = _tested(path)
+    return _of(scores, checkpoint.stem.removeprefix(best.stem).removeprefix("_"))
+
+
+def _tested(path: Path) -> tuple[Path, dict[str, dict[str, float]]]:
+    """The best checkpoint of a run, and what it and its averages scored."""
     try:
-        tested = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Path(str(results.get("best_checkpoint"))), tested_scores(results)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise VSEError(f"{path}: cannot be read ({first_line(error)}), expected a run's metrics.json") from error
-    if Path(str(tested.get("best_checkpoint"))).name != checkpoint.name or not any("test/" in key for key in tested):
-        return {}
-    return read_metrics(path)
+
+
+def _of(scores: Mapping[str, Mapping[str, float]], weights: str) -> dict[str, dict[str, float]]:
+    """The scores of one set of weights, by the bare name of the protocol."""
+    parts = {protocol: protocol.rpartition("/") for protocol in scores}
+    return {name: dict(scores[protocol]) for protocol, (of, _, name) in parts.items() if of == weights}

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,9 +22,13 @@ from omegaconf.errors import OmegaConfBaseException
 from vse_gpo.errors import VSEError
 from vse_gpo.launch import run_id
 
+if TYPE_CHECKING:
+    import torch
+
 Job = Callable[[DictConfig], object]  # what it returns is the objective of a sweep
 Settings = Mapping[str, Any]
 FULL_ERROR = "HYDRA_FULL_ERROR"
+CONFIG, WANDB_ID = "config.yaml", "logger.wandb.id"  # a run's resolved config in its folder, and a setting of it
 
 
 def words_in(path: str) -> int:
@@ -34,15 +38,23 @@ def words_in(path: str) -> int:
     return len(read_vocabulary(path))
 
 
-def wandb_id(resume: str | None) -> str:
-    """The W&B run that a checkpoint was written in goes on; without one a new run begins."""
+def wandb_id(resume: str | None, folder: str) -> str:
+    """Of the W&B run that goes on: that of the checkpoint to resume, or of the run in the folder; else of a new one."""
+    earlier = None
     if resume is not None and Path(resume).is_file():
         from vse_gpo.checkpoints import read_pickle
 
-        earlier = read_pickle(resume, []).get("settings", {}).get("logger", {}).get("wandb", {}).get("id")
-        if earlier is not None:
-            return str(earlier)
-    return secrets.token_hex(4)
+        earlier = OmegaConf.select(OmegaConf.create(read_pickle(resume, []).get("settings", {})), WANDB_ID)
+    elif (Path(folder) / CONFIG).is_file():
+        earlier = OmegaConf.select(OmegaConf.load(Path(folder) / CONFIG), WANDB_ID)
+    return secrets.token_hex(4) if earlier is None else str(earlier)
+
+
+def device_of(accelerator: str) -> "torch.device":
+    """The GPU if there is one and it is not refused by ``cpu``."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() and accelerator != "cpu" else "cpu")
 
 
 # ${first:a,b} in a config: the first that is not null
@@ -198,6 +210,11 @@ def walk(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield f"{prefix}{key}", value
         if isinstance(value, dict):
             yield from walk(value, f"{prefix}{key}.")
+
+
+def leaves(settings: Settings) -> Iterator[tuple[str, Any]]:
+    """Every dotted name with its value, groups left out unless they are empty."""
+    return ((name, value) for name, value in walk(settings) if not (isinstance(value, dict) and value))
 
 
 def names_to_set(settings: Settings) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from vse_gpo.commands import ignore_remarks, run_command
+from vse_gpo.commands import device_of, ignore_remarks, run_command
 from vse_gpo.errors import VSEError
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ def evaluate(config: DictConfig, folder: Path) -> None:
         if Path(name).suffix in FILES and not Path(name).exists():
             raise VSEError(f"{name}: no such file")
 
-    import torch
     from pytorch_lightning.utilities import rank_zero_only
     from rich import get_console
 
@@ -68,7 +67,7 @@ def evaluate(config: DictConfig, folder: Path) -> None:
     ignore_remarks()
     protocols = _several(config.protocols) or _several(config.dataset.test_protocols)
     annotations = read_annotations(protocols, config)  # what is missing stops an evaluation before its work
-    device = torch.device("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+    device = device_of(config.accelerator)
     encoded: dict[str, Encoded] = {}
     for name in checkpoints:
         encoded[_source_name(name, encoded)] = encode(name, config, device)

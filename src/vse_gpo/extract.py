@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vse_gpo.commands import run_command
+from vse_gpo.commands import device_of, run_command
 from vse_gpo.writing import write_text
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from vse_gpo.data.pairs import EvaluationImages
@@ -48,6 +49,7 @@ def extract(config: DictConfig) -> None:
             dtype=config.dtype,
             batch_size=config.batch_size,
             workers=config.workers,
+            device=device_of(config.accelerator),
         )
         precomp = Path(config.dataset.root) / "precomp"
         for kind in ("caps", "ids"):
@@ -64,6 +66,7 @@ def write_features(
     dtype: str,
     batch_size: int,
     workers: int,
+    device: "torch.device",
 ) -> None:
     """Features (images, items, width) of every image, written as they come and named ``path`` only when complete."""
     import numpy as np
@@ -71,7 +74,6 @@ def write_features(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from torch.utils.data import DataLoader, Subset
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.eval().to(device)
     part, progress_file = path.with_suffix(".part.npy"), path.with_suffix(".progress.json")
     first = _rows_done(progress_file, part, settings)

@@ -48,10 +48,10 @@ def check_pretrained(name: str, setting: str, file: str = "config.json") -> None
     try:
         if not isinstance(try_to_load_from_cache(name, file), str):
             model_info(name, timeout=10)
-    except Exception as error:  # whatever goes wrong, the hub does not give the model
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # of the hub, and of the HTTP library under it, which its versions exchange
         raise VSEError(
-            f"{setting}={name}: neither a folder nor a model that the Hugging Face hub gives ({reason}); name either"
+            f"{setting}={name}: neither a folder nor a model that the Hugging Face hub gives ({first_line(error)}); "
+            "name either"
         ) from error
 
 
@@ -64,7 +64,7 @@ def upload(folder: Path, repo_id: str, *, private: bool, message: str) -> str:
     try:
         address = create_repo(repo_id, private=private, exist_ok=True)
         upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message=message)
-    except Exception as error:  # whatever goes wrong, the hub does not have the model
+    except Exception as error:  # as above
         raise VSEError(
             f"{repo_id}: the Hugging Face hub does not take the model ({first_line(error)}); log in by hf auth login, "
             "with a token that may write there"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from vse_gpo.commands import did_you_mean, ignore_remarks, run_command
+from vse_gpo.commands import device_of, did_you_mean, ignore_remarks, run_command
 from vse_gpo.errors import VSEError
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def index(config: DictConfig) -> None:
         )
 
     import numpy as np
-    import torch
     from hydra.utils import instantiate
 
     from vse_gpo.checkpoints import load_model
@@ -55,7 +54,7 @@ def index(config: DictConfig) -> None:
     fingerprint = model.fingerprint()
     if former is not None:
         former.check_model(fingerprint, named["model"])
-    model.to("cuda" if torch.cuda.is_available() and config.accelerator != "cpu" else "cpu")
+    model.to(device_of(config.accelerator))
     parts = Parts(out / UNFINISHED, fingerprint)
     rows = parts.read() | _rows_of(former)
     new = [picture for picture in found.pictures if picture not in rows]

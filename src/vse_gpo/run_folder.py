@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Mapping
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from vse_gpo.commands import walk
+from vse_gpo.commands import CONFIG, leaves
 from vse_gpo.errors import VSEError
 from vse_gpo.writing import write_text
 
-CONFIG, METRICS, LOGGED, LAST = "config.yaml", "metrics.json", "metrics.csv", "checkpoints/last.ckpt"
+METRICS, LOGGED, LAST = "metrics.json", "metrics.csv", "checkpoints/last.ckpt"
+PART = "metrics.part{}.csv"
 
 
 def finished(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -34,8 +36,13 @@ def checkpoint_to_go_on_from(folder: Path) -> str | None:
 def keep_logged(folder: Path) -> None:
     """Give the metrics of the part before a name of their own; the logger begins its file anew."""
     if (folder / LOGGED).is_file():
-        parts = len(list(folder.glob("metrics.part*.csv")))
-        (folder / LOGGED).rename(folder / f"metrics.part{parts}.csv")
+        (folder / LOGGED).rename(folder / PART.format(len(logged_files(folder)) - 1))
+
+
+def logged_files(folder: Path) -> list[Path]:
+    """The metrics of all parts of a run, in order."""
+    parts = takewhile(Path.is_file, (folder / PART.format(number) for number in count()))
+    return [*parts, *(path for path in [folder / LOGGED] if path.is_file())]
 
 
 def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -51,14 +58,12 @@ def _check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
         return  # nothing is lost
     if not (folder / CONFIG).is_file():
         raise VSEError(f"{folder}: holds a run without its {CONFIG}; choose another folder")
-    there = dict(walk(_plain(folder / CONFIG)))
-    here = dict(walk(settings))
-    names = [name for name in {**there, **here} if name != "resume" and there.get(name) != here.get(name)]
-    leaves = [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
-    if leaves:
-        name = leaves[0]
+    there, here = dict(leaves(_plain(folder / CONFIG))), dict(leaves(settings))
+    names = [name for name in there | here if name != "resume" and there.get(name) != here.get(name)]
+    if names:
         raise VSEError(
-            f"{folder}: holds a run of another config, {name}={there.get(name)} where it is {here.get(name)} now; "
+            f"{folder}: holds a run of another config, {names[0]}={there.get(names[0])} where it is "
+            f"{here.get(names[0])} now; "
             "choose another folder, or set resume= to go on from its checkpoint"
         )
 

@@ -10,11 +10,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vse_gpo.commands import ignore_remarks, run_command
+from vse_gpo.commands import CONFIG, ignore_remarks, run_command
 from vse_gpo.errors import VSEError
 from vse_gpo.launch import lightning_starts_processes, wait_for
 from vse_gpo.run_folder import (
-    CONFIG,
     checkpoint_to_go_on_from,
     finished,
     keep_logged,
@@ -136,6 +135,11 @@ def written_config(path: str) -> dict[str, Any] | None:
 def _best_of_dev(trainer: "pl.Trainer") -> dict[str, Any]:
     """The best epoch's rSum on dev and its checkpoint."""
     best = trainer.checkpoint_callback
+    if best.best_model_score is None:  # type: ignore[union-attr]
+        raise VSEError(
+            f"nothing to train: the run had come to its end, epoch {trainer.current_epoch} of {trainer.max_epochs}; "
+            "set trainer.max_epochs to go on"
+        )
     return {
         OBJECTIVE: float(best.best_model_score),  # type: ignore[union-attr]
         "best_checkpoint": best.best_model_path,  # type: ignore[union-attr]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vse_gpo.errors import VSEError
-from vse_gpo.reporting.runs import Run, compare_settings, leaves, read_runs
+from vse_gpo.reporting.runs import Run, compare_settings, read_runs
 
 HISTORY = """epoch,lr-AdamW/heads,step,train/loss,val/rsum
 ,0.001,9,,
@@ -39,6 +39,14 @@ def test_a_training(training):
         "learning rate": [(9.0, 0.001)],
         "rSum on dev": [(9.0, 300.0), (19.0, 410.5)],
     }
+
+
+def test_the_curves_of_a_run_in_parts_go_through_all_of_them(training):
+    for number, step in enumerate((1, 9)):  # the second repeats a step
+        part = f"epoch,lr-AdamW/heads,step,train/loss,val/rsum\n0,,{step},{number}.5,\n"
+        (training / f"metrics.part{number}.csv").write_text(part, encoding="utf-8")
+    (run,) = read_runs(training)
+    assert run.curves["training loss"] == [(1.0, 0.5), (9.0, 12.5), (19.0, 6.25)]
 
 
 def test_every_model_of_an_evaluation(tmp_path):
@@ -83,7 +91,3 @@ def test_settings_that_differ_and_those_shared(tmp_path):
     differing, shared = compare_settings([run(seed=0, a={"b": 1}, only=True), run(seed=1, a={"b": 1})])
     assert differing == {"seed": ["0", "1"], "only": ["true", "–"]}
     assert shared == {"a.b": "1"}
-
-
-def test_leaves_name_every_value_once():
-    assert dict(leaves({"a": {"b": 1, "c": {"d": [2]}}, "e": {}})) == {"a.b": 1, "a.c.d": [2], "e": {}}

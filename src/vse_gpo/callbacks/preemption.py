@@ -10,6 +10,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from vse_gpo.callbacks.progress import is_logged
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -17,8 +19,9 @@ class Preemption(Checkpoint):
     """On SIGTERM or SIGUSR1 the running step is finished, a checkpoint is written and the run ends.
 
     Inside a validation, which cannot be gone on with, this happens at its end. All processes end after the same step,
-    whichever of them got the signal. The first one's exit status is 128 + the signal's number. Under SLURM, SIGUSR1
-    says that the job's time is nearly over, and the job is queued again.
+    whichever of them got the signal: the next step that is logged, when they ask each other. The first one's exit
+    status is 128 + the signal's number. Under SLURM, SIGUSR1 says that the job's time is nearly over, and the job is
+    queued again.
 
     It takes the place of Lightning's own handlers. They save in the middle of a step or not at all, end with status 0,
     and connect the processes from inside the handler, where they may be waiting for each other already.
@@ -42,7 +45,13 @@ class Preemption(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         a_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if a_step and batch_idx + 1 < trainer.num_training_batches and self._asked_anywhere(trainer):
+        alone = trainer.world_size == 1  # to ask the others is to wait for all devices
+        due = (
+            a_step
+            and batch_idx + 1 < trainer.num_training_batches
+            and (alone or is_logged(trainer, trainer.global_step))
+        )
+        if due and self._asked_anywhere(trainer):
             self._save_and_end(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

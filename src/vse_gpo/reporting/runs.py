@@ -2,18 +2,20 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from vse_gpo.card import tested_scores
+from vse_gpo.commands import CONFIG, leaves
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.run_folder import METRICS, logged_files
 
 Points = list[tuple[float, float]]
 Metrics = dict[str, float]
-CONFIG, METRICS, HISTORY = "config.yaml", "metrics.json", "metrics.csv"
 CURVES = {"training loss": "train/loss", "learning rate": "lr-", "rSum on dev": "val/rsum"}  # title → columns
 
 
@@ -61,18 +63,13 @@ def read_runs(folder: Path) -> list[Run]:
 
 def _read_training(folder: Path, metrics: dict[str, Any]) -> Run:
     settings: dict[str, Any] = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    scores: dict[str, Metrics] = {}
-    for key, value in metrics.items():
-        if key.startswith("test/"):
-            protocol, _, metric = key.removeprefix("test/").rpartition("/")  # of averaged weights ema/all
-            scores.setdefault(protocol, {})[metric] = float(value)
     best = folder / "checkpoints" / "best.ckpt"
     return Run(
         name=f"{settings['name']} · {folder.resolve().name}",
         folder=folder,
         settings=settings,
-        curves=_read_curves(folder / HISTORY) if (folder / HISTORY).is_file() else {},
-        scores={protocol: Scores(metrics=found) for protocol, found in scores.items()},
+        curves=_read_curves(logged_files(folder)),
+        scores={protocol: Scores(metrics=found) for protocol, found in tested_scores(metrics).items()},
         best=best if best.is_file() else None,
     )
 
@@ -88,28 +85,24 @@ def _read_evaluated(folder: Path, name: str, protocols: dict[str, Any]) -> Run:
     return Run(name=name, folder=folder, settings=None, curves={}, scores=scores, best=None)
 
 
-def _read_curves(path: Path) -> dict[str, Points]:
-    """The first column that fits each title; a row of the file holds few of the columns."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    curves = {}
-    for title, prefix in CURVES.items():
-        column = next((name for name in (rows[0] if rows else ()) if name.startswith(prefix)), None)
-        if column is not None:
-            curves[title] = [(float(row["step"]), float(row[column])) for row in rows if row[column] and row["step"]]
-    return curves
+def _read_curves(paths: Sequence[Path]) -> dict[str, Points]:
+    """The first column that fits each title; a row of a file holds few of the columns.
+
+    A part of a run that went on from an earlier checkpoint has some steps again: the later part's count.
+    """
+    curves: dict[str, dict[float, float]] = {}
+    for path in paths:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for title, prefix in CURVES.items():
+            column = next((name for name in (rows[0] if rows else ()) if name.startswith(prefix)), None)
+            if column is not None:
+                found = {float(row["step"]): float(row[column]) for row in rows if row[column] and row["step"]}
+                curves[title] = curves.get(title, {}) | found
+    return {title: sorted(points.items()) for title, points in curves.items()}
 
 
 # settings
-
-
-def leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every dotted name with its value, groups left out."""
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def compare_settings(runs: list[Run]) -> tuple[dict[str, list[str]], dict[str, str]]:
