@@ -24,7 +24,7 @@ from vse_gpo.retrieval.annotations import (
 from vse_gpo.retrieval.crisscrossed import (
     CrisscrossedCorrelation,
     CrisscrossedRecalls,
-    mean_ranks,
+    centred_ranks,
     sampled_correlations,
 )
 from vse_gpo.retrieval.protocols import Test
@@ -190,8 +190,8 @@ def test_unknown_and_repeated_ids_are_refused():
         coco_id("a_dog.jpg")
 
 
-def test_mean_ranks_share_ties():
-    assert mean_ranks(np.array([3, 0, 3, 1])).tolist() == [2.5, 0.0, 2.5, 1.0]
+def test_equal_values_share_the_mean_of_their_ranks():
+    assert centred_ranks(np.array([3, 0, 3, 1])).tolist() == [2.5 - 1.5, 0.0 - 1.5, 2.5 - 1.5, 1.0 - 1.5]
 
 
 def plain_spearman(first: list[float], second: list[float]) -> float:

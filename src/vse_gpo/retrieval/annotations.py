@@ -96,13 +96,14 @@ def _rows(what: str, ids: Sequence[str]) -> dict[int, int]:
 
 
 def _find(table: Mapping[int, int], ids: Sequence[int], source: str) -> torch.Tensor:
-    unknown = [one for one in ids if one not in table]
-    if unknown:
+    try:
+        return torch.tensor([table[one] for one in ids], dtype=torch.long)
+    except KeyError as error:
+        unknown = {one for one in ids if one not in table}
         raise VSEError(
-            f"{source} annotates {len(set(unknown))} ids that are not among the {len(table)} evaluated, first "
-            f"{unknown[0]}; it covers COCO's 5,000 test images and their 25,000 captions, by their COCO ids"
-        )
-    return torch.tensor([table[one] for one in ids], dtype=torch.long)
+            f"{source} annotates {len(unknown)} ids that are not among the {len(table)} evaluated, first {error}; it "
+            "covers COCO's 5,000 test images and their 25,000 captions, by their COCO ids"
+        ) from error
 
 
 def coco_id(name: str) -> int:

@@ -15,7 +15,7 @@ from vse_gpo.retrieval.similarity import Similarity
 TILE = (1000, 5000)  # rows and columns compared at once
 TIE = 1e-12  # exact similarities closer than this are ties
 CROWDED = 0.01  # share of a tile near its thresholds above which all of it is computed exactly
-SAMPLED = 16  # one of so many rows and columns tells how much bounds leave open
+SAMPLED = 64  # one of so many rows and columns tells how much bounds leave open
 OPEN = 0.006  # share of a tile's entries, both ways, that bounds may leave open
 
 
@@ -66,10 +66,11 @@ def count_at_least(
     row_parts, column_parts = list(_parts(row_bounds, TILE[0])), list(_parts(column_bounds, TILE[1]))
     row_positives = _by_tile(rows.positives, row_parts, column_parts)
     column_positives = _by_tile(columns.positives.turned(), row_parts, column_parts)
+    memory = _memory(similarity, row_parts, column_parts)
     with full_precision():
         for r, (row_group, row) in enumerate(row_parts):
             for c, (column_group, column) in enumerate(column_parts):
-                part = _part(similarity, row, column)
+                part = _part(similarity, row, column, memory)
                 by_row[row, :, column_group] += part.count(rows.thresholds[row], row_positives[r][c])
                 by_column[column, :, row_group] += part.turned().count(
                     columns.thresholds[column], column_positives[r][c].turned()
@@ -82,14 +83,15 @@ def count_at_least_among_themselves(similarity: Similarity, asked: Asked) -> Int
     counts = _zeros(asked, 1)[:, :, 0]
     parts = list(_parts([0, similarity.shape[0]], TILE[1] // 2))
     positives = _by_tile(asked.positives, parts, parts)
+    memory = _memory(similarity, parts, parts)
     with full_precision():
         bounds = similarity.upper_bounds()
         for r, (_, row) in enumerate(parts):
             for c, (_, column) in enumerate(parts[r:], start=r):
-                part = _part(bounds, row, column)
+                part = _part(bounds, row, column, memory)
                 if part.is_crowded(asked.thresholds[row], asked.thresholds[column]):
                     bounds = similarity  # they tell too little; so they will of the other tiles
-                    part = _part(bounds, row, column)
+                    part = _part(bounds, row, column, memory)
                 counts[row] += part.count(asked.thresholds[row], positives[r][c])
                 if c > r:
                     counts[column] += part.turned().count(asked.thresholds[column], positives[c][r])
@@ -104,11 +106,12 @@ class _Part:
     rows: slice
     columns: slice
     values: Float[Tensor, "queries items"]
+    flags: Float[Tensor, "queries items"]  # compared and summed as floats, several times faster than as booleans
     is_turned: bool = False
 
     def turned(self) -> "_Part":
         """The same tile, its queries in columns."""
-        return replace(self, values=self.values.T, is_turned=not self.is_turned)
+        return replace(self, values=self.values.T, flags=self.flags.T, is_turned=not self.is_turned)
 
     def is_crowded(self, rows: Float[Tensor, "rows thresholds"], columns: Float[Tensor, "columns thresholds"]) -> bool:
         """Whether bounds leave so many entries open that exact ones cost more than products."""
@@ -129,29 +132,30 @@ class _Part:
             return counts
         kept = self.values[positives]
         self.values[positives] = -torch.inf
-        flags = torch.empty_like(self.values)  # compared and summed as floats, several times faster than as booleans
         for number, threshold in enumerate(thresholds.T):
-            if not threshold.isinf().all():
-                counts[:, number] = self._count(threshold, positives, flags)
+            asking = threshold.isfinite().nonzero()[-1:] + 1
+            if len(asking):  # up to the last that asks: those who put them first save the rest
+                counts[:asking, number] = self._count(threshold[:asking], positives)
         self.values[positives] = kept
         return counts
 
-    def _count(
-        self, threshold: Float[Tensor, " queries"], positives: Pairs, flags: Float[Tensor, "queries items"]
-    ) -> Int[Tensor, " queries"]:
+    def _count(self, threshold: Float[Tensor, " asking"], positives: Pairs) -> Int[Tensor, " asking"]:
+        """Of the first queries, as many as there are thresholds."""
+        asking = slice(0, len(threshold))
+        values, flags = self.values[asking], self.flags[asking]
         above, below = self.similarity.margins
         lower, upper = (threshold - above).float()[:, None], (threshold + below).float()[:, None]
         counts = torch.zeros(len(threshold), dtype=torch.int64, device=threshold.device)
         if below < torch.inf:  # else nothing is sure
-            counts += torch.ge(self.values, upper, out=flags).sum(1).long()
-        near = torch.ge(self.values, lower, out=flags).sum(1).long() - counts
-        if int(near.sum()) > CROWDED * self.values.numel():
+            counts += torch.ge(values, upper, out=flags).sum(1).long()
+        near = torch.ge(values, lower, out=flags).sum(1).long() - counts
+        if int(near.sum()) > CROWDED * values.numel():
             exact = self._exact()
             exact[positives] = -torch.inf
-            return (exact >= threshold[:, None] - TIE).sum(1)
+            return (exact[asking] >= threshold[:, None] - TIE).sum(1)
         queries = near.nonzero()[:, 0]
         if len(queries):
-            values = self.values[queries]
+            values = values[queries]
             which, items = ((values >= lower[queries]) & (values < upper[queries])).nonzero().T
             which = queries[which]
             found = self._exact_pairs(which, items)
@@ -167,8 +171,18 @@ class _Part:
         return self.similarity.pairs(rows + self.rows.start, columns + self.columns.start)
 
 
-def _part(similarity: Similarity, rows: slice, columns: slice) -> _Part:
-    return _Part(similarity, rows, columns, similarity.tile(rows, columns))
+def _memory(
+    similarity: Similarity, row_parts: Sequence[tuple[int, slice]], column_parts: Sequence[tuple[int, slice]]
+) -> Float[Tensor, "2 numbers"]:
+    """For a tile and its flags, used again for every tile: new memory costs as much as comparing."""
+    rows, columns = (max(part.stop - part.start for _, part in parts) for parts in (row_parts, column_parts))
+    return torch.empty(2, rows * columns, device=similarity.device)
+
+
+def _part(similarity: Similarity, rows: slice, columns: slice, memory: Float[Tensor, "2 numbers"]) -> _Part:
+    shape = (rows.stop - rows.start, columns.stop - columns.start)
+    values, flags = (half[: shape[0] * shape[1]].view(shape) for half in memory)
+    return _Part(similarity, rows, columns, similarity.tile(rows, columns, values), flags)
 
 
 def _parts(bounds: Sequence[int], size: int) -> Iterator[tuple[int, slice]]:

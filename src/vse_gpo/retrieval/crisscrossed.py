@@ -62,11 +62,16 @@ def _of_ranks(direction: str, ranks: torch.Tensor, owners: npt.NDArray[np.int64]
 
 def _with_captions_of_one_image(positives: Pairs, caption_to_image: npt.NDArray[np.int64]) -> Pairs:
     order = np.argsort(caption_to_image, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(caption_to_image[order])) + 1)
-    own = [(one, other) for group in groups for one in group.tolist() for other in group.tolist() if one != other]
-    listed = zip(positives.queries.tolist(), positives.items.tolist(), strict=True)
-    every = torch.tensor(list(dict.fromkeys([*own, *listed])), dtype=torch.long)
-    return Pairs(every[:, 0], every[:, 1])
+    _, starts, group, amounts = np.unique(
+        caption_to_image[order], return_index=True, return_inverse=True, return_counts=True
+    )
+    others = amounts[group]  # of every caption, as many as its image has; itself among them
+    queries = order.repeat(others)
+    number = np.arange(len(queries)) - (others.cumsum() - others).repeat(others)
+    items = order[starts[group].repeat(others) + number]
+    own = torch.from_numpy((queries * len(order) + items)[queries != items])
+    every = torch.cat([own, positives.queries * len(order) + positives.items]).unique()  # each pair once
+    return Pairs(every // len(order), every % len(order))
 
 
 @dataclass(frozen=True)
@@ -140,18 +145,13 @@ def sampled_correlations(
     for sample in range(samples):
         chosen = random.choice(len(starts), len(starts) // 2, replace=False, shuffle=False)
         pairs = starts[chosen] + (random.random(len(chosen)) * amounts[chosen]).astype(np.int64)
-        drawn[sample] = _correlation(mean_ranks(ours[pairs]), mean_ranks(theirs[pairs]))
+        first, second = centred_ranks(ours[pairs]), centred_ranks(theirs[pairs])
+        drawn[sample] = first @ second / np.sqrt((first @ first) * (second @ second))
     return drawn
 
 
-def _correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
-    first, second = first - first.mean(), second - second.mean()
-    return float(first @ second / np.sqrt((first @ first) * (second @ second)))
-
-
-def mean_ranks(levels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The rank of each value, from small whole numbers; equal values share the mean of their ranks."""
+def centred_ranks(levels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The rank of each value less the mean rank, from small whole numbers; equal values share the mean of theirs."""
     amounts = np.bincount(levels)
-    at_most = np.cumsum(amounts)
-    ranks: npt.NDArray[np.float64] = at_most[levels] - (amounts[levels] + 1) / 2
+    ranks: npt.NDArray[np.float64] = amounts.cumsum()[levels] - (amounts[levels] + len(levels)) / 2
     return ranks

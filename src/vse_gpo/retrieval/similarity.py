@@ -12,7 +12,7 @@ from vse_gpo.errors import VSEError
 
 NUMBERS_AT_ONCE = 2**17  # gathered for exact pairs: what stays in a processor's cache
 BOUND_WIDTH = 128  # directions in which similarities are bounded
-SAMPLE = 4000  # embeddings that these are chosen by
+SAMPLE = 2000  # embeddings that these are chosen by
 ORTHONORMAL = 1e-5  # by how much they may fail to be orthonormal
 ROUNDING = 1e-6  # of squared norms
 
@@ -30,8 +30,10 @@ class Similarity(Protocol):
     margins: tuple[float, float]
     device: torch.device
 
-    def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
-        """A part of the matrix in float32, which the caller may overwrite."""
+    def tile(
+        self, rows: slice, columns: slice, out: Float[Tensor, "rows columns"] | None = None
+    ) -> Float[Tensor, "rows columns"]:
+        """A part of the matrix in float32, which the caller may overwrite; in ``out`` if there is one."""
 
     def exact_tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
         """A part of the matrix in float64."""
@@ -46,7 +48,7 @@ class Similarity(Protocol):
         """Queries and gallery exchanged."""
 
     def upper_bounds(self) -> "Similarity":
-        """The same matrix in tiles that cost less and whose entries lie at or above the exact ones; itself if none."""
+        """Of items among themselves: tiles that cost less, with entries at or above the exact ones; itself if none."""
 
 
 def symmetric_entries(
@@ -78,17 +80,24 @@ class Products:
         margin = torch.finfo(torch.float32).eps * (1 + 0.5 * rows.shape[1] ** 0.5) * longest
         self.margins = (margin, margin)
 
-    def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
-        return self.row_embeddings[rows] @ self.column_embeddings[columns].T
+    def tile(
+        self, rows: slice, columns: slice, out: Float[Tensor, "rows columns"] | None = None
+    ) -> Float[Tensor, "rows columns"]:
+        return torch.mm(self.row_embeddings[rows], self.column_embeddings[columns].T, out=out)
 
     def exact_tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
         return self.exact_rows[rows].double() @ self.exact_columns[columns].double().T
 
     def pairs(self, rows: Int[Tensor, " pairs"], columns: Int[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
-        at_once = max(1, NUMBERS_AT_ONCE // self.row_embeddings.shape[1])
-        chunks = zip(rows.split(at_once), columns.split(at_once), strict=True)
-        sums = [(self.exact_rows[row].double() * self.exact_columns[column].double()).sum(1) for row, column in chunks]
-        return torch.cat(sums)
+        width = self.exact_rows.shape[1]
+        at_once = max(1, NUMBERS_AT_ONCE // width)
+        found = torch.empty(len(rows), dtype=torch.float64, device=self.device)
+        memory = found.new_empty(2, min(at_once, len(rows)), width)  # used again for every chunk
+        for row, column, out in zip(rows.split(at_once), columns.split(at_once), found.split(at_once), strict=True):
+            first, second = memory[:, : len(out)]
+            first.copy_(self.exact_rows[row]).mul_(second.copy_(self.exact_columns[column]))
+            torch.sum(first, dim=1, out=out)
+        return found
 
     def select(self, rows: Int[Tensor, " rows"], columns: Int[Tensor, " columns"]) -> "Products":
         return Products(_pick(self.exact_rows, rows), _pick(self.exact_columns, columns))
@@ -101,20 +110,18 @@ class Products:
 
 
 class UpperBounds(Products):
-    """Products of the few directions that hold most of the embeddings, plus all that the rest could add.
+    """Of items among themselves: products of the few directions that hold most of them, plus all the rest could add.
 
     With x = VVᵀx + r for orthonormal V, x·y = Vᵀx·Vᵀy + r·s ≤ Vᵀx·Vᵀy + |r||s| (Cauchy–Schwarz).
     """
 
     def __init__(self, products: Products) -> None:
-        super().__init__(products.exact_rows, products.exact_columns)
-        sample = torch.cat([part[:: 1 + len(part) // SAMPLE] for part in (self.row_embeddings, self.column_embeddings)])
+        super().__init__(products.exact_rows, products.exact_rows)
+        sample = self.row_embeddings[:: 1 + len(self.row_embeddings) // SAMPLE]
         with torch.random.fork_rng():
             torch.manual_seed(0)
             _, _, directions = torch.svd_lowrank(sample, q=BOUND_WIDTH)
-        self.row_embeddings, self.column_embeddings = (
-            _with_remainder(part, directions) for part in (self.row_embeddings, self.column_embeddings)
-        )
+        self.row_embeddings = self.column_embeddings = _with_remainder(self.row_embeddings, directions)
         self.margins = (self.margins[0] + ORTHONORMAL, torch.inf)
 
 
@@ -141,8 +148,11 @@ class Matrix:
         margin = torch.finfo(torch.float32).eps * float(values.abs().max())
         self.margins = (margin, margin)
 
-    def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
-        return self.values[rows, columns].to(torch.float32, copy=True)
+    def tile(
+        self, rows: slice, columns: slice, out: Float[Tensor, "rows columns"] | None = None
+    ) -> Float[Tensor, "rows columns"]:
+        values = self.values[rows, columns]
+        return values.to(torch.float32, copy=True) if out is None else out.copy_(values)
 
     def exact_tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
         return self.values[rows, columns].double()
@@ -174,11 +184,13 @@ class Mean:
         above, below = zip(*(part.margins for part in self.parts), strict=True)
         self.margins = (max(above), max(below))
 
-    def tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
-        total = self.parts[0].tile(rows, columns)
+    def tile(
+        self, rows: slice, columns: slice, out: Float[Tensor, "rows columns"] | None = None
+    ) -> Float[Tensor, "rows columns"]:
+        total = self.parts[0].tile(rows, columns, out)
         for part in self.parts[1:]:
-            total = total + part.tile(rows, columns)
-        return total / len(self.parts)
+            total += part.tile(rows, columns)
+        return total.div_(len(self.parts))
 
     def exact_tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
         return torch.stack([part.exact_tile(rows, columns) for part in self.parts]).mean(0)
