@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.tiny_encoders import roberta_folder
 from tests.tiny_root import tiny_root
+from vse_gpo import VSE
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -82,6 +83,7 @@ def test_training_on_own_pictures(tmp_path, monkeypatch):
         start([*command, *chain(*(overrides for name, overrides in small.items() if name in command))], monkeypatch)
     for run in ("mine", "on_features"):
         assert "test/all/rsum" in json.loads((tmp_path / "runs" / run / "metrics.json").read_text())
+    assert len(VSE.from_pretrained("my_model").encode_images(["my_pictures/0.jpg"])) == 1
 
 
 def test_evaluating_a_checkpoint(tmp_path, monkeypatch, capsys):

@@ -14,7 +14,7 @@ LAYERS = [
     {"data", "backbones", "pooling", "losses", "retrieval"},
     {"encoder"},
     {"model"},
-    {"phases", "optimizer", "micro_batches", "checkpoints", "collector", "towers", "compilation"},
+    {"phases", "optimizer", "micro_batches", "checkpoints", "collector", "towers", "trunks", "compilation"},
     {"module"},
     {"callbacks", "loggers", "search"},
     {"commands", "results", "published"},

@@ -28,10 +28,14 @@ def main() -> None:
 
 
 def extract(config: DictConfig) -> None:
-    """Write ``precomp/{split}_ims.npy`` with its captions, ids and index; a killed extraction goes on where it was."""
+    """Write ``precomp/{split}_ims.npy`` with its captions, ids and index, and ``trunk``, which made them.
+
+    A killed extraction goes on where it was.
+    """
     from hydra.utils import instantiate
 
     from vse_gpo.data.pairs import EvaluationImages
+    from vse_gpo.trunks import keep_trunk
 
     out = Path(config.out) / "precomp"
     out.mkdir(parents=True, exist_ok=True)
@@ -40,6 +44,7 @@ def extract(config: DictConfig) -> None:
     splits = [source.split(name) for name in config.splits]  # bad data stop before any work
     network = instantiate(config.backbone.network)
     settings: Any = OmegaConf.to_container(config.backbone, resolve=True)
+    keep_trunk(out.parent / "trunk", network, {"network": settings["network"], "prepare": settings["prepare"]})
     for split in splits:
         write_features(
             network,
