@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ def run(home: Path, module: str, *arguments: str) -> subprocess.CompletedProcess
     )
 
 
+def start(home: Path, module: str, *arguments: str) -> None:
+    """As the console script would, in this process, which has imported everything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setattr(sys, "argv", [f"vse-{module}", *arguments])
+        import_module(f"vse_gpo.{module}").main()
+
+
 def succeed(home: Path, module: str, *arguments: str) -> str:
     done = run(home, module, *arguments)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
@@ -52,7 +61,7 @@ def trained(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     overrides = tiny_root(home / "data")
     for seed in (0, 1):
-        succeed(home, "train", *overrides, f"seed={seed}", f"hydra.run.dir=run{seed}", "test=false")
+        start(home, "train", *overrides, f"seed={seed}", f"hydra.run.dir=run{seed}", "test=false")
     return home
 
 
@@ -144,7 +153,7 @@ def test_members_of_another_test_set_are_refused(trained, single):
 
 
 def test_a_converted_model_encodes_alike(trained):
-    succeed(trained, "convert", "run0/checkpoints/last.ckpt", "converted")
+    start(trained, "convert", "run0/checkpoints/last.ckpt", "converted")
     captions = ["a dog on a beach", "two people"]
     before = load_model(trained / "run0" / "checkpoints" / "last.ckpt")
     assert torch.equal(

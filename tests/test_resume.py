@@ -31,6 +31,7 @@ class Kill(pl.Callback):
 
 
 def train_until_killed(folder: Path, every_n_steps: int | None, step: int, workers: int) -> None:
+    multiprocessing.set_start_method("fork", force=True)  # of the loader's, as in a process of one's own
     trainer = tiny_trainer(folder, callbacks=[save_last(folder, every_n_steps), Kill(step)])
     trainer.fit(tiny_module(), datamodule=tiny_data(workers=workers))
 

@@ -47,7 +47,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
     try:
         yield part
-        part.chmod(0o755)
+        for path in (part, *part.rglob("*")):  # what temporary folders and safetensors make is the owner's alone
+            path.chmod(0o755 if path.is_dir() else 0o644)
         part.replace(folder)
     except OSError as error:
         raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
