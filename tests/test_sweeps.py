@@ -125,7 +125,7 @@ def test_the_sweep_for_wandb_names_real_settings(monkeypatch, tmp_path):
         ("basic", [], "hydra"),
         ("joblib", ["hydra.launcher.n_jobs=2"], "hydra_plugins.hydra_joblib_launcher"),
         ("submitit_local", ["hydra.launcher.timeout_min=2"], "hydra_plugins.hydra_submitit_launcher"),
-        ("ray", ["hydra.launcher.ray.init.num_cpus=2"], "hydra_plugins.hydra_ray_launcher"),
+        ("ray", ["+hydra.launcher.ray.init.num_cpus=2"], "hydra_plugins.hydra_ray_launcher"),
     ],
 )
 def test_a_launcher_runs_every_job_in_its_folder(tmp_path, launcher, settings, plugin):
