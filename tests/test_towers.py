@@ -12,8 +12,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tests.pooling.test_family import FAMILY, WIDTH, trained
-from tests.tiny_encoders import FAMILIES
+from tests.tiny_encoders import FAMILIES, clip_folder
 from vse_gpo import towers
+from vse_gpo.backbones.clip import clip_images, clip_texts
+from vse_gpo.backbones.images import timm_grid
 from vse_gpo.backbones.texts import BiGRU
 from vse_gpo.batch import Tokens
 from vse_gpo.commands import config_folder
@@ -151,6 +153,43 @@ def texts(module: torch.nn.Module) -> Tower:
 
     inputs = {"ids": ("batch", "tokens"), "lengths": ("batch",)}
     return Tower(name="text", module=Values(), inputs=inputs, sample=tokens)
+
+
+def pictures(module: torch.nn.Module, side: int) -> Tower:
+    draws = torch.Generator().manual_seed(0)
+
+    class Values(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = module.eval()
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return self.backbone(pixels).values.sum(1)
+
+    def pixels(count: int, _items: int) -> tuple[torch.Tensor, ...]:
+        return (torch.randint(256, (count, 3, side, side), dtype=torch.uint8, generator=draws),)
+
+    return Tower(name="image", module=Values(), inputs={"pixels": ("batch", 3, side, side)}, sample=pixels)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("test_resnet", {"cells": 2}), ("test_vit", {"size": 64, "class_token": True}), ("test_convnext", {})],
+)
+def test_a_trunk_of_timm_exports(tmp_path, name, settings):
+    torch.manual_seed(0)
+    tower = pictures(timm_grid(name, pretrained=False, **settings), side=64)
+    assert check(tower, write_torch(trace(tower), tmp_path / "t.pt2", ["pixels"]), longest=1) < 1e-4
+
+
+def test_both_towers_of_clip_export(tmp_path):
+    folder = str(clip_folder(tmp_path / "clip"))
+    tower = pictures(clip_images(folder), side=48)
+    assert check(tower, write_torch(trace(tower), tmp_path / "i.pt2", ["pixels"]), longest=1) < 1e-4
+    tower = texts(clip_texts(folder))
+    program = trace(tower)
+    assert towers._longest(program) == 16
+    assert check(tower, write_torch(program, tmp_path / "t.pt2", ["ids", "lengths"]), longest=16) < 1e-4
 
 
 @pytest.mark.parametrize("groups", [1, 2])

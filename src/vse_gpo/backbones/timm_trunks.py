@@ -67,7 +67,7 @@ class TimmGrid(Grid):
         """What the trunk gives, as a map and the tokens before it."""
         if isinstance(found, Tensor) and found.ndim == 4:
             grid = found.permute(0, 3, 1, 2) if self.channels_last else found
-            return grid, grid.new_empty(len(grid), 0, grid.shape[1])
+            return grid, grid.new_empty(grid.shape[0], 0, grid.shape[1])  # len() would fix it in an exported graph
         side = isqrt(found.shape[1] - self.prefix) if isinstance(found, Tensor) and found.ndim == 3 else 0
         if side < 2 or side * side != found.shape[1] - self.prefix:
             raise VSEError(
