@@ -111,6 +111,12 @@ def overrides_of(experiment: str, root: Path, text_folder: Path, clip: list[str]
     return overrides
 
 
+def trunk_statistics(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What the BatchNorms of the image backbone have seen."""
+    buffers = module.model.image_encoder.backbone.named_buffers()
+    return {name: value.clone() for name, value in buffers if "running" in name or "tracked" in name}
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_composes_builds_trains_a_step_and_validates(
     experiment, root, text_folder, tmp_path, clip, shallow_resnets
@@ -125,8 +131,11 @@ def test_an_experiment_composes_builds_trains_a_step_and_validates(
         limit_train_batches=1,
         gradient_clip_val=config.trainer.gradient_clip_val,
     )
+    before = trunk_statistics(module)
     trainer.fit(module, datamodule=instantiate(config.data))
     assert trainer.global_step == 1
+    if experiment != "shapes":  # whose trunk is trained from scratch
+        assert all(torch.equal(value, before[name]) for name, value in trunk_statistics(module).items())
     assert 0 <= trainer.callback_metrics["val/rsum"] <= 600
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
 

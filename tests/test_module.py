@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from transformers import BertConfig, BertModel
 
 from tests.golden import assert_close, load, under
-from tests.tiny import tiny_data, tiny_module, weights
+from tests.tiny import tiny_data, tiny_module, tiny_trainer, weights
 from vse_gpo.backbones.images import Regions
 from vse_gpo.backbones.texts import Bert
 from vse_gpo.batch import Batch, Features, Tokens
@@ -127,6 +127,17 @@ def test_training_follows_the_released_program_loss_by_loss():
             if name.endswith(("mlp.0.bias", "key.bias")):
                 continue  # BatchNorm and softmax undo these biases: Adam follows the sign of rounding errors
             assert_close(encoder.get_parameter(name).detach(), value, tolerance=1e-4)
+
+
+def test_a_loaded_model_is_trained_with_its_dropout(tmp_path):
+    """Models are loaded in eval mode."""
+    module = tiny_module()
+    module.model.eval()
+    tiny_trainer(tmp_path, max_epochs=1).fit(module, datamodule=tiny_data())
+    expected = tiny_module()
+    tiny_trainer(tmp_path, max_epochs=1).fit(expected, datamodule=tiny_data())
+    assert module.model.training
+    assert all(torch.equal(value, weights(expected)[name]) for name, value in weights(module).items())
 
 
 def test_every_step_and_process_has_a_seed_of_its_own():

@@ -147,6 +147,10 @@ class RetrievalModule(EmbeddingModule):
             max_steps=self.trainer.max_steps,
         )
 
+    def on_fit_start(self) -> None:
+        """A model that was loaded is in eval mode, and Lightning would leave it there."""
+        self.train()
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Everything random in a step follows from (seed, step, process), so a resumed run repeats it exactly."""
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))

@@ -115,10 +115,11 @@ def trunk_with_norm() -> nn.Sequential:
 
 
 def test_a_trunks_batchnorm_stays_in_eval_but_its_scale_trains():
-    grid = Grid(trunk_with_norm(), PixelNormalization()).train()
+    grid = Grid(trunk_with_norm(), PixelNormalization())
     norm = grid.trunk[1]
-    assert grid.training
-    assert not norm.training
+    for built in (grid, grid.eval().train()):
+        assert built.training
+        assert not norm.training
     before = norm.running_mean.clone()
     grid(torch.randint(256, (2, 3, 9, 9), dtype=torch.uint8)).values.sum().backward()
     assert torch.equal(norm.running_mean, before)

@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from jaxtyping import Float
 from torch import Tensor
 
@@ -121,7 +120,7 @@ class Index:
             [[self.pictures[row].file for row in line[there]] for line, there in zip(rows, found, strict=True)],
         )
 
-    def embeddings(self) -> Float[npt.NDArray[np.float32], "pictures dim"]:
+    def embeddings(self) -> Float[np.ndarray, "pictures dim"]:
         """Those of all pictures, as they lie on the disk; not to be kept longer than the index."""
         view: Any = faiss.rev_swig_ptr(self.exact.get_xb(), len(self) * self.width)
         return view.reshape(len(self), self.width)
@@ -213,7 +212,7 @@ def write_index(
     folder: Path,
     *,
     pictures: Sequence[Picture],
-    embeddings: Iterable[Float[npt.NDArray[np.float32], "_ dim"]],
+    embeddings: Iterable[Float[np.ndarray, "_ dim"]],
     settings: IndexSettings,
     kind: Kind,
     random: np.random.Generator,
