@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from vse_gpo import extract
@@ -19,6 +20,7 @@ from vse_gpo.batch import Features
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.data.pairs import EvaluationImages
 from vse_gpo.data.shapes import ShapesDataset
+from vse_gpo.errors import VSEError
 
 IMAGES, SETTINGS = 7, {"backbone": {"cells": 2}, "dtype": "float32"}
 
@@ -95,6 +97,14 @@ def test_patch_tokens_of_a_transformer_are_features_as_well(images, tmp_path):
         expected = network(torch.stack([images[row][0] for row in range(IMAGES)])).values
     assert found.shape == (IMAGES, 5, 64)
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_features_of_another_program_are_kept(tmp_path):
+    (tmp_path / "precomp").mkdir()
+    (tmp_path / "precomp" / "train_ims.npy").write_bytes(b"features")
+    with pytest.raises(VSEError, match="holds features that this command has not written; name a new folder"):
+        extract.extract(OmegaConf.create({"out": str(tmp_path)}))
+    assert (tmp_path / "precomp" / "train_ims.npy").read_bytes() == b"features"
 
 
 KILLED = """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from vse_gpo.commands import device_of, run_command
+from vse_gpo.errors import VSEError
 from vse_gpo.writing import write_text
 
 if TYPE_CHECKING:
@@ -38,13 +39,16 @@ def extract(config: DictConfig) -> None:
     from vse_gpo.trunks import keep_trunk
 
     out = Path(config.out) / "precomp"
+    trunk = out.parent / "trunk"
+    if any(out.glob("*_ims.npy")) and not trunk.exists():
+        raise VSEError(f"out={config.out}: holds features that this command has not written; name a new folder")
     out.mkdir(parents=True, exist_ok=True)
     source = instantiate(config.dataset.source)
     prepare = instantiate(config.backbone.prepare)
     splits = [source.split(name) for name in config.splits]  # bad data stop before any work
     network = instantiate(config.backbone.network)
     settings: Any = OmegaConf.to_container(config.backbone, resolve=True)
-    keep_trunk(out.parent / "trunk", network, {"network": settings["network"], "prepare": settings["prepare"]})
+    keep_trunk(trunk, network, {"network": settings["network"], "prepare": settings["prepare"]})
     for split in splits:
         write_features(
             network,

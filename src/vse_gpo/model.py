@@ -145,11 +145,7 @@ class VSE(nn.Module):
             captions: CaptionPreparation = self.prepare_captions  # type: ignore[assignment]
             settings["prepare_captions"] = captions.save(part, settings["prepare_captions"])
             (part / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-            weights = {name: weight.contiguous() for name, weight in self.state_dict().items()}
-            try:
-                save_file(weights, part / WEIGHTS)
-            except SafetensorError as error:
-                raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
+            write_weights(self, part / WEIGHTS)
             if card is not None:
                 card.save(part / CARD)
 
@@ -212,6 +208,18 @@ def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Pa
     model.load_state_dict(weights)
     model.settings = settings
     return model.eval()
+
+
+def write_weights(module: nn.Module, path: Path) -> None:
+    """Write all weights as safetensors.
+
+    Raises:
+        VSEError: if the file cannot be written.
+    """
+    try:
+        save_file({name: weight.contiguous() for name, weight in module.state_dict().items()}, path)
+    except SafetensorError as error:
+        raise VSEError(f"{path.name} cannot be written ({first_line(error)})") from error
 
 
 def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -61,9 +61,9 @@ def _check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
     there, here = dict(leaves(_plain(folder / CONFIG))), dict(leaves(settings))
     names = [name for name in there | here if name != "resume" and there.get(name) != here.get(name)]
     if names:
+        name = names[0]
         raise VSEError(
-            f"{folder}: holds a run of another config, {names[0]}={there.get(names[0])} where it is "
-            f"{here.get(names[0])} now; "
+            f"{folder}: holds a run of another config, {name}={there.get(name)} where it is {here.get(name)} now; "
             "choose another folder, or set resume= to go on from its checkpoint"
         )
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vse_gpo.backbones.images import Regions
 from vse_gpo.build import build, without_weights
 from vse_gpo.errors import VSEError, first_line
-from vse_gpo.model import VSE, build_model, check_weights
+from vse_gpo.model import VSE, build_model, check_weights, write_weights
 from vse_gpo.writing import whole_folder
 
 SETTINGS, WEIGHTS = "trunk.json", "trunk.safetensors"
@@ -38,7 +38,7 @@ def keep_trunk(folder: Path, network: nn.Module, settings: Mapping[str, Any]) ->
         return
     with whole_folder(folder) as part:
         (part / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        save_file({name: weight.contiguous() for name, weight in network.state_dict().items()}, part / WEIGHTS)
+        write_weights(network, part / WEIGHTS)
 
 
 def with_trunk(model: VSE, folder: str | Path) -> VSE:

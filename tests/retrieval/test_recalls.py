@@ -108,6 +108,13 @@ def test_captions_must_name_every_image(index):
         image_caption_recalls(torch.eye(3), torch.eye(3), torch.tensor(index))
 
 
+def test_embeddings_out_of_a_training_step_need_no_detaching():
+    embeddings = torch.eye(5, requires_grad=True) * 2
+    recalls = image_caption_recalls(embeddings, embeddings, torch.arange(5))
+    assert recalls["rsum"] == 600.0
+    assert matrix_similarities(embeddings).image_caption.tile(slice(0, 5), slice(0, 5)).requires_grad is False
+
+
 def test_protocols_refuse_another_size_and_unknown_names():
     arguments = (torch.eye(3), torch.eye(3))
     assert evaluate(*arguments, caption_to_image=torch.arange(3), protocols=["all"])["all"]["rsum"] == 600.0

@@ -72,7 +72,7 @@ class Products:
 
     def __init__(self, rows: Float[Tensor, "rows dim"], columns: Float[Tensor, "columns dim"]) -> None:
         self.exact_rows, self.exact_columns = _exact(rows), _exact(columns)
-        self.row_embeddings, self.column_embeddings = rows.float(), columns.float()
+        self.row_embeddings, self.column_embeddings = self.exact_rows.float(), self.exact_columns.float()
         self.shape = (len(rows), len(columns))
         self.device = rows.device
         # rounding errors of a float32 sum grow with the square root of its length; this is some ten times what occurs
@@ -142,10 +142,10 @@ class Matrix:
     """
 
     def __init__(self, values: Float[Tensor, "rows columns"]) -> None:
-        self.values = values
+        self.values = values.detach()
         self.shape = (values.shape[0], values.shape[1])
         self.device = values.device
-        margin = torch.finfo(torch.float32).eps * float(values.abs().max())
+        margin = torch.finfo(torch.float32).eps * float(self.values.abs().max())
         self.margins = (margin, margin)
 
     def tile(
@@ -209,7 +209,8 @@ class Mean:
 
 
 def _exact(embeddings: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
-    """Half precision is exact in float32; float64 stays."""
+    """Without their graph; half precision is exact in float32, float64 stays."""
+    embeddings = embeddings.detach()
     return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
 
 
