@@ -1,10 +1,12 @@
 """Whole evaluations, as a user starts them."""
 
 import csv
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,14 +39,9 @@ def start(home: Path, module: str, *arguments: str) -> None:
     """As the console script would, in this process, which has imported everything."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
+        patch.setenv("COLUMNS", "100")
         patch.setattr(sys, "argv", [f"vse-{module}", *arguments])
         import_module(f"vse_gpo.{module}").main()
-
-
-def succeed(home: Path, module: str, *arguments: str) -> str:
-    done = run(home, module, *arguments)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout
 
 
 def inside(home: Path, folder: str, *overrides: str) -> dict[str, Any]:
@@ -71,15 +68,10 @@ DATA = ("dataset=f30k", "dataset.root=data", "workers=0", "accelerator=cpu", "pr
 @pytest.fixture(scope="module")
 def single(trained):
     """An evaluation of one checkpoint: its folder and what it printed."""
-    printed = succeed(
-        trained,
-        "evaluate",
-        "checkpoint=run0/checkpoints/last.ckpt",
-        *DATA,
-        "save_embeddings=ours.npz",
-        "hydra.run.dir=single",
-    )
-    return trained / "single", printed
+    arguments = ("checkpoint=run0/checkpoints/last.ckpt", *DATA, "save_embeddings=ours.npz", "hydra.run.dir=single")
+    with redirect_stdout(io.StringIO()) as printed:
+        start(trained, "evaluate", *arguments)
+    return trained / "single", printed.getvalue()
 
 
 def test_a_checkpoint_scores_what_its_embeddings_score(trained, single):

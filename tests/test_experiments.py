@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from transformers import BertConfig, BertTokenizerFast
 from tests.data.on_disk import write_features, write_texts
 from tests.tiny import tiny_trainer
 from tests.tiny_encoders import clip_folder
-from vse_gpo.commands import config_folder
+from vse_gpo.commands import config_folder, unknown_names, without_experiment
 from vse_gpo.pooling import First, Mean
 from vse_gpo.published import PUBLISHED
 
@@ -86,6 +87,7 @@ def header(experiment: str) -> str:
     return (Path(config_folder()) / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
 
 
+@cache
 def composed(experiment: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(config_folder(), version_base="1.3"):
         return compose("train", [f"experiment={experiment}", *overrides], return_hydra_config=True)
@@ -138,6 +140,14 @@ def test_an_experiment_composes_builds_trains_a_step_and_validates(
         assert all(torch.equal(value, before[name]) for name, value in trunk_statistics(module).items())
     assert 0 <= trainer.callback_metrics["val/rsum"] <= 600
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_name_in_an_experiment_exists(experiment):
+    settings = OmegaConf.to_container(composed(experiment))
+    with initialize_config_dir(config_folder(), version_base="1.3"):
+        base = without_experiment("train", settings.pop("hydra")["runtime"]["choices"])
+    assert list(unknown_names(settings, OmegaConf.to_container(base))) == []
 
 
 # Chen et al. 2021, section 5.1 and the released scripts
@@ -205,7 +215,7 @@ DIFFERENCES = {  # by what an experiment's name matches; later ones count
 
 @pytest.mark.parametrize("experiment", PUBLISHED_EXPERIMENTS)
 def test_a_published_experiment_keeps_the_published_recipe(experiment):
-    config = composed(experiment, "dataset.root=x")
+    config = composed(experiment)
     expected = dict(RECIPE)
     for pattern, differences in DIFFERENCES.items():
         expected |= differences if re.search(pattern, experiment) else {}

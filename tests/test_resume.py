@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from functools import partial
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ class Kill(pl.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Starts processes of their own quickly: they come from one that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.test_resume"])
+    return context
+
+
 def train_until_killed(folder: Path, every_n_steps: int | None, step: int, workers: int) -> None:
     multiprocessing.set_start_method("fork", force=True)  # of the loader's, as in a process of one's own
     trainer = tiny_trainer(folder, callbacks=[save_last(folder, every_n_steps), Kill(step)])
@@ -52,10 +61,10 @@ def uninterrupted(folder: Path) -> dict[str, torch.Tensor]:
     ],
     ids=["epoch boundary", "inside an epoch", "epoch's last step", "inside an epoch, loader processes"],
 )
-def test_a_killed_run_ends_bit_equal_to_an_uninterrupted_one(tmp_path, every_n_steps, killed_at, resumed_from, workers):
-    process = multiprocessing.get_context("spawn").Process(
-        target=train_until_killed, args=(tmp_path, every_n_steps, killed_at, workers)
-    )
+def test_a_killed_run_ends_bit_equal_to_an_uninterrupted_one(
+    processes, tmp_path, every_n_steps, killed_at, resumed_from, workers
+):
+    process = processes.Process(target=train_until_killed, args=(tmp_path, every_n_steps, killed_at, workers))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

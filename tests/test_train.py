@@ -96,6 +96,7 @@ def test_debug_runs(tmp_path, monkeypatch, debug):
 def test_overfitting_a_few_captions_succeeds(tmp_path, monkeypatch):
     overrides = [*tiny_root(tmp_path / "data"), "debug=overfit", "dataset.dev_captions=12", "data.train_captions=12"]
     overrides += ["trainer.max_epochs=20", "optimizer.lr=3e-2", "embedding_width=32", f"hydra.run.dir={tmp_path}"]
-    monkeypatch.setattr(sys, "argv", ["vse-train", *overrides])
+    pictures = ["~callbacks.examples", "~callbacks.pooling_curves"]
+    monkeypatch.setattr(sys, "argv", ["vse-train", *overrides, *pictures])
     train.main()
     assert json.loads((tmp_path / "metrics.json").read_text())["val/best_rsum"] > 590

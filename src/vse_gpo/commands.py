@@ -117,7 +117,9 @@ def _checked(job: Job) -> Job:
 
     @functools.wraps(job)
     def run(config: DictConfig) -> object:
-        check_settings(_plain(config), _plain(_without_experiment()))
+        hydra_config = HydraConfig.get()
+        base = without_experiment(hydra_config.job.config_name, hydra_config.runtime.choices)
+        check_settings(_plain(config), _plain(base))
         return job(config)
 
     return run
@@ -236,13 +238,17 @@ def _plain(config: DictConfig) -> Settings:
     return settings
 
 
-def _without_experiment() -> DictConfig:
-    """The running job's config with the same groups, without the values of its experiment and overrides."""
-    choices = HydraConfig.get().runtime.choices
+def without_experiment(config_name: str | None, choices: Mapping[str, str | None]) -> DictConfig:
+    """The config of the same groups, without the values of its experiment and overrides.
+
+    Args:
+        config_name: of the command.
+        choices: group → option or None, as Hydra notes them.
+    """
     chosen = {group: choice for group, choice in choices.items() if choice and not group.startswith("hydra/")}
     own = chosen.keys() & {"experiment", "debug"}
     groups = [f"~{group}" if group in own else f"{group}={choice}" for group, choice in chosen.items()]
-    return hydra.compose(HydraConfig.get().job.config_name, groups)
+    return hydra.compose(config_name, groups)
 
 
 def composed_names(config_name: str | None, wrong_name: str) -> list[str]:

@@ -10,7 +10,6 @@ from torchvision.models import resnet
 from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.backbones.grid import Grid, PixelNormalization, caffe_pixels
 from vse_gpo.backbones.pretrained import check_width, load_weights, read_weights
-from vse_gpo.backbones.timm_trunks import TimmGrid, create_trunk
 from vse_gpo.batch import Features
 from vse_gpo.errors import VSEError
 
@@ -122,6 +121,8 @@ def timm_grid(
         VSEError: if timm has no such model (the nearest names are listed) or cannot build it for the size, its features
             have another width, or the weights belong to another network.
     """
+    from vse_gpo.backbones.timm_trunks import TimmGrid, create_trunk  # timm takes a second
+
     network: Any = create_trunk(name, size=size, pretrained=pretrained, weights=weights)
     check_width(name, network.head_hidden_size, width, "backbone.width")
     normalization = PixelNormalization(network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
