@@ -25,11 +25,15 @@ def test_the_packed_sort_equals_the_stable_sort_with_its_gradients(values):
     assert torch.equal(features.grad[0, :, 0], expected.grad)
 
 
-def test_nan_sorts_first_as_torch_does():
-    features = torch.tensor([1.0, float("nan"), 2.0])[None, :, None]
-    ordered = sort_descending(features, torch.tensor([3]))[0, 0]
-    assert ordered[0].isnan()
-    assert ordered[1:].tolist() == [2.0, 1.0]
+def test_nan_of_either_sign_sorts_first_as_torch_does():
+    """On many processors the sign is set in what 0/0 gives."""
+    values = [1.0, -torch.nan, float("inf"), torch.nan, 2.0]
+    features = torch.tensor(values)[None, :, None].requires_grad_()
+    ordered = sort_descending(features, torch.tensor([5]))[0, 0]
+    assert ordered[:2].isnan().all()
+    assert ordered[2:].tolist() == [float("inf"), 2.0, 1.0]
+    ordered.backward(torch.arange(5.0))
+    assert features.grad.flatten().tolist() == [4.0, 0.0, 2.0, 1.0, 3.0]
 
 
 def plain(values: torch.Tensor, lengths: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -42,19 +46,20 @@ def plain(values: torch.Tensor, lengths: torch.Tensor, weights: torch.Tensor) ->
     )
 
 
+@pytest.mark.parametrize("dim", [7, 256])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("block", [1, 40, 2**15])
-def test_weighing_equals_sorting_and_summing_with_all_gradients(block, threads, monkeypatch):
+def test_weighing_equals_sorting_and_summing_with_all_gradients(block, threads, dim, monkeypatch):
     monkeypatch.setattr(sorting, "BLOCK", block)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     torch.manual_seed(0)
-    values = torch.randn(6, 9, 7).round(decimals=1)  # with ties
+    values = torch.randn(6, 9, dim).round(decimals=1)  # with ties
     values[0, :, 0] = 0.0
     weights = torch.rand(6, 9)
     lengths = torch.tensor([9, 1, 2, 5, 9, 8])
     for row, length in enumerate(lengths.tolist()):
         weights[row, length:] = 0.0
-    upstream = torch.randn(6, 7)
+    upstream = torch.randn(6, dim)
     results = []
     for pool in (weigh_by_rank, plain, lambda v, n, w: (sort_descending(v, n) @ w[:, :, None]).squeeze(-1)):
         inputs = values.clone().requires_grad_(), weights.clone().requires_grad_()
@@ -72,6 +77,17 @@ def test_values_of_any_memory_layout_are_weighed_alike():
     values = torch.randn(3, 4, 5).transpose(1, 2)
     lengths, weights = torch.tensor([5, 2, 3]), torch.rand(3, 5)
     torch.testing.assert_close(weigh_by_rank(values, lengths, weights), plain(values, lengths, weights))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_that_are_padding_in_every_set_get_no_gradient(dtype):
+    values = torch.randn(3, 7, 5, dtype=dtype).requires_grad_()
+    lengths, weights = torch.tensor([4, 2, 3]), torch.rand(3, 4, dtype=dtype)
+    pooled = weigh_by_rank(values, lengths, weights)
+    torch.testing.assert_close(pooled, plain(values, lengths, weights))
+    (found,) = torch.autograd.grad(pooled.sum(), values)
+    (expected,) = torch.autograd.grad(plain(values, lengths, weights).sum(), values)
+    torch.testing.assert_close(found, expected)
 
 
 def test_nan_spoils_its_own_channel_alone():

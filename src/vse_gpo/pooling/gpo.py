@@ -38,8 +38,7 @@ class GPO(nn.Module):
     ) -> Float[Tensor, "batch dim"]:
         """Pool each set; its padding takes no part."""
         sizes = lengths.cpu()  # waits for a GPU once
-        features = trimmed(features, sizes)
-        weights = self._weights(sizes, features.shape[1]).to(features.dtype)
+        weights = self._weights(sizes, trimmed(features, sizes).shape[1]).to(features.dtype)
         return weigh_by_rank(features, lengths, weights)
 
     def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:

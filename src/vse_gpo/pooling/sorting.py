@@ -14,7 +14,8 @@ from torch import Tensor
 
 from vse_gpo.batch import valid_items
 
-BLOCK = 2**17  # numbers sorted at once: few enough for a processor's cache, enough to keep Python out of the way
+BLOCK = 2**18  # numbers sorted at once: few enough for a processor's cache, enough to keep Python out of the way
+PAGE = 1024  # bytes; rows of a multiple of it fall into few places of a processor's cache
 HAS_TRITON = find_spec("triton") is not None  # torch brings it where it brings CUDA, on Linux
 
 Floats = npt.NDArray[np.float32]
@@ -44,16 +45,22 @@ def sort_descending(
 def weigh_by_rank(
     values: Float[Tensor, "batch items dim"],
     lengths: Int[Tensor, " batch"],
-    weights: Float[Tensor, "batch items"],
+    weights: Float[Tensor, "batch ranks"],
 ) -> Float[Tensor, "batch dim"]:
     """Sum each channel's values, each times the weight of its rank, largest first; padding takes no part.
 
     The same as ``sort_descending(values, lengths) @ weights``, on a CPU without any tensor of the features' size
     besides what the gradient needs, and likewise on a GPU where Triton is installed and sets have up to 1,024 items.
+
+    Args:
+        values: sets of features.
+        lengths: of the sets.
+        weights: of the ranks; as many as the longest set has, or more.
     """
     if _packs(values):
         pooled: Tensor = _PackedWeighing.apply(values, lengths, weights)
         return pooled
+    values = values[:, : weights.shape[1]]
     if values.device.type == "cuda" and values.dtype == torch.float32 and HAS_TRITON:
         from vse_gpo.pooling import triton_kernels  # takes a second
 
@@ -114,16 +121,17 @@ class _PackedWeighing(torch.autograd.Function):
         ctx: Any,
         values: Float[Tensor, "batch items dim"],
         lengths: Int[Tensor, " batch"],
-        weights: Float[Tensor, "batch items"],
+        weights: Float[Tensor, "batch ranks"],
     ) -> Float[Tensor, "batch dim"]:
-        batch, items, dim = values.shape
+        batch, ctx.items, dim = values.shape
+        ranks = weights.shape[1]
         pooled = torch.empty(batch, dim)
         into, own = pooled.numpy(), values.detach().numpy()
         of_rank = weights.detach().numpy()
         ctx.sizes = lengths.tolist()
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
-            all_ordered = np.empty((batch, dim, items), dtype=np.float32)
-            all_order = np.empty((batch, dim, items), dtype=np.min_scalar_type(items))
+            all_ordered = np.empty((batch, dim, ranks), dtype=np.float32)
+            all_order = np.empty((batch, dim, ranks), dtype=np.min_scalar_type(ranks))
             ctx.save_for_backward(weights, torch.from_numpy(all_ordered), torch.from_numpy(all_order))
 
             def weigh(block: _Block, memory: _Memory) -> None:
@@ -134,9 +142,9 @@ class _PackedWeighing(torch.autograd.Function):
 
         else:
 
-            def weigh(block: _Block, memory: _Memory) -> None:  # noqa: ARG001
+            def weigh(block: _Block, memory: _Memory) -> None:
                 rows, channels, size = block
-                ascending = np.sort(own[rows, :size, channels].swapaxes(1, 2), axis=-1)
+                ascending = memory.sort_values(own[rows, :size, channels])
                 into[rows, channels] = (ascending @ of_rank[rows, :size][:, ::-1, None])[..., 0]
 
         _each_block(ctx.sizes, dim, weigh)
@@ -147,19 +155,20 @@ class _PackedWeighing(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         arriving = gradients[0].numpy()
         weights, ordered, order = (saved.numpy() for saved in ctx.saved_tensors)
-        batch, dim, items = ordered.shape
-        of_values, of_weights = torch.zeros(batch, items, dim), torch.zeros(batch, items)
-        values_into, weights_into = of_values.numpy(), of_weights.numpy()
+        batch, dim, ranks = ordered.shape
+        of_values = np.empty((batch, ctx.items, dim), dtype=np.float32)  # in pages larger than torch's
+        of_weights = np.zeros((batch, ranks), dtype=np.float32)
 
         def return_gradients(block: _Block, memory: _Memory) -> None:
             rows, channels, size = block
             here = arriving[rows, channels]
-            weights_into[rows, :size] += (here[:, None] @ ordered[rows, channels, :size])[:, 0]
+            of_weights[rows, :size] += (here[:, None] @ ordered[rows, channels, :size])[:, 0]
             by_rank = here[:, :, None] * weights[rows, None, :size]
-            values_into[rows, :size, channels] = memory.unsort(by_rank, order[rows, channels, :size])
+            of_values[rows, :size, channels] = memory.unsort(by_rank, order[rows, channels, :size])
+            of_values[rows, size:, channels] = 0.0
 
         _each_block(ctx.sizes, dim, return_gradients)
-        return of_values, None, of_weights
+        return torch.from_numpy(of_values), None, torch.from_numpy(of_weights)
 
 
 class _Block(NamedTuple):
@@ -205,7 +214,8 @@ class _Memory:
         numbers = max(BLOCK, largest)
         self.keys = np.empty(numbers, dtype=np.int64)
         self.bits = np.empty(numbers, dtype=np.int32)
-        self.signs = np.empty(numbers, dtype=np.int32)
+        self.spaced = np.empty(numbers + numbers // 16, dtype=np.int32)
+        self.signs = np.empty_like(self.spaced)
 
     def sort(self, values: Floats) -> tuple[Floats, Items]:
         """(sets, items, channels) → values of each channel from the largest down, and which item each comes from.
@@ -217,12 +227,34 @@ class _Memory:
         shape = (sets, channels, items)
         keys, bits = self.keys[: values.size].reshape(shape), self.bits[: values.size].reshape(shape)
         item, value = np.moveaxis(keys.view(np.int32).reshape(*shape, 2), -1, 0)  # low half, high half
-        np.add(values.swapaxes(1, 2), np.float32(0), out=bits.view(np.float32))  # turns -0.0 into 0.0: they are ties
-        np.invert(self._ascending(bits), out=value)  # largest first
-        item[:] = np.arange(items, dtype=np.int32)
+        spaced = self._spaced(values)
+        floats = spaced[:, :, :channels].view(np.float32)
+        if np.isnan(floats.max()):
+            floats[np.isnan(floats)] = np.nan  # all of one sign and payload, larger than everything else
+        keys[:] = np.arange(items)
+        np.invert(self._ascending(spaced)[:, :, :channels].swapaxes(1, 2), out=value)  # largest first
         keys.sort(axis=-1)
         np.invert(value, out=bits)
         return self._ascending(bits).view(np.float32), item
+
+    def sort_values(self, values: Floats) -> Floats:
+        """(sets, items, channels) → (sets, channels, ranks), values of each channel from the smallest up, NaN last."""
+        sets, items, channels = values.shape
+        ordered = self.bits[: values.size].view(np.float32).reshape(sets, channels, items)
+        ordered[:] = self._spaced(values)[:, :, :channels].view(np.float32).swapaxes(1, 2)
+        ordered.sort(axis=-1)
+        return ordered
+
+    def _spaced(self, values: Floats) -> npt.NDArray[np.int32]:
+        """Bits of the values, -0.0 as 0.0: they are ties. Some unused channels follow in every row.
+
+        They keep the values of one channel, which are read one after the other, apart in a processor's cache.
+        """
+        sets, items, channels = values.shape
+        width = channels + (16 if channels * 4 % PAGE == 0 else 0)
+        spaced = self.spaced[: sets * items * width].reshape(sets, items, width)
+        np.add(values, np.float32(0), out=spaced[:, :, :channels].view(np.float32))
+        return spaced
 
     def _ascending(self, bits: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         """Map the bits of floats, in place, to integers of the same order; its own inverse."""
