@@ -111,6 +111,7 @@ def test_a_test_ends_at_once_and_not_as_a_success(tmp_path):
     assert exit.value.code == 128 + signal.SIGTERM
 
 
+@pytest.mark.filterwarnings("error:Checkpoint directory")  # unless the command keeps it off the screen
 def test_the_same_command_goes_on_in_the_same_folder(tmp_path, monkeypatch, capfd):
     ask = "+callbacks.ask={_target_: tests.callbacks.test_preemption.Ask, step: 4}"
     overrides = [*tiny_root(tmp_path / "data"), ask, f"hydra.run.dir={tmp_path}/run"]
