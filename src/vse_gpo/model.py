@@ -211,15 +211,8 @@ def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Pa
 
 
 def write_weights(module: nn.Module, path: Path) -> None:
-    """Write all weights as safetensors.
-
-    Raises:
-        VSEError: if the file cannot be written.
-    """
-    try:
-        save_file({name: weight.contiguous() for name, weight in module.state_dict().items()}, path)
-    except SafetensorError as error:
-        raise VSEError(f"{path.name} cannot be written ({first_line(error)})") from error
+    """Write all weights as safetensors."""
+    save_file({name: weight.contiguous() for name, weight in module.state_dict().items()}, path)
 
 
 def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from safetensors import SafetensorError
+
 from vse_gpo.errors import VSEError, first_line
 
 
@@ -50,7 +52,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         for path in (part, *part.rglob("*")):  # what temporary folders and safetensors make is the owner's alone
             path.chmod(0o755 if path.is_dir() else 0o644)
         part.replace(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
