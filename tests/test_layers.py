@@ -10,7 +10,7 @@ import vse_gpo
 PACKAGE = Path(vse_gpo.__file__).parent
 LAYERS = [
     {"errors"},
-    {"writing", "batch", "gru", "hub", "build", "released", "launch", "card"},
+    {"writing", "batch", "gru", "hub", "build", "released", "launch", "card", "memory"},
     {"data", "backbones", "pooling", "losses", "retrieval"},
     {"encoder"},
     {"model"},

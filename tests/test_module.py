@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 from torch.optim.lr_scheduler import ConstantLR
 from torch.utils.data import DataLoader
@@ -162,6 +163,31 @@ def test_training_in_micro_batches_is_training(tmp_path, precision, tolerance):
     if precision == "32-true":  # in half precision rounding decides where Adam goes with a gradient near zero
         for name, value in one_weights.items():
             torch.testing.assert_close(other_weights[name], value, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("bf16-mixed", 0.02)])
+@pytest.mark.parametrize("algorithm", [None, "value"])
+def test_a_fused_optimizer_follows_the_plain_one_with_clipped_gradients(precision, tolerance, algorithm):
+    ends = []
+    for fused in (False, True):
+        module = tiny_module(dropout=0.0, drop_regions=0.0, optimizer=partial(torch.optim.AdamW, fused=fused))
+        losses = Losses()
+        clipping = {"gradient_clip_val": 0.01, "gradient_clip_algorithm": algorithm}
+        quiet_trainer(max_epochs=2, callbacks=[losses], precision=precision, **clipping).fit(
+            module, datamodule=tiny_data()
+        )
+        ends.append(torch.tensor(losses.values))
+    torch.testing.assert_close(ends[1], ends[0], rtol=tolerance, atol=tolerance)
+
+
+def test_gradients_that_the_optimizer_unscales_are_not_clipped_and_one_line_says_so():
+    module = tiny_module()
+    trainer = quiet_trainer(max_epochs=1)
+    trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu")
+    module.trainer = trainer
+    optimizer = torch.optim.AdamW(module.parameters(), fused=True)
+    with pytest.raises(VSEError, match=r"does not allow for gradient clipping .* set trainer.precision=bf16-mixed"):
+        module.configure_gradient_clipping(optimizer, 2.0)
 
 
 def test_a_micro_batch_of_no_pairs_is_refused():

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vse_gpo.errors import VSEError
 from vse_gpo.launch import run_id
+from vse_gpo.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -120,6 +121,7 @@ def _checked(job: Job) -> Job:
         hydra_config = HydraConfig.get()
         base = without_experiment(hydra_config.job.config_name, hydra_config.runtime.choices)
         check_settings(_plain(config), _plain(base))
+        keep_freed_memory()
         return job(config)
 
     return run

@@ -7,6 +7,8 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Bool, Float, Int
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from torchmetrics.utilities.distributed import gather_all_tensors
@@ -15,7 +17,7 @@ from vse_gpo.batch import Batch, Indexed
 from vse_gpo.collector import Collector
 from vse_gpo.compilation import compile_networks
 from vse_gpo.data.split import Split
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, first_line
 from vse_gpo.micro_batches import embed
 from vse_gpo.model import VSE, check_weights
 from vse_gpo.optimizer import parameter_groups, steps_of_run
@@ -157,6 +159,27 @@ class RetrievalModule(EmbeddingModule):
         if self._frozen_by is not self.phase:
             freeze(self.model.image_encoder.backbone, self.phase)
             self._frozen_by = self.phase
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clips for fused optimizers as well, which Lightning refuses in bfloat16 too, where no gradient is scaled.
+
+        Raises:
+            VSEError: with a fused optimizer in float16: it would unscale the gradients itself, after the clipping.
+        """
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, MixedPrecision) and precision.scaler is None:
+            algorithm = GradClipAlgorithmType((gradient_clip_algorithm or "norm").lower())
+            Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
+            return
+        try:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        except RuntimeError as error:
+            raise VSEError(
+                f"{first_line(error)}; set trainer.precision=bf16-mixed, optimizer.build.fused=false or "
+                "trainer.gradient_clip_val=null"
+            ) from error
 
     @property
     def phase(self) -> Phase:

@@ -54,6 +54,21 @@ def test_a_training_step_is_compared_with_mean_pooling(benchmarks, monkeypatch):
     assert table.rows[0][2] == 1.0
 
 
+def test_a_trunk_is_timed_with_its_memory_kept_and_given_back(benchmarks, monkeypatch):
+    module = benchmarks("trunk")
+    kept = []
+    for name, value in {"NAME": "test_resnet", "SIZE": 32, "BATCHES": (2,)}.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module, "alone", lambda work, *arguments: work(*arguments))
+    monkeypatch.setattr(module, "keep_freed_memory", lambda: kept.append(True))
+    (table,) = module.trunk()
+    assert [row[0] for row in table.rows] == [
+        f"{work}: {m}" for work in ("features", "training") for m in ("given back", "kept")
+    ]
+    assert kept == [True, True]
+    assert all(row[1] > 0 for row in table.rows)
+
+
 def test_large_features_open_and_made_pictures_are_pictures(benchmarks, monkeypatch, tmp_path):
     module = benchmarks("loader")
     monkeypatch.setattr(module, "PICTURES", 1)
