@@ -1,6 +1,7 @@
 """Published numbers, by row and protocol.
 
-Chen et al. 2021, tables 1 to 3, and their released models; DE, and VSRN on CxC: Parekh et al. 2021; CLIP: Chun 2024.
+Chen et al. 2021, tables 1 to 3 and supplement, and their released models; DE, and VSRN on CxC: Parekh et al. 2021;
+CLIP: Chun 2024.
 """
 
 PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
@@ -34,6 +35,9 @@ PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     },
     "coco_vsepp_butd_region_bigru": {
         "coco_1k_5fold": {"i2t_r1": 68.5, "i2t_r5": 92.6, "t2i_r1": 54.0, "t2i_r5": 85.6, "rsum": 490.5},
+    },
+    "coco_vsepp_butd_grid_bigru": {
+        "coco_1k_5fold": {"i2t_r1": 72.4},
     },
     "coco_vsepp_imagenet_res152_grid_bigru": {
         "coco_1k_5fold": {"i2t_r1": 70.9, "i2t_r5": 93.4, "t2i_r1": 58.2, "t2i_r5": 87.1, "rsum": 500.6},
