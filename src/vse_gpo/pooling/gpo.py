@@ -64,9 +64,10 @@ class GPO(nn.Module):
     def _generate(self, sizes: Int[Tensor, " sizes"], items: int) -> Float[Tensor, "sizes items"]:
         """One row per size."""
         positions = encode_positions(items, self.d_position).to(self.linear.weight)
-        scores = self.linear(run_both_ways(self.gru, positions, sizes)).squeeze(-1)
+        states = run_both_ways(self.gru, positions, sizes)
+        scores = nn.functional.linear(states, self.linear.weight.to(states)).squeeze(-1)
         padded = ~valid_items(sizes, items).to(scores.device)
-        return (scores / TEMPERATURE).masked_fill(padded, -torch.inf).softmax(-1)
+        return (scores / TEMPERATURE).masked_fill(padded, -torch.inf).softmax(-1).to(positions)
 
 
 class _KeptRows:

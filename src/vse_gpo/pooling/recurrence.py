@@ -18,6 +18,8 @@ def run_both_ways(
 ) -> Float[Tensor, "sizes items d_hidden"]:
     """Mean of the two directions' states at every position of each size; what lies past a size is undefined.
 
+    In float64 on a CPU, where a softmax of low temperature is to follow.
+
     Args:
         gru: one layer, bidirectional, batch first.
         positions: a set of n items has the first n.
@@ -28,7 +30,7 @@ def run_both_ways(
         both = [torch.stack([getattr(gru, name), getattr(gru, f"{name}_reverse")]).double() for name in weights]
         order = sizes.argsort(descending=True)
         states = _SmallGRU.apply(positions.double(), sizes[order], *both)
-        return ((states[:1] + states[1:][order.argsort()]) / 2).to(positions.dtype)
+        return (states[:1] + states[1:][order.argsort()]) / 2
     return run_gru(gru, positions.expand(sizes.shape[0], -1, -1), sizes).mean(2)
 
 
