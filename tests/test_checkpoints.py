@@ -7,7 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from vse_gpo.checkpoints import AtomicCheckpoints
+from vse_gpo.checkpoints import AtomicCheckpoints, check_readable
 from vse_gpo.commands import config_folder
 from vse_gpo.errors import VSEError
 from vse_gpo.released import bert_names, region_names
@@ -87,3 +87,9 @@ def test_what_the_released_forward_never_uses_stays_out():
         "projection.weight",
         "pooling.gru.y",
     ]
+
+
+def test_weights_alone_are_no_checkpoint_to_resume_from(tmp_path):
+    torch.save({"state_dict": {}, "epoch": 1}, tmp_path / "best_ema.ckpt")
+    with pytest.raises(VSEError, match=r"best_ema\.ckpt: holds weights without the state of a training"):
+        check_readable(str(tmp_path / "best_ema.ckpt"))

@@ -29,9 +29,16 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 def check_readable(path: str) -> None:
-    """Stop before any work if a checkpoint cannot be resumed from."""
+    """Stop before any work if a checkpoint cannot be resumed from.
+
+    Raises:
+        VSEError: if it is missing, damaged, or holds weights alone.
+    """
+    expected = "expected a checkpoint such as runs/…/checkpoints/last.ckpt"
     if not Path(path).is_file():
-        raise VSEError(f"resume={path}: no such file, expected a checkpoint such as runs/…/checkpoints/last.ckpt")
+        raise VSEError(f"resume={path}: no such file, {expected}")
+    if "optimizer_states" not in read_pickle(path, []):
+        raise VSEError(f"resume={path}: holds weights without the state of a training, {expected}")
 
 
 # models out of checkpoints

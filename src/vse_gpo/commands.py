@@ -163,6 +163,7 @@ REMARKS = (  # of libraries, on what no user can change
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     "Experiment logs directory",  # CSVLogger finds config.yaml beside its file
     "Checkpoint directory .* exists and is not empty",  # a run goes on in its folder
+    "The dirpath has changed from",  # a run goes on in another folder; what is the best so far comes along
     "You're resuming from a checkpoint that ended before the epoch ended",  # the order of pairs goes on where it was
     r"It is recommended to use `self\.log\(.*sync_dist=True",  # every process has the metrics of the whole split
     r"torch\.distributed\.nn\.functional\.all_gather is deprecated",  # what is to replace it is private
