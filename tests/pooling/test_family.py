@@ -19,6 +19,7 @@ from vse_gpo.pooling import (
     RankPooling,
     SelfAttention,
     Seq2Seq,
+    SizePooling,
 )
 from vse_gpo.pooling.gpo_variants import (
     MLP,
@@ -45,11 +46,11 @@ FAMILY = {
     "gcn_mean": lambda: GCN(WIDTH, pooling=Mean()),
     "gcn_seq2seq": lambda: GCN(WIDTH, pooling=Seq2Seq(WIDTH, bidirectional=False)),
     "gpo": GPO,
-    "gpo_transformer": lambda: RankPooling(SizeGenerator(positions=SinCos(), sequence=Transformer())),
-    "gpo_mlp": lambda: RankPooling(SizeGenerator(positions=SinCos(), sequence=MLP())),
-    "gpo_learned_index": lambda: RankPooling(SizeGenerator(positions=LearnedIndex(size=8), sequence=BiGRU())),
+    "gpo_transformer": lambda: SizePooling(SizeGenerator(positions=SinCos(), sequence=Transformer())),
+    "gpo_mlp": lambda: SizePooling(SizeGenerator(positions=SinCos(), sequence=MLP())),
+    "gpo_learned_index": lambda: SizePooling(SizeGenerator(positions=LearnedIndex(size=8), sequence=BiGRU())),
     "gpo_per_channel": lambda: RankPooling(SizeGenerator(positions=SinCos(), sequence=BiGRU(), channels=WIDTH)),
-    "gpo_interpolated": lambda: RankPooling(InterpolatedVector(5)),
+    "gpo_interpolated": lambda: SizePooling(InterpolatedVector(5)),
     "gpo_conditioned": lambda: RankPooling(FeatureGenerator(WIDTH)),
 }
 ORDER_COUNTS = {"first", "last", "seq2seq", "gcn_seq2seq"}
@@ -151,5 +152,5 @@ def test_fixed_poolings_equal_a_plain_loop(name):
 
 
 def test_k_below_one_is_refused():
-    with pytest.raises(ValueError, match="k must be at least 1"):
+    with pytest.raises(VSEError, match="k=0, expected at least 1"):
         KMax(0)

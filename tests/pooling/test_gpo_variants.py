@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from vse_gpo.errors import VSEError
-from vse_gpo.pooling import GPO, Mean, RankPooling
+from vse_gpo.pooling import GPO, Mean, RankPooling, SizePooling
 from vse_gpo.pooling.gpo import TEMPERATURE, encode_positions
 from vse_gpo.pooling.gpo_variants import (
     MLP,
@@ -116,3 +116,36 @@ def test_without_a_projection_conditioned_scores_are_those_of_gpo():
     nn.init.zeros_(generator.projection.weight)
     nn.init.zeros_(generator.projection.bias)
     torch.testing.assert_close(RankPooling(generator)(values, LENGTHS), gpo(values, LENGTHS))
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(VSEError, match="width 32 with 5 heads"):
+        Transformer(32, heads=5)
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [
+        SizeGenerator(positions=SinCos(), sequence=Transformer()),
+        SizeGenerator(positions=SinCos(), sequence=MLP()),
+        SizeGenerator(positions=LearnedIndex(), sequence=BiGRU()),
+        InterpolatedVector(),
+    ],
+)
+def test_scores_of_the_size_alone_give_coefficients_and_the_same_pooling(generator):
+    values, pooling = features(), SizePooling(generator)
+    torch.testing.assert_close(pooling(values, LENGTHS), RankPooling(generator)(values, LENGTHS))
+    rows = pooling.coefficients(LENGTHS)
+    for row, length, items in zip(rows, LENGTHS.tolist(), values, strict=True):
+        assert row[:length].sum().item() == pytest.approx(1)
+        assert not row[length:].any()
+        expected = row[:length] @ items[:length].sort(0, descending=True).values
+        torch.testing.assert_close(pooling(items[None], torch.tensor([length]))[0], expected)
+    with pytest.raises(VSEError, match="a set of length 0"):
+        pooling.coefficients(torch.tensor([3, 0]))
+
+
+def test_sines_and_a_bigru_have_the_coefficients_of_gpo():
+    gpo, generator = GPO(), SizeGenerator(positions=SinCos(), sequence=BiGRU())
+    generator.sequence.gru, generator.linear = gpo.gru, gpo.linear
+    torch.testing.assert_close(SizePooling(generator).coefficients(LENGTHS), gpo.coefficients(LENGTHS))

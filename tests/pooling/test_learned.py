@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vse_gpo.errors import VSEError
 from vse_gpo.pooling import FSPool, GeM, Max, Mean
 
 LARGEST = torch.finfo(torch.float32).max
@@ -54,7 +55,7 @@ def test_gem_stays_finite_for_values_of_any_size_and_sign(values, p):
 
 @pytest.mark.parametrize(("p", "floor"), [(0.0, 1e-6), (3.0, 0.0)])
 def test_gem_needs_positive_settings(p, floor):
-    with pytest.raises(ValueError, match="must be above 0"):
+    with pytest.raises(VSEError, match="expected both above 0"):
         GeM(p, floor)
 
 
@@ -77,3 +78,8 @@ def test_fspool_with_equal_weights_is_the_sum_and_with_the_first_knot_alone_the_
     torch.testing.assert_close(pooling(features, lengths), Mean()(features, lengths) * lengths[:, None])
     pooling.knots.data.zero_()[:, 0] = 1.0  # with 20 pieces and at most 20 items no other rank touches it
     torch.testing.assert_close(pooling(features, lengths), Max()(features, lengths))
+
+
+def test_fspool_without_pieces_is_refused():
+    with pytest.raises(VSEError, match="0 pieces, expected at least 1"):
+        FSPool(3, pieces=0)

@@ -3,7 +3,7 @@
 from vse_gpo.pooling.contextual import GCN, SelfAttention, Seq2Seq
 from vse_gpo.pooling.fixed import First, KMax, Last, Max, Mean
 from vse_gpo.pooling.gpo import GPO
-from vse_gpo.pooling.gpo_variants import RankPooling
+from vse_gpo.pooling.gpo_variants import RankPooling, SizePooling
 from vse_gpo.pooling.learned import FSPool, GeM
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "RankPooling",
     "SelfAttention",
     "Seq2Seq",
+    "SizePooling",
 ]

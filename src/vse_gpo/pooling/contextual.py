@@ -62,7 +62,8 @@ class Seq2Seq(nn.Module):
 class GCN(nn.Module):
     """Lets the items of a set reason with each other, then pools them (VSRN: Li et al. 2019, section 3.1).
 
-    Items are made unit vectors before the first layer and after the last, as in VSRN's program.
+    Items are made unit vectors before the first layer and after the last. VSRN's program does so for COCO, before the
+    first layer with the vectors of each channel over the items.
 
     Args:
         width: of the features.

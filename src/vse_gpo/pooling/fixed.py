@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vse_gpo.batch import valid_items
+from vse_gpo.errors import VSEError
 from vse_gpo.pooling.sets import check_lengths, padding
 
 
@@ -34,7 +35,7 @@ class KMax(nn.Module):
     def __init__(self, k: int) -> None:
         super().__init__()
         if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+            raise VSEError(f"k-max pooling with k={k}, expected at least 1")
         self.k = k
 
     def forward(

@@ -1,6 +1,6 @@
 """GPO with other generators of its coefficients, the variants of the paper's ablation.
 
-``RankPooling`` with a ``SizeGenerator`` of ``SinCos`` and ``BiGRU`` is GPO itself.
+``SizePooling`` with a ``SizeGenerator`` of ``SinCos`` and ``BiGRU`` is GPO itself.
 """
 
 import torch
@@ -14,7 +14,7 @@ from vse_gpo.pooling.gpo import TEMPERATURE, encode_positions
 from vse_gpo.pooling.learned import knot_shares
 from vse_gpo.pooling.recurrence import run_both_ways
 from vse_gpo.pooling.sets import distinct_lengths, padding, trimmed
-from vse_gpo.pooling.sorting import sort_descending
+from vse_gpo.pooling.sorting import sort_descending, weigh_by_rank
 
 Ordered = Float[Tensor, "batch dim items"]  # each channel's values from the largest down
 Scores = Float[Tensor, "batch channels items"]  # of the positions: one row for all channels, or one for each
@@ -40,6 +40,38 @@ class RankPooling(nn.Module):
         ordered = sort_descending(features, lengths)
         scores = self.generator(ordered, lengths) / TEMPERATURE
         return (ordered * scores.masked_fill(padded, -torch.inf).softmax(-1)).sum(-1)
+
+
+class SizePooling(RankPooling):
+    """``RankPooling`` with scores that follow from a set's size alone, one row for all channels, as GPO's do.
+
+    Args:
+        generator: values (B,D,N), of which only N counts, and lengths (B,) → scores (B,1,N).
+    """
+
+    def forward(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        features = trimmed(features, lengths)
+        return weigh_by_rank(features, lengths, self._weights(features, lengths).to(features.dtype))
+
+    def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+        """Weight of each rank, largest value first: each row sums to 1 and is zero past its length.
+
+        Raises:
+            VSEError: if a set is empty.
+        """
+        parameter = next(self.parameters())
+        lengths = lengths.to(parameter.device)
+        return self._weights(parameter.new_empty(lengths.shape[0], int(lengths.max()), 1), lengths)
+
+    def _weights(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch items"]:
+        padded = padding(features, lengths)[:, :, 0]  # before any generator sees an empty set
+        scores = self.generator(features.transpose(1, 2), lengths)[:, 0] / TEMPERATURE
+        weights: Tensor = scores.masked_fill(padded, -torch.inf).softmax(-1)
+        return weights
 
 
 # generators
@@ -160,7 +192,7 @@ class BiGRU(nn.Module):
         self.gru = nn.GRU(d_position, d_hidden, batch_first=True, bidirectional=True)
 
     def forward(self, encoded: Float[Tensor, "items d_position"], sizes: Int[Tensor, " sizes"]) -> States:
-        return run_both_ways(self.gru, encoded, sizes.cpu())
+        return run_both_ways(self.gru, encoded, sizes.cpu()).to(encoded)
 
 
 class Transformer(nn.Module):
@@ -173,6 +205,8 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int = 32, heads: int = 4) -> None:
         super().__init__()
+        if heads < 1 or width % heads:
+            raise VSEError(f"a Transformer of width {width} with {heads} heads, expected heads that divide it")
         self.layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, batch_first=True)
 
     def forward(self, encoded: Float[Tensor, "items width"], sizes: Int[Tensor, " sizes"]) -> States:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vse_gpo.errors import VSEError
 from vse_gpo.pooling.sets import check_lengths, padding
 from vse_gpo.pooling.sorting import sort_descending
 
@@ -27,7 +28,7 @@ class GeM(nn.Module):
     def __init__(self, p: float = 3.0, floor: float = 1e-6) -> None:
         super().__init__()
         if p <= 0 or floor <= 0:
-            raise ValueError(f"p and floor must be above 0, got {p} and {floor}")
+            raise VSEError(f"GeM with p={p} and floor={floor}, expected both above 0")
         self.floor = floor
         self.log_p = nn.Parameter(torch.tensor(math.log(p)))
 
@@ -55,6 +56,8 @@ class FSPool(nn.Module):
 
     def __init__(self, width: int, pieces: int = 20) -> None:
         super().__init__()
+        if pieces < 1:
+            raise VSEError(f"FSPool with {pieces} pieces, expected at least 1")
         self.knots = nn.Parameter(torch.randn(width, pieces + 1))
 
     def forward(
