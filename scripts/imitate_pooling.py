@@ -8,7 +8,7 @@ import argparse
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -18,6 +18,8 @@ from torch import Tensor
 
 from vse_gpo.batch import valid_items
 from vse_gpo.callbacks.pooling_curves import draw_panel, save_figure
+from vse_gpo.commands import errors_as_lines
+from vse_gpo.errors import VSEError, first_line
 from vse_gpo.pooling import GPO
 from vse_gpo.writing import write_text
 
@@ -54,18 +56,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150, help="of training, per pattern")
     parser.add_argument("--lr", type=float, default=1e-3)
     chosen = parser.parse_args()
+    with errors_as_lines():
+        run(chosen.out, {"seed": chosen.seed, "steps": chosen.steps, "lr": chosen.lr})
 
-    trained = {
-        name: imitate(pattern, seed=chosen.seed, steps=chosen.steps, lr=chosen.lr) for name, pattern in PATTERNS.items()
-    }
+
+def run(out: Path, settings: Mapping[str, Any]) -> None:
+    """Train on every pattern, write what came of it and print the table."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VSEError(f"{out}: cannot be written ({first_line(error)}), expected a folder") from error
+    trained = {name: imitate(pattern, **settings) for name, pattern in PATTERNS.items()}
     errors = {
         name: {part: rmse(pooling, PATTERNS[name], sizes) for part, sizes in RANGES.items()}
         for name, pooling in trained.items()
     }
-    settings = {"seed": chosen.seed, "steps": chosen.steps, "lr": chosen.lr}
     results = {"settings": settings, "rmse": errors, "published": PUBLISHED}
-    write_text(chosen.out / "imitation.json", json.dumps(results, indent=2) + "\n")
-    save_figure(draw(trained), chosen.out / "imitation.png")
+    write_text(out / "imitation.json", json.dumps(results, indent=2) + "\n")
+    save_figure(draw(trained), out / "imitation.png")
     Console().print(error_table(errors))
 
 

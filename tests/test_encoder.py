@@ -8,6 +8,7 @@ from tests.golden import assert_close, load, under
 from vse_gpo.backbones.images import Regions
 from vse_gpo.batch import Features
 from vse_gpo.encoder import DropCells, DropRegions, Encoder, ResidualProjection, keep_items, normalize
+from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO, Mean
 from vse_gpo.released import grid_head_names, region_names
 
@@ -114,3 +115,10 @@ def test_pooling_stays_in_float32_under_autocast():
         embedding = encoder(Features(torch.randn(2, 3, 4), torch.tensor([3, 2])))
     assert embedding.dtype == torch.float32
     torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2))
+
+
+@pytest.mark.parametrize("augmentation", [DropRegions, DropCells])
+@pytest.mark.parametrize("probability", [-0.1, 1.5])
+def test_a_share_that_is_no_probability_is_refused(augmentation, probability):
+    with pytest.raises(VSEError, match="expected 0 to 1"):
+        augmentation(probability)

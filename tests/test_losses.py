@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tests.golden import assert_close, load
 from vse_gpo.commands import config_folder
+from vse_gpo.errors import VSEError
 from vse_gpo.losses import InfoNCE, SigmoidLoss, TripletLoss, WarmedUp
 
 MARGIN, TEMPERATURE, BIAS = 0.3, 0.1, -2.0
@@ -221,3 +222,10 @@ def test_every_shipped_loss_builds_with_its_published_values(option):
     }[option]
     assert type(loss) is type(expected)
     assert all(loss(similarity, hard).item() == expected(similarity, hard).item() for hard in (True, False))
+
+
+@pytest.mark.parametrize("loss", [InfoNCE, SigmoidLoss])
+@pytest.mark.parametrize("temperature", [0.0, -1.0])
+def test_a_temperature_that_is_not_above_zero_is_refused(loss, temperature):
+    with pytest.raises(VSEError, match="expected above 0"):
+        loss(temperature=temperature)

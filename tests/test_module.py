@@ -193,3 +193,14 @@ def test_gradients_that_the_optimizer_unscales_are_not_clipped_and_one_line_says
 def test_a_micro_batch_of_no_pairs_is_refused():
     with pytest.raises(VSEError, match="micro_batch=0, expected at least 1 pair"):
         tiny_module(micro_batch=0)
+
+
+def test_weights_in_half_precision_are_refused():
+    with pytest.raises(VSEError, match=r"precision=bf16-true, expected one of 32-true, bf16-mixed"):
+        quiet_trainer(max_epochs=1, precision="bf16-true").fit(tiny_module(), datamodule=tiny_data())
+
+
+def test_settings_that_an_optimizer_refuses_are_told_in_one_line():
+    module = tiny_module(optimizer=partial(torch.optim.AdamW, weight_decay=-1.0))
+    with pytest.raises(VSEError, match="optimizer: Invalid weight_decay"):
+        quiet_trainer(max_epochs=1).fit(module, datamodule=tiny_data())

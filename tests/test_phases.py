@@ -72,3 +72,9 @@ def test_what_belongs_to_no_stage_trains_with_the_bottom_one(trunk, expected):
 def test_a_story_that_makes_no_sense_is_refused(story, message):
     with pytest.raises(VSEError, match=message):
         Phases(story)
+
+
+@pytest.mark.parametrize("trunk", [True, -1, "melted"])
+def test_a_trunk_is_frozen_trainable_or_a_number_of_stages(trunk):
+    with pytest.raises(VSEError, match="expected frozen, trainable or a number of stages"):
+        Phase(from_epoch=0, negatives="all", trunk=trunk)

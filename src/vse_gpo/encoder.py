@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vse_gpo.batch import Features, ImageInputs, Tokens, valid_items
+from vse_gpo.errors import VSEError
 
 
 @runtime_checkable
@@ -91,10 +92,14 @@ def linear_projection(in_features: int, out_features: int) -> nn.Linear:
 
 
 class DropRegions:
-    """Drop each item with a fixed probability, independently."""
+    """Drop each item with a fixed probability, independently.
+
+    Raises:
+        VSEError: if the probability is none.
+    """
 
     def __init__(self, probability: float = 0.2) -> None:
-        self.probability = probability
+        self.probability = _checked(probability)
 
     def __call__(self, features: Features) -> Features:
         draws = torch.rand(features.values.shape[:2], device=features.values.device)
@@ -107,10 +112,13 @@ class DropCells:
     Args:
         probability: the largest drop rate.
         threshold: images with a smaller r keep all their cells.
+
+    Raises:
+        VSEError: if the probability is none.
     """
 
     def __init__(self, probability: float = 0.2, threshold: float = 0.2) -> None:
-        self.probability = probability
+        self.probability = _checked(probability)
         self.threshold = threshold
 
     def __call__(self, features: Features) -> Features:
@@ -119,6 +127,12 @@ class DropCells:
         rate = torch.rand(batch, 1, device=device)
         rate = torch.where(rate > self.threshold, self.probability * rate, 0.0)
         return keep_items(features, torch.rand(batch, items, device=device) >= rate)
+
+
+def _checked(probability: float) -> float:
+    if not 0.0 <= probability <= 1.0:
+        raise VSEError(f"size augmentation with probability {probability}, expected 0 to 1")
+    return probability
 
 
 def keep_items(features: Features, keep: Bool[Tensor, "batch items"]) -> Features:

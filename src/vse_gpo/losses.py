@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vse_gpo.errors import VSEError
+
 
 class TripletLoss(nn.Module):
     """Hinge triplet loss over in-batch negatives (Chen et al. 2021, eq. 1; Faghri et al. 2018).
@@ -65,7 +67,7 @@ class InfoNCE(nn.Module):
 
     def __init__(self, temperature: float = 0.05, learnable: bool = True, margin: float = 0.0) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learnable)
+        self.log_scale = nn.Parameter(_log_scale(temperature), requires_grad=learnable)
         self.margin = margin
 
     def forward(
@@ -99,7 +101,7 @@ class SigmoidLoss(nn.Module):
 
     def __init__(self, temperature: float = 0.1, bias: float = -10.0, learnable: bool = True) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learnable)
+        self.log_scale = nn.Parameter(_log_scale(temperature), requires_grad=learnable)
         self.bias = nn.Parameter(torch.tensor(bias), requires_grad=learnable)
 
     def forward(
@@ -144,3 +146,14 @@ class WarmedUp(nn.Module):
 def _positives(similarity: Float[Tensor, "batch batch"]) -> Bool[Tensor, "batch batch"]:
     """True on the diagonal."""
     return torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+
+
+def _log_scale(temperature: float) -> Float[Tensor, ""]:
+    """The logarithm of what similarities are multiplied by.
+
+    Raises:
+        VSEError: if the temperature is not above 0.
+    """
+    if temperature <= 0:
+        raise VSEError(f"loss.temperature={temperature}, expected above 0")
+    return torch.tensor(-math.log(temperature))

@@ -24,6 +24,8 @@ from vse_gpo.optimizer import parameter_groups, steps_of_run
 from vse_gpo.phases import Phase, Phases, freeze
 from vse_gpo.retrieval import evaluate
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # Lightning's, with weights in float32
+
 
 class EmbeddingModule(pl.LightningModule):
     """Encodes every image and every caption of a split once, on any number of processes.
@@ -131,7 +133,10 @@ class RetrievalModule(EmbeddingModule):
             layer_decay=self.layer_decay,
         )
         groups[0]["params"] += list(self.loss.parameters())
-        optimizer = self.optimizer(groups, lr=self.lr)
+        try:
+            optimizer = self.optimizer(groups, lr=self.lr)
+        except (ValueError, RuntimeError) as error:  # what it says of its settings
+            raise VSEError(f"optimizer: {first_line(error)}") from error
         told = {"num_training_steps": self._steps_of_run()} if self.schedule_interval == "step" else {}
         return {
             "optimizer": optimizer,
@@ -150,7 +155,13 @@ class RetrievalModule(EmbeddingModule):
         )
 
     def on_fit_start(self) -> None:
-        """A model that was loaded is in eval mode, and Lightning would leave it there."""
+        """A model that was loaded is in eval mode, and Lightning would leave it there.
+
+        Raises:
+            VSEError: in a precision whose weights are not float32, as those of the poolings are.
+        """
+        if self.trainer.precision not in PRECISIONS:
+            raise VSEError(f"trainer.precision={self.trainer.precision}, expected one of {', '.join(PRECISIONS)}")
         self.train()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

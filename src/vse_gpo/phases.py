@@ -34,7 +34,8 @@ class Phase:
     def __post_init__(self) -> None:
         if self.negatives not in ("all", "hardest"):
             raise VSEError(f"phases: negatives={self.negatives!r}, expected all or hardest")
-        if not isinstance(self.trunk, int) and self.trunk not in ("frozen", "trainable"):
+        counted = isinstance(self.trunk, int) and not isinstance(self.trunk, bool) and self.trunk >= 0
+        if not counted and self.trunk not in ("frozen", "trainable"):
             raise VSEError(f"phases: trunk={self.trunk!r}, expected frozen, trainable or a number of stages")
 
 

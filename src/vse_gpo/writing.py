@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +29,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         part.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save turns the one into the other
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise VSEError(f"{path}: cannot be written ({first_line(error)}); what was there before is kept") from error
 
 

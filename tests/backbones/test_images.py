@@ -1,3 +1,5 @@
+from urllib.error import URLError
+
 import numpy as np
 import pytest
 import torch
@@ -185,3 +187,12 @@ def test_a_weights_file_runs_no_code(tmp_path):
 def test_regions_of_another_width_are_refused():
     with pytest.raises(VSEError, match="8 wide, the backbone expects 2048"):
         Regions(2048)(Features(torch.zeros(1, 2, 8), torch.tensor([2])))
+
+
+def test_weights_that_cannot_be_fetched_are_told_in_one_line(monkeypatch):
+    def no_network(weights: object) -> None:
+        raise URLError("connection refused")
+
+    monkeypatch.setattr(resnet, "resnet152", no_network)
+    with pytest.raises(VSEError, match=r"connection refused.*set backbone\.network\.weights"):
+        imagenet_resnet152_grid()

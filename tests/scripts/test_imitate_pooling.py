@@ -61,3 +61,10 @@ def test_the_command_leaves_numbers_and_a_picture(tmp_path, monkeypatch, capsys)
             assert f"{error - PUBLISHED[name][part]:+.4f}" in shown
     with Image.open(tmp_path / "imitation.png") as picture:
         assert picture.width == 1600
+
+
+def test_a_folder_that_cannot_be_made_stops_it_before_any_training(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["imitate_pooling.py", str(tmp_path / "file" / "out")])
+    with pytest.raises(SystemExit, match=r"cannot be written .*, expected a folder"):
+        main()

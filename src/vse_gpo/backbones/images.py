@@ -11,7 +11,7 @@ from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.backbones.grid import Grid, PixelNormalization, caffe_pixels
 from vse_gpo.backbones.pretrained import check_width, load_weights, read_weights
 from vse_gpo.batch import Features
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, first_line
 
 
 class Regions(Backbone):
@@ -89,7 +89,12 @@ def imagenet_resnet152_grid(
         released_strides: the released program ran these weights in the Caffe form, an oversight that its numbers carry.
     """
     fetched = resnet.ResNet152_Weights.IMAGENET1K_V1 if pretrained and weights is None else None
-    network = resnet.resnet152(weights=fetched)
+    try:
+        network = resnet.resnet152(weights=fetched)
+    except OSError as error:
+        raise VSEError(
+            f"ResNet-152: no weights ({first_line(error)}); set backbone.network.weights to a file of them"
+        ) from error
     if weights is not None:
         load_weights(network, read_weights(weights), weights)
     return Grid(ResNetTrunk(network, caffe=released_strides), PixelNormalization())

@@ -28,7 +28,7 @@ class KnowsItsLayers(Protocol):
 class TimmGrid(Grid):
     """A trunk of timm; the cells of its map, or its patch tokens, are the set.
 
-    Register tokens and the distillation token are left out.
+    Register tokens are left out. Distilled transformers, which have a second output, are refused at their first batch.
 
     Args:
         network: without pooling and classifier; pixels → map (B, C, H, W) or (B, H, W, C), or tokens (B, N, C), those

@@ -130,7 +130,7 @@ class TreebankVocabulary:
         if size not in (None, self.vocabulary_size):
             raise VSEError(
                 f"text.vocabulary={path}: {self.vocabulary_size} words with <mask>, the model knows {size}; give the "
-                "vocabulary that it was trained with"
+                f"vocabulary that it was trained with, or for a new model text.vocabulary_size={self.vocabulary_size}"
             )
         language = PunktParameters()
         language.abbrev_types = {word[:-1] for word in self._index if word.endswith(".") and word[-2:-1].isalpha()}
