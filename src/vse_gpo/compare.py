@@ -13,7 +13,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(
         prog="vse-compare",
-        description="Compare two evaluations query by query: the difference of every score, its 95 %% interval by "
+        description="Compare two evaluations query by query: the difference of every score, its 95 % interval by "
         "bootstrap over the images, and the p-value of a paired permutation test.",
     )
     parser.add_argument("first", type=Path, help="folder that python -m vse_gpo.evaluate wrote")
