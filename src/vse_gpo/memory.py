@@ -5,16 +5,17 @@ import os
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 LARGEST = 2**31 - 1  # bytes
+OF_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def keep_freed_memory() -> None:
     """Have glibc keep what tensors give back for those that come next, where it would return it to the system.
 
     The system hands memory out page by page, zeroed, which takes a trunk's feature maps on a CPU longer than their
-    convolutions. In exchange the process holds what it held at its peak. Variables MALLOC_… of a user's own are left
-    to do what they say, and so is any other C library.
+    convolutions. In exchange the process holds what it held at its peak. Where a user has set one of glibc's variables
+    for it, that is left to do what it says, and so is any other C library.
     """
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt") and not any(name.startswith("MALLOC_") for name in os.environ):
+    if hasattr(libc, "mallopt") and not any(name in os.environ for name in OF_THE_USER):
         libc.mallopt(MMAP_THRESHOLD, LARGEST)
         libc.mallopt(TRIM_THRESHOLD, LARGEST)
