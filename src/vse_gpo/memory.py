@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 LARGEST = 2**31 - 1  # bytes
@@ -15,7 +16,9 @@ def keep_freed_memory() -> None:
     convolutions. In exchange the process holds what it held at its peak. Where a user has set one of glibc's variables
     for it, that is left to do what it says, and so is any other C library.
     """
+    if sys.platform != "linux" or any(name in os.environ for name in OF_THE_USER):
+        return
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt") and not any(name in os.environ for name in OF_THE_USER):
+    if hasattr(libc, "mallopt"):
         libc.mallopt(MMAP_THRESHOLD, LARGEST)
         libc.mallopt(TRIM_THRESHOLD, LARGEST)
