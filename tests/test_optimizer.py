@@ -19,7 +19,7 @@ from vse_gpo.backbones.texts import BiGRU, bert_of
 from vse_gpo.commands import config_folder
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
-from vse_gpo.losses import TripletLoss
+from vse_gpo.losses import InfoNCE, TripletLoss
 from vse_gpo.model import VSE
 from vse_gpo.optimizer import parameter_groups, steps_of_run
 from vse_gpo.pooling import GPO, Mean
@@ -111,6 +111,19 @@ def test_adamp_replaces_adamw_on_any_schedule():
     build = instantiate(shipped("optimizer=adamw_cosine", "optimizer/build=adamp").build)
     assert build.func.__name__ == "AdamP"
     assert shipped("optimizer=adamp").schedule == shipped("optimizer=adamw").schedule
+
+
+def test_weights_decay_and_a_temperature_does_not():
+    loss = InfoNCE(temperature=0.1)
+    module = tiny_module(loss=loss, optimizer=partial(torch.optim.AdamW, weight_decay=0.5))
+    before = weights(module)
+    optimizer = module.configure_optimizers()["optimizer"]
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    assert loss.log_scale.item() == pytest.approx(math.log(10), rel=1e-7)
+    projection = "image_encoder.projection.weight"
+    torch.testing.assert_close(weights(module)[projection], before[projection] * (1 - 1e-2 * 0.5))
 
 
 @pytest.mark.parametrize("kind", ["foreach", "fused"])

@@ -132,7 +132,8 @@ class RetrievalModule(EmbeddingModule):
             text_backbone_scale=self.text_backbone_scale,
             layer_decay=self.layer_decay,
         )
-        groups[0]["params"] += list(self.loss.parameters())
+        if of_loss := list(self.loss.parameters()):  # temperatures: decay would pull the scale of similarities to 1
+            groups.append({"name": "loss", "params": of_loss, "lr": self.lr, "weight_decay": 0.0})
         try:
             optimizer = self.optimizer(groups, lr=self.lr)
         except (ValueError, RuntimeError) as error:  # what it says of its settings
