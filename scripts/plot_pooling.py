@@ -1,6 +1,7 @@
 """python scripts/plot_pooling.py RUN OUT.png : the coefficients that a model's poolings have learned, against rank.
 
 RUN is a run's own folder, or anything else that holds a model: a checkpoint, a released .pth file, a saved folder.
+Of 16×16 cells draw --image-sizes 205 230 256. A run draws the same after each epoch, in W&B as val/pooling.
 """
 
 import argparse

@@ -179,6 +179,7 @@ DIFFERENCES = {  # by what an experiment's name matches; later ones count
         "drop_last": False,
         "backbone.lr_scale": 0.01,
         "backbone.prepare.size": 512,
+        "callbacks.pooling_curves.image_sizes": [205, 230, 256],  # 512 / 32 = 16 a side
         "backbone.prepare.crop": [0.6, 1.0],
         "backbone.projection._target_": "vse_gpo.encoder.linear_projection",
     },
@@ -192,6 +193,7 @@ DIFFERENCES = {  # by what an experiment's name matches; later ones count
     "_vsepp": {"pooling.image._target_": "vse_gpo.pooling.Mean", "pooling.text._target_": "vse_gpo.pooling.First"},
     "_vsepp_.*_bigru": {"pooling.text._target_": "vse_gpo.pooling.Last"},
     "_vsrn": {  # Li et al. 2019, section 4.2 and the released program
+        "embedding_width": 2048,
         "drop_last": False,
         "trainer.max_epochs": 30,
         "optimizer.lr": 2e-4,
@@ -211,6 +213,7 @@ DIFFERENCES = {  # by what an experiment's name matches; later ones count
         "pooling.image.pooling.bidirectional": False,
         "pooling.text._target_": "vse_gpo.pooling.Last",
     },
+    "f30k_vsrn": {"optimizer.schedule.milestones": [10, 20]},
 }
 
 

@@ -24,6 +24,7 @@ PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     },
     "coco_de": {
         "cxc": {"i2t_r1": 55.9, "t2i_r1": 41.7, "t2t_r1": 42.6, "i2i_r1": 38.5},
+        "cxc_correlation": {"sts": 74.2, "sis": 74.5, "sits": 61.9},
     },
     "coco_vsepp_butd_region": {
         "coco_1k_5fold": {"i2t_r1": 67.9, "i2t_r5": 91.9, "t2i_r1": 54.0, "t2i_r5": 85.6, "rsum": 488.9},
@@ -54,6 +55,7 @@ PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     "coco_vsrn": {
         "coco_1k_5fold": {"i2t_r1": 76.2, "i2t_r5": 94.8, "t2i_r1": 62.8, "t2i_r5": 89.7, "rsum": 516.8},
         "cxc": {"i2t_r1": 52.4, "t2i_r1": 40.1, "t2t_r1": 41.0, "i2i_r1": 44.2},
+        "cxc_correlation": {"sts": 73.0, "sis": 70.1, "sits": 60.4},
     },
     "coco_region_grid_ensemble": {
         "coco_1k_5fold": {"i2t_r1": 82.2, "i2t_r5": 97.5, "t2i_r1": 68.1, "t2i_r5": 92.9, "rsum": 537.4},
