@@ -38,9 +38,28 @@ def test_a_moved_folder_keeps_its_best_epoch(tmp_path):
     assert (best.best_model_score, best.best_model_path) == (10.0, str(tmp_path / "moved" / "best.ckpt"))
 
 
-def test_a_best_epoch_that_is_gone_is_told(tmp_path):
+def test_the_best_epoch_of_a_moved_run_comes_along_and_replaces_that_of_another(tmp_path):
+    fit(tmp_path / "first", 2)
+    (tmp_path / "first").rename(tmp_path / "moved")
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "best.ckpt").write_bytes(b"another run's")
+    best = fit(tmp_path / "second", 3, resume=tmp_path / "moved" / "last.ckpt")
+    assert best.best_model_score == 10.0
+    assert (tmp_path / "second" / "best.ckpt").read_bytes() == (tmp_path / "moved" / "best.ckpt").read_bytes()
+
+
+def test_the_best_epoch_is_where_it_was_written_when_the_last_one_was_moved_alone(tmp_path):
+    fit(tmp_path / "first", 2)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "first" / "last.ckpt").rename(tmp_path / "elsewhere" / "last.ckpt")
+    best = fit(tmp_path / "second", 3, resume=tmp_path / "elsewhere" / "last.ckpt")
+    assert (best.best_model_score, best.best_model_path) == (10.0, str(tmp_path / "second" / "best.ckpt"))
+
+
+@pytest.mark.parametrize("folder", ["first", "second"])
+def test_a_best_epoch_that_is_gone_is_told(tmp_path, folder):
     fit(tmp_path / "first", 2)
     (tmp_path / "first" / "best.ckpt").unlink()
     with pytest.warns(UserWarning, match=r"best\.ckpt is gone, expected the best epoch so far"):
-        best = fit(tmp_path / "second", 3, resume=tmp_path / "first" / "last.ckpt")
+        best = fit(tmp_path / folder, 3, resume=tmp_path / "first" / "last.ckpt")
     assert best.best_model_score == 8.0
