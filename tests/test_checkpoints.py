@@ -7,7 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from vse_gpo.checkpoints import AtomicCheckpoints, check_readable
+from vse_gpo.checkpoints import AtomicCheckpoints, steps_taken
 from vse_gpo.commands import config_folder
 from vse_gpo.errors import VSEError
 from vse_gpo.released import bert_names, region_names
@@ -89,7 +89,16 @@ def test_what_the_released_forward_never_uses_stays_out():
     ]
 
 
-def test_weights_alone_are_no_checkpoint_to_resume_from(tmp_path):
-    torch.save({"state_dict": {}, "epoch": 1}, tmp_path / "best_ema.ckpt")
-    with pytest.raises(VSEError, match=r"best_ema\.ckpt: holds weights without the state of a training"):
-        check_readable(str(tmp_path / "best_ema.ckpt"))
+@pytest.mark.parametrize("content", [{"state_dict": {}, "epoch": 1}, torch.ones(2)], ids=["weights", "a tensor"])
+def test_weights_alone_are_no_checkpoint_to_resume_from(tmp_path, content):
+    torch.save(content, tmp_path / "best_ema.ckpt")
+    with pytest.raises(VSEError, match=r"best_ema\.ckpt: holds no state of a training"):
+        steps_taken(str(tmp_path / "best_ema.ckpt"), 25)
+
+
+def test_a_checkpoint_beyond_the_runs_end_is_not_resumed(tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"optimizer_states": [], "epoch": 2, "global_step": 18}, path)
+    assert [steps_taken(str(path), max_epochs) for max_epochs in (3, 4, -1, None)] == [18] * 4
+    with pytest.raises(VSEError, match=r"saved in epoch 2, counted from 0, and trainer\.max_epochs=2 ends the run"):
+        steps_taken(str(path), 2)

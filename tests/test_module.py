@@ -180,14 +180,12 @@ def test_a_fused_optimizer_follows_the_plain_one_with_clipped_gradients(precisio
     torch.testing.assert_close(ends[1], ends[0], rtol=tolerance, atol=tolerance)
 
 
-def test_gradients_that_the_optimizer_unscales_are_not_clipped_and_one_line_says_so():
-    module = tiny_module()
+def test_gradients_that_the_optimizer_would_unscale_after_they_are_clipped_are_refused():
+    module = tiny_module(optimizer=partial(torch.optim.AdamW, fused=True))
     trainer = quiet_trainer(max_epochs=1)
     trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu")
-    module.trainer = trainer
-    optimizer = torch.optim.AdamW(module.parameters(), fused=True)
-    with pytest.raises(VSEError, match=r"does not allow for gradient clipping .* set trainer.precision=bf16-mixed"):
-        module.configure_gradient_clipping(optimizer, 2.0)
+    with pytest.raises(VSEError, match=r"16-mixed with a fused optimizer, .* set trainer\.precision=bf16-mixed or"):
+        trainer.fit(module, datamodule=tiny_data())
 
 
 def test_a_micro_batch_of_no_pairs_is_refused():
@@ -200,7 +198,24 @@ def test_weights_in_half_precision_are_refused():
         quiet_trainer(max_epochs=1, precision="bf16-true").fit(tiny_module(), datamodule=tiny_data())
 
 
-def test_settings_that_an_optimizer_refuses_are_told_in_one_line():
-    module = tiny_module(optimizer=partial(torch.optim.AdamW, weight_decay=-1.0))
-    with pytest.raises(VSEError, match="optimizer: Invalid weight_decay"):
-        quiet_trainer(max_epochs=1).fit(module, datamodule=tiny_data())
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"optimizer": partial(torch.optim.AdamW, weight_decay=-1.0)}, "optimizer: Invalid weight_decay"),
+        ({"optimizer": partial(torch.optim.NAdam, fused=True)}, "optimizer: .*unexpected keyword argument 'fused'"),
+        ({"schedule": partial(ConstantLR, factor=2.0)}, "optimizer: Constant multiplicative factor expected"),
+    ],
+)
+def test_settings_that_an_optimizer_refuses_are_told_in_one_line(changes, line):
+    with pytest.raises(VSEError, match=line):
+        quiet_trainer(max_epochs=1).fit(tiny_module(**changes), datamodule=tiny_data())
+
+
+def test_a_checkpoint_of_other_groups_of_parameters_is_refused():
+    module = tiny_module()
+    module.on_load_checkpoint({"state_dict": module.state_dict()})
+    groups = [{"name": "heads", "params": [0, 1]}, {"name": "text_backbone_0", "params": [2]}]
+    checkpoint = {"state_dict": module.state_dict(), "optimizer_states": [{"param_groups": groups}]}
+    line = r"2 groups of parameters \(heads, text_backbone_0\), expected 3 \(heads, image_backbone, text_backbone\)"
+    with pytest.raises(VSEError, match=line):
+        module.on_load_checkpoint(checkpoint)

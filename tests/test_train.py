@@ -59,6 +59,24 @@ def test_the_runs_folder_holds_everything(run):
     assert best["settings"] == OmegaConf.to_container(config)
 
 
+@pytest.mark.parametrize(
+    ("max_epochs", "line"),
+    [
+        (2, "nothing to train: the run had come to its end, epoch 2 of 2; set trainer.max_epochs to go on"),
+        (1, r"resume=\S+: saved in epoch 1, counted from 0, and trainer.max_epochs=1 ends the run before it; [^\n]+"),
+    ],
+)
+def test_a_resumed_run_with_nothing_left_to_train_gives_no_result(run, tmp_path, monkeypatch, capsys, max_epochs, line):
+    folder, _ = run
+    overrides = [*tiny_root(folder.parent / "data"), f"resume={folder / 'checkpoints' / 'last.ckpt'}"]
+    here = [f"trainer.max_epochs={max_epochs}", f"hydra.run.dir={tmp_path / 'here'}"]
+    monkeypatch.setattr(sys, "argv", ["vse-train", *overrides, *here])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert re.fullmatch(f"error: {line}\n", capsys.readouterr().err)
+    assert not (tmp_path / "here" / "metrics.json").exists()
+
+
 def test_bad_test_data_stop_a_run_before_it_trains(tmp_path, monkeypatch, capsys):
     overrides = tiny_root(tmp_path / "data")
     (tmp_path / "data" / "precomp" / "test_ims.npy").write_bytes(b"")

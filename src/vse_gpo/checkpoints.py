@@ -28,17 +28,30 @@ class AtomicCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-def check_readable(path: str) -> None:
-    """Stop before any work if a checkpoint cannot be resumed from.
+def steps_taken(path: str, max_epochs: int | None) -> int:
+    """How many steps a checkpoint's training has taken; stops before any work if it cannot be resumed from.
+
+    Args:
+        path: of the checkpoint.
+        max_epochs: of the run that is to go on from it; None or −1 sets no end.
 
     Raises:
-        VSEError: if it is missing, damaged, or holds weights alone.
+        VSEError: if it is missing, damaged, holds weights alone, or was saved later than the run is to end.
     """
     expected = "expected a checkpoint such as runs/…/checkpoints/last.ckpt"
     if not Path(path).is_file():
         raise VSEError(f"resume={path}: no such file, {expected}")
-    if "optimizer_states" not in read_pickle(path, []):
-        raise VSEError(f"resume={path}: holds weights without the state of a training, {expected}")
+    checkpoint = read_pickle(path, [])
+    if not isinstance(checkpoint, dict) or "optimizer_states" not in checkpoint:
+        raise VSEError(f"resume={path}: holds no state of a training, {expected}")
+    epoch: int = checkpoint["epoch"]
+    if max_epochs is not None and 0 <= max_epochs <= epoch:
+        raise VSEError(
+            f"resume={path}: saved in epoch {epoch}, counted from 0, and trainer.max_epochs={max_epochs} ends the run "
+            "before it; set trainer.max_epochs to go on"
+        )
+    steps: int = checkpoint["global_step"]
+    return steps
 
 
 # models out of checkpoints

@@ -155,5 +155,5 @@ def _log_scale(temperature: float) -> Float[Tensor, ""]:
         VSEError: if the temperature is not above 0.
     """
     if temperature <= 0:
-        raise VSEError(f"loss.temperature={temperature}, expected above 0")
+        raise VSEError(f"a loss's temperature of {temperature}, expected above 0")
     return torch.tensor(-math.log(temperature))

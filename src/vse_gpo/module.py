@@ -125,6 +125,16 @@ class RetrievalModule(EmbeddingModule):
     # training
 
     def configure_optimizers(self) -> Any:
+        told = {"num_training_steps": self._steps_of_run()} if self.schedule_interval == "step" else {}
+        try:
+            optimizer = self.optimizer(self._groups(), lr=self.lr)
+            schedule = self.schedule(optimizer, **told)
+        except (TypeError, ValueError, RuntimeError) as error:  # what they say of their settings
+            raise VSEError(f"optimizer: {first_line(error)}") from error
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.schedule_interval}}
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Of all parameters."""
         groups = parameter_groups(
             self.model,
             lr=self.lr,
@@ -134,15 +144,7 @@ class RetrievalModule(EmbeddingModule):
         )
         if of_loss := list(self.loss.parameters()):  # temperatures: decay would pull the scale of similarities to 1
             groups.append({"name": "loss", "params": of_loss, "lr": self.lr, "weight_decay": 0.0})
-        try:
-            optimizer = self.optimizer(groups, lr=self.lr)
-        except (ValueError, RuntimeError) as error:  # what it says of its settings
-            raise VSEError(f"optimizer: {first_line(error)}") from error
-        told = {"num_training_steps": self._steps_of_run()} if self.schedule_interval == "step" else {}
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.schedule(optimizer, **told), "interval": self.schedule_interval},
-        }
+        return groups
 
     def _steps_of_run(self) -> int:
         """Not the trainer's own estimate, which starts the loader before a resumed run knows where it goes on."""
@@ -159,10 +161,19 @@ class RetrievalModule(EmbeddingModule):
         """A model that was loaded is in eval mode, and Lightning would leave it there.
 
         Raises:
-            VSEError: in a precision whose weights are not float32, as those of the poolings are.
+            VSEError: in a precision whose weights are not float32, as those of the poolings are, or with a fused
+                optimizer in float16: it would unscale the gradients itself, after they are clipped and measured.
         """
         if self.trainer.precision not in PRECISIONS:
             raise VSEError(f"trainer.precision={self.trainer.precision}, expected one of {', '.join(PRECISIONS)}")
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if scaled and any(
+            getattr(optimizer, "_step_supports_amp_scaling", False) for optimizer in self.trainer.optimizers
+        ):
+            raise VSEError(
+                f"trainer.precision={self.trainer.precision} with a fused optimizer: its gradients cannot be clipped; "
+                "set trainer.precision=bf16-mixed or optimizer.build.fused=false"
+            )
         self.train()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -175,23 +186,13 @@ class RetrievalModule(EmbeddingModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips for fused optimizers as well, which Lightning refuses in bfloat16 too, where no gradient is scaled.
-
-        Raises:
-            VSEError: with a fused optimizer in float16: it would unscale the gradients itself, after the clipping.
-        """
+        """Clips for fused optimizers as well, which Lightning refuses in bfloat16 too, where no gradient is scaled."""
         precision = self.trainer.precision_plugin
         if isinstance(precision, MixedPrecision) and precision.scaler is None:
             algorithm = GradClipAlgorithmType((gradient_clip_algorithm or "norm").lower())
             Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
-            return
-        try:
+        else:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        except RuntimeError as error:
-            raise VSEError(
-                f"{first_line(error)}; set trainer.precision=bf16-mixed, optimizer.build.fused=false or "
-                "trainer.gradient_clip_val=null"
-            ) from error
 
     @property
     def phase(self) -> Phase:
@@ -285,8 +286,16 @@ class RetrievalModule(EmbeddingModule):
         checkpoint["settings"] = self.settings
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another model before anything of it is loaded."""
+        """Refuse a checkpoint of another model, or of other parameter groups, before anything of it is loaded."""
         check_weights(checkpoint["state_dict"], self.state_dict())
+        here = {group["name"]: len(group["params"]) for group in self._groups()}
+        for state in checkpoint.get("optimizer_states", []):
+            there = {group.get("name"): len(group["params"]) for group in state["param_groups"]}
+            if there != here:
+                raise VSEError(
+                    f"the checkpoint's optimizer has {len(there)} groups of parameters ({', '.join(map(str, there))}), "
+                    f"expected {len(here)} ({', '.join(here)}); set module.layer_decay as it was"
+                )
 
 
 def step_seed(seed: int, step: int, process: int) -> int:

@@ -64,12 +64,11 @@ def _train(config: DictConfig, settings: dict[str, Any], folder: Path) -> dict[s
     from hydra.utils import instantiate
     from pytorch_lightning.utilities import rank_zero_only
 
-    from vse_gpo.checkpoints import check_readable
+    from vse_gpo.checkpoints import steps_taken
 
     ignore_remarks()
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    if config.resume is not None:
-        check_readable(config.resume)
+    taken = None if config.resume is None else steps_taken(config.resume, config.trainer.max_epochs)
     start = config.resume or checkpoint_to_go_on_from(folder)
 
     data = instantiate(config.data)
@@ -87,7 +86,7 @@ def _train(config: DictConfig, settings: dict[str, Any], folder: Path) -> dict[s
             plugins=[instantiate(config.checkpoint_io)],
         )
         trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
-        results = _best_of_dev(trainer)
+        results = _best_of_dev(trainer, taken)
         if config.test:
             trainer.test(
                 module, datamodule=data, ckpt_path=results["best_checkpoint"], verbose=False, weights_only=True
@@ -132,10 +131,18 @@ def written_config(path: str) -> dict[str, Any] | None:
     return config
 
 
-def _best_of_dev(trainer: "pl.Trainer") -> dict[str, Any]:
-    """The best epoch's rSum on dev and its checkpoint."""
+def _best_of_dev(trainer: "pl.Trainer", taken: int | None) -> dict[str, Any]:
+    """The best epoch's rSum on dev and its checkpoint.
+
+    Args:
+        trainer: after the training.
+        taken: the steps of the checkpoint that a new run went on from.
+
+    Raises:
+        VSEError: if there was no step left to train.
+    """
     best = trainer.checkpoint_callback
-    if best.best_model_score is None:  # type: ignore[union-attr]
+    if trainer.global_step == taken or best.best_model_score is None:  # type: ignore[union-attr]
         raise VSEError(
             f"nothing to train: the run had come to its end, epoch {trainer.current_epoch} of {trainer.max_epochs}; "
             "set trainer.max_epochs to go on"

@@ -149,3 +149,9 @@ def test_sines_and_a_bigru_have_the_coefficients_of_gpo():
     gpo, generator = GPO(), SizeGenerator(positions=SinCos(), sequence=BiGRU())
     generator.sequence.gru, generator.linear = gpo.gru, gpo.linear
     torch.testing.assert_close(SizePooling(generator).coefficients(LENGTHS), gpo.coefficients(LENGTHS))
+
+
+def test_scores_for_each_channel_are_not_pooled_as_if_they_were_one_row():
+    generator = SizeGenerator(positions=SinCos(), sequence=MLP(), channels=5)
+    with pytest.raises(VSEError, match="SizePooling with 5 rows of scores, expected one for all channels"):
+        SizePooling(generator)(features(), LENGTHS)

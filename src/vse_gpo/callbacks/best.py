@@ -27,7 +27,10 @@ class BestCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         folder = Path(self.dirpath or ".")
         files: dict[str, str | None] = self._trainer.strategy.broadcast(  # the first process's word counts
-            {path: _found(Path(path), Path(str(self._trainer.ckpt_path)).parent) for path in state_dict["best_k_models"]}
+            {
+                path: _found(Path(path), Path(str(self._trainer.ckpt_path)).parent)
+                for path in state_dict["best_k_models"]
+            }
         )
         if gone := [path for path, file in files.items() if file is None]:
             message = f"{gone[0]} is gone, expected the best epoch so far; only those to come count"

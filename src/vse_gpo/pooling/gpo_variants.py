@@ -69,8 +69,12 @@ class SizePooling(RankPooling):
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch items"]:
         padded = padding(features, lengths)[:, :, 0]  # before any generator sees an empty set
-        scores = self.generator(features.transpose(1, 2), lengths)[:, 0] / TEMPERATURE
-        weights: Tensor = scores.masked_fill(padded, -torch.inf).softmax(-1)
+        scores = self.generator(features.transpose(1, 2), lengths)
+        if scores.shape[1] != 1:
+            raise VSEError(
+                f"SizePooling with {scores.shape[1]} rows of scores, expected one for all channels; pool by RankPooling"
+            )
+        weights: Tensor = (scores[:, 0] / TEMPERATURE).masked_fill(padded, -torch.inf).softmax(-1)
         return weights
 
 
