@@ -4,6 +4,7 @@ import sys
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from vse_gpo.pooling import triton_kernels
 
@@ -16,6 +17,7 @@ CASES = {
     "special_values": lambda: (torch.tensor(SPECIAL)[torch.randperm(8)][None, :, None].clone(), [8]),
     "several_blocks_of_channels": lambda: (torch.randn(1, 3, 40), [3]),
     "two_bytes_an_item": lambda: (torch.randn(1, 260, 1).round(decimals=1), [258]),
+    "lengths_with_gaps": lambda: (torch.randn(3, 9, 2), torch.tensor([1, 9, 9, 9, 5])[::2]),
     "any_memory_layout": lambda: (torch.randn(2, 3, 5).transpose(1, 2), [5, 2]),
     "part_of_a_tensor": lambda: (torch.randn(2, 9, 4)[:, :5, 1:], [5, 3]),
 }
@@ -35,7 +37,7 @@ def check(name: str, device: str) -> None:
     """Fail if the kernels' values or gradients differ from the plain ones."""
     torch.manual_seed(0)
     values, sizes = CASES[name]()
-    lengths, weights = torch.tensor(sizes), torch.rand(values.shape[:2])  # past a length weights count for nothing
+    lengths, weights = torch.as_tensor(sizes), torch.rand(values.shape[:2])  # past a length weights count for nothing
     upstream = torch.randn(len(values), values.shape[2])
     results = []
     for pool in (triton_kernels.weigh_by_rank, plain):
@@ -59,9 +61,27 @@ def check_nan(device: str) -> None:
     assert gradient[0, :, 0].tolist() == [4.0, 0.0, 3.0, 0.0]  # weights of the last rank, of both NaN, of the third
 
 
+def check_trial(device: str) -> None:
+    """The kernels run whoever asks first: an evaluation, or a forward pass that is checkpointed."""
+
+    def pool(values: Tensor) -> Tensor:
+        triton_kernels.run_on.cache_clear()
+        assert triton_kernels.run_on(torch.device(device))
+        lengths = torch.tensor([3, 1], device=device)
+        return triton_kernels.weigh_by_rank(values, lengths, torch.ones(2, 3, device=device))
+
+    for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        with mode():
+            pool(torch.zeros(2, 3, 4, device=device))
+    values = torch.randn(2, 3, 4, device=device, requires_grad=True)
+    checkpoint(pool, values, use_reentrant=False).sum().backward()
+    assert values.grad is not None
+    assert values.grad[:, :, 0].tolist() == [[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]
+
+
 if __name__ == "__main__":
     for case in CASES:
         check(case, "cpu")
     check_nan("cpu")
-    assert triton_kernels.run_on(torch.device("cpu"))
+    check_trial("cpu")
     sys.stdout.write(f"{len(CASES)} cases")

@@ -12,7 +12,7 @@ triton = pytest.importorskip("triton", reason="Triton is not installed: torch br
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from tests.pooling.kernel_cases import CASES, check, check_nan  # noqa: E402
+from tests.pooling.kernel_cases import CASES, check, check_nan, check_trial  # noqa: E402
 from vse_gpo.pooling import triton_kernels  # noqa: E402
 from vse_gpo.pooling.sorting import sort_descending, weigh_by_rank  # noqa: E402
 from vse_gpo.pooling.triton_kernels import Tile, gradient_kernel, tile, weigh_kernel  # noqa: E402
@@ -86,6 +86,11 @@ def test_kernels_equal_the_stable_sort_on_a_gpu(name) -> None:
 @on_a_gpu
 def test_nan_comes_first_on_a_gpu() -> None:
     check_nan("cuda")
+
+
+@on_a_gpu
+def test_kernels_run_on_a_gpu_whoever_asks_first() -> None:
+    check_trial("cuda")
 
 
 @on_a_gpu

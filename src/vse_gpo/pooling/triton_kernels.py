@@ -39,12 +39,14 @@ def run_on(device: torch.device) -> bool:
     """Whether the kernels give on this device, values and gradients, what can be told without them.
 
     Tried once on a small batch: Triton needs a C compiler and a driver that fits, which not every machine has. Where
-    they do not run a warning says why, and the caller sorts by ``torch.sort``.
+    they do not run a warning says why, and the caller sorts by ``torch.sort``. The first to ask may be in inference mode,
+    or in a forward pass that is checkpointed, whose hooks are none of the trial's.
     """
-    values = torch.tensor([[[1.0, -2.0], [3.0, 0.5], [2.0, 7.0]]], device=device, requires_grad=True)
-    weights = torch.tensor([[0.5, 0.25, 0.0]], device=device)
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, lambda saved: saved)
     try:
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), hooks:
+            values = torch.tensor([[[1.0, -2.0], [3.0, 0.5], [2.0, 7.0]]], device=device, requires_grad=True)
+            weights = torch.tensor([[0.5, 0.25, 0.0]], device=device)
             pooled = weigh_by_rank(values, torch.tensor([3], device=device), weights)
             (gradient,) = torch.autograd.grad(pooled.sum(), values)
         found = pooled.tolist(), gradient.tolist()
@@ -84,7 +86,7 @@ class _FusedWeighing(torch.autograd.Function):
         weights: Float[Tensor, "batch items"],
     ) -> Float[Tensor, "batch dim"]:
         batch, items, dim = values.shape
-        weights = weights.contiguous()
+        lengths, weights = lengths.contiguous(), weights.contiguous()
         keep = ctx.needs_input_grad[0] or ctx.needs_input_grad[2]
         order = values.new_empty((batch, items, dim) if keep else 0, dtype=torch.uint8 if items <= 256 else torch.int16)
         pooled = values.new_empty(batch, dim)
