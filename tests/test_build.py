@@ -61,6 +61,10 @@ def test_parts_are_built_from_the_inside_out():
         ("torch.nn.modules.module.torch.hub.load", "no such part"),
         ("vse_gpo.pooling.Nothing", "no such part"),
         ("vse_gpo.data.files._reason", "no part of a model"),
+        ("vse_gpo.model.upload", "no part of a model"),
+        ("vse_gpo.model.write_weights", "no part of a model"),
+        ("vse_gpo.model.VSE.from_pretrained", "no such part"),
+        ("vse_gpo.backbones.texts.AutoModel", "no part of a model, it is transformers"),
         (3, "no part of a model"),
     ],
 )

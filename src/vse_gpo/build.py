@@ -11,7 +11,7 @@ BUILDABLE = (
     "vse_gpo.backbones.",
     "vse_gpo.data.",
     "vse_gpo.encoder.",
-    "vse_gpo.model.",
+    "vse_gpo.model.VSE",
     "vse_gpo.pooling.",
     "torch.nn.",
 )
@@ -51,11 +51,15 @@ def _find(target: Any) -> Any:
         raise VSEError(f"{target}: no part of a model, expected a name that begins with {', '.join(BUILDABLE)}")
     module, _, name = target.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
+        defined = f"{found.__module__}.{found.__qualname__}"
     except (ImportError, AttributeError) as error:
         raise VSEError(
             f"{target}: no such part ({error}); the settings belong to another version of vse_gpo"
         ) from error
+    if not defined.startswith(BUILDABLE):  # what a module has imported is none of its parts
+        raise VSEError(f"{target}: no part of a model, it is {defined}")
+    return found
 
 
 def _inside(name: str, folder: Path | None) -> str:
