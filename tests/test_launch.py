@@ -28,12 +28,13 @@ def test_sigterm_goes_on_to_the_command_whose_status_is_handed_back():
         (2, {}, True),
         ("auto", {}, True),
         (2, {"TORCHELASTIC_RUN_ID": "x"}, False),
-        (2, {"SLURM_NTASKS": "2"}, False),
+        (2, {"SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"}, False),
+        (2, {"SLURM_NTASKS": "2"}, True),  # a batch script, outside srun
         (2, {"SLURM_NTASKS": "1"}, True),
     ],
 )
 def test_who_starts_the_processes(monkeypatch, devices, environment, starts):
-    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS"):
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "SLURM_STEP_ID"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

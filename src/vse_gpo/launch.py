@@ -67,4 +67,5 @@ def wait_for(command: Sequence[str]) -> None:
 
 
 def _slurm_starts_processes() -> bool:
-    return int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    """Inside a step of several tasks; a batch script alone has their number as well."""
+    return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_ID" in os.environ

@@ -98,3 +98,8 @@ def test_root_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest
 
 def test_first_images_end_where_they_should() -> None:
     assert len(FirstImages(Rows(5), 2)) == 2
+
+
+def test_a_backbone_without_files_is_told() -> None:
+    with pytest.raises(VSEError, match=r"reads no files of a data set; set experiment= or backbone="):
+        DiskDataset(root="mine", open_images=None)

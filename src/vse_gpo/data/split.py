@@ -90,10 +90,18 @@ class DiskDataset:
 
     Args:
         root: the data set's folder.
-        open_images: opens the images of a split; regions and pixels differ here alone.
+        open_images: opens the images of a split; regions and pixels differ here alone. None for a backbone that reads
+            no files.
+
+    Raises:
+        VSEError: if there is none.
     """
 
-    def __init__(self, *, root: str, open_images: OpenImages) -> None:
+    def __init__(self, *, root: str, open_images: OpenImages | None) -> None:
+        if open_images is None:
+            raise VSEError(
+                f"{root}: this backbone reads no files of a data set; set experiment= or backbone= to one that does"
+            )
         self.root = Path(root).expanduser()
         self.open_images = open_images
 

@@ -155,7 +155,7 @@ class Matrix:
         return values.to(torch.float32, copy=True) if out is None else out.copy_(values)
 
     def exact_tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
-        return self.values[rows, columns].double()
+        return self.values[rows, columns].to(torch.float64, copy=True)  # the caller writes into it
 
     def pairs(self, rows: Int[Tensor, " pairs"], columns: Int[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
         return self.values[rows, columns].double()
