@@ -77,6 +77,40 @@ def test_a_resumed_run_with_nothing_left_to_train_gives_no_result(run, tmp_path,
     assert not (tmp_path / "here" / "metrics.json").exists()
 
 
+def test_a_resumed_run_that_is_started_again_goes_on_and_is_left_when_finished(run, tmp_path, monkeypatch, capsys):
+    folder, _ = run
+    overrides = [*tiny_root(folder.parent / "data"), f"resume={folder / 'checkpoints' / 'last.ckpt'}"]
+    here = tmp_path / "here"
+    monkeypatch.setattr(sys, "argv", ["vse-train", *overrides, "trainer.max_epochs=4", f"hydra.run.dir={here}"])
+    train.main()
+    assert "epoch 3" in capsys.readouterr().out
+    written = json.loads((here / "metrics.json").read_text())
+    train.main()
+    assert re.fullmatch(r"\S+: finished before, [^\n]+\n", capsys.readouterr().out)
+
+    (here / "metrics.json").unlink()  # as if it had been stopped in its test
+    train.main()
+    assert "epoch 2" not in capsys.readouterr().out
+    assert json.loads((here / "metrics.json").read_text()) == written
+
+
+@pytest.mark.parametrize(
+    ("protocols", "line"),
+    [
+        ("[coco_5k]", "protocol coco_5k is defined on 5000 images, found 6; use protocol all"),
+        ("[coco5k]", r"unknown protocol coco5k, expected some of all, [^\n]+"),
+        ("[]", r"no protocol to test by, [^\n]+"),
+    ],
+)
+def test_a_test_that_cannot_be_done_stops_a_run_before_it_trains(tmp_path, monkeypatch, capsys, protocols, line):
+    overrides = [*tiny_root(tmp_path / "data"), f"dataset.test_protocols={protocols}"]
+    monkeypatch.setattr(sys, "argv", ["vse-train", *overrides, f"hydra.run.dir={tmp_path / 'here'}"])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert re.fullmatch(f"error: {line}\n", capsys.readouterr().err)
+    assert not (tmp_path / "here").exists()
+
+
 def test_bad_test_data_stop_a_run_before_it_trains(tmp_path, monkeypatch, capsys):
     overrides = tiny_root(tmp_path / "data")
     (tmp_path / "data" / "precomp" / "test_ims.npy").write_bytes(b"")

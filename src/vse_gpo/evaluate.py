@@ -70,7 +70,7 @@ def evaluate(config: DictConfig, folder: Path) -> None:
     device = device_of(config.accelerator)
     encoded: dict[str, Encoded] = {}
     for name in checkpoints:
-        encoded[_source_name(name, encoded)] = encode(name, config, device)
+        encoded[_source_name(name, encoded)] = encode(name, protocols, config, device)
     for name in files:
         encoded[_source_name(name, encoded)] = read_encoded(name, device)
     if getattr(rank_zero_only, "rank", 0) != 0:  # the first process compares and writes
@@ -103,8 +103,12 @@ def _source_name(path: str, taken: Mapping[str, Any]) -> str:
     return name
 
 
-def encode(source: str, config: DictConfig, device: "torch.device") -> "Encoded":
-    """The data set's test split as a model sees it, encoded on all processes."""
+def encode(source: str, protocols: Sequence[str], config: DictConfig, device: "torch.device") -> "Encoded":
+    """The data set's test split as a model sees it, encoded on all processes.
+
+    Raises:
+        VSEError: if it cannot be, or is no test set of the protocols.
+    """
     import pytorch_lightning as pl
     from hydra.utils import instantiate
 
@@ -112,6 +116,7 @@ def encode(source: str, config: DictConfig, device: "torch.device") -> "Encoded"
     from vse_gpo.data.datamodule import PairsDataModule
     from vse_gpo.module import EmbeddingModule
     from vse_gpo.retrieval.embeddings import Encoded, write_embeddings
+    from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
     from vse_gpo.retrieval.similarity import similarities
 
     model = load_model(source, tokenizer=config.tokenizer, vocabulary=config.vocabulary)
@@ -126,6 +131,7 @@ def encode(source: str, config: DictConfig, device: "torch.device") -> "Encoded"
         drop_last=False,
         test_split=config.split or config.dataset.test_split,
     )
+    check_protocols(protocols, len(data.split("test").images), [*PROTOCOLS, *ANNOTATED])
     module = EmbeddingModule(model)
     trainer: pl.Trainer = instantiate(config.trainer)
     trainer.test(module, datamodule=data, verbose=False)

@@ -33,6 +33,14 @@ def checkpoint_to_go_on_from(folder: Path) -> str | None:
     return str(folder / LAST) if (folder / LAST).is_file() else None
 
 
+def begun(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the run itself, ``resume`` included, has left a checkpoint: its processes may ask at any time."""
+    from vse_gpo.checkpoints import read_pickle
+
+    last = folder / LAST
+    return last.is_file() and read_pickle(last, [])["settings"] == settings
+
+
 def keep_logged(folder: Path) -> None:
     """Give the metrics of the part before a name of their own; the logger begins its file anew."""
     if (folder / LOGGED).is_file():

@@ -14,6 +14,7 @@ from vse_gpo.commands import CONFIG, ignore_remarks, run_command
 from vse_gpo.errors import VSEError
 from vse_gpo.launch import lightning_starts_processes, wait_for
 from vse_gpo.run_folder import (
+    begun,
     checkpoint_to_go_on_from,
     finished,
     keep_logged,
@@ -45,7 +46,8 @@ def train(config: DictConfig) -> float:
         raise VSEError("callbacks without best, whose checkpoint the test takes; add default: callbacks=[default,…]")
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    results = finished(folder, settings) if config.resume is None else None
+    goes_on = config.resume is None or begun(folder, settings)  # also where a run that was resumed is started again
+    results = finished(folder, settings) if goes_on else None
     if results is not None:
         print(f"{folder}: finished before, val/best_rsum {results[OBJECTIVE]:.1f}; delete it to train again")
     elif hydra.mode == RunMode.MULTIRUN and lightning_starts_processes(config.trainer.devices):
@@ -53,27 +55,31 @@ def train(config: DictConfig) -> float:
         run_by_itself(folder)
         results = finished(folder, settings)
     else:
-        results = _train(config, settings, folder)
+        results = _train(config, settings, folder, goes_on)
     objective: float = results[OBJECTIVE]  # type: ignore[index]
     return objective
 
 
-def _train(config: DictConfig, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _train(config: DictConfig, settings: dict[str, Any], folder: Path, goes_on: bool) -> dict[str, Any]:
     """What stands in metrics.json."""
     import pytorch_lightning as pl
     from hydra.utils import instantiate
     from pytorch_lightning.utilities import rank_zero_only
 
     from vse_gpo.checkpoints import steps_taken
+    from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
 
     ignore_remarks()
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    taken = None if config.resume is None else steps_taken(config.resume, config.trainer.max_epochs)
-    start = config.resume or checkpoint_to_go_on_from(folder)
+    start, taken = checkpoint_to_go_on_from(folder) if goes_on else None, None
+    if start is None and config.resume is not None:
+        start, taken = config.resume, steps_taken(config.resume, config.trainer.max_epochs)
 
     data = instantiate(config.data)
     for stage in ("fit", "test") if config.test else ("fit",):
         data.setup(stage)  # bad test data stop a run now, and not after the training
+    if config.test:
+        check_protocols(config.dataset.test_protocols, len(data.split("test").images), PROTOCOLS)
     module = instantiate(config.module)(settings=settings)
     rank_zero_only(write_config)(folder, settings)
     rank_zero_only(keep_logged)(folder)

@@ -1,6 +1,6 @@
 """Named protocols: which queries meet which gallery. The names are part of every metric's key."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -82,19 +82,25 @@ def run_protocols(
         VSEError: if a protocol is unknown or made for another number of images.
     """
     known = PROTOCOLS | dict(annotated or {})
-    for name in protocols:
-        if name not in known:
-            raise VSEError(f"unknown protocol {name}, expected some of {', '.join(known)}")
-    for name in protocols:  # before any work
-        check_size(name, test.image_count)
+    check_protocols(protocols, test.image_count, known)
     return {name: known[name](test) for name in protocols}
 
 
-def check_size(protocol: str, images: int) -> None:
-    """Refuse a protocol that is defined on another number of images: comparing those is comparing nothing."""
-    expected = SIZES.get(protocol, images)
-    if images != expected:
-        raise VSEError(f"protocol {protocol} is defined on {expected} images, found {images}; use protocol all")
+def check_protocols(protocols: Sequence[str], images: int, known: Iterable[str]) -> None:
+    """Refuse, before any work, a test that cannot be done.
+
+    Raises:
+        VSEError: if there is no protocol, one is unknown, or one is defined on another number of images: comparing those
+            is comparing nothing.
+    """
+    if not protocols:
+        raise VSEError(f"no protocol to test by, expected some of {', '.join(known)}")
+    for name in protocols:
+        if name not in known:
+            raise VSEError(f"unknown protocol {name}, expected some of {', '.join(known)}")
+        expected = SIZES.get(name, images)
+        if images != expected:
+            raise VSEError(f"protocol {name} is defined on {expected} images, found {images}; use protocol all")
 
 
 def whole_gallery(test: Test) -> Outcome:
