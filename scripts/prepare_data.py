@@ -3,8 +3,8 @@
 python scripts/prepare_data.py captions.csv OUT          columns image, caption and, if you have splits, split
 python scripts/prepare_data.py dataset_coco.json OUT     Karpathy's splits of COCO, Flickr30K and Flickr8k
 
-Train on it with vse-train experiment=f8k_grid dataset=own dataset.root=OUT; the pictures lie in OUT/images, or a link of
-that name leads to them.
+Train on it with vse-train experiment=f8k_grid dataset=own dataset.root=OUT; the pictures lie in OUT/images, or a
+link of that name leads to them.
 """
 
 import argparse

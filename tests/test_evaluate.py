@@ -142,6 +142,24 @@ def test_members_of_another_test_set_are_refused(trained, single):
     members = f"embeddings=[{trained / 'ours.npz'},{trained / 'turned.npz'}]"
     with pytest.raises(VSEError, match="ours and turned have other image_ids"):
         inside(trained, "refused", members, "protocols=[all]")
+    inside(trained, "turned", f"embeddings={trained / 'turned.npz'}", "protocols=[all]")
+    with pytest.raises(VSEError, match="other images; evaluate both on one test set"):
+        compare_evaluations(trained / "single", trained / "turned", None, 0)
+    del arrays["image_ids"]
+    np.savez(trained / "unknown.npz", **arrays)
+    with pytest.raises(VSEError, match="ours and turned have other image_ids"):
+        inside(trained, "refused", members.replace("[", f"[{trained / 'unknown.npz'},"), "protocols=[all]")
+
+
+def test_an_evaluation_overwrites_no_training_and_no_other_embeddings(trained):
+    for refused, message in (
+        (("embeddings=ours.npz",), "holds a training, whose results would be lost"),
+        (("checkpoint=[a.ckpt,b.ckpt]", "save_embeddings=e.npz"), "with 2 checkpoints, expected one"),
+        (("checkpoint=a.ckpt", "save_embeddings=e.npy"), r"e\.npy: expected a file that ends in \.npz"),
+    ):
+        with pytest.raises(VSEError, match=message):
+            inside(trained, "run0" if "training" in message else "refused", *refused)
+    assert not (trained / "refused").exists()
 
 
 def test_a_converted_model_encodes_alike(trained):
@@ -202,3 +220,16 @@ def test_crisscrossed_captions_in_the_released_form(tmp_path, capsys):
     assert found["variant"] == "released annotations"
     assert [found["metrics"][f"t2t_r{k}"] for k in (1, 5, 10)] == pytest.approx(expected)
     assert "released annotations" in capsys.readouterr().out
+
+    np.save(tmp_path / "matrix.npy", arrays["image_embeddings"] @ arrays["caption_embeddings"].T)
+    both = inside(
+        tmp_path,
+        "both",
+        f"embeddings=[{tmp_path / 'matrix.npy'},{tmp_path / 'golden.npz'}]",
+        "protocols=[cxc]",
+        f"cxc={FOLDER / 'cxc_annots'}",
+    )
+    assert both["golden"]["cxc"]["metrics"] == found["metrics"]
+    assert both["matrix"]["cxc"]["metrics"]["i2t_r1"] == found["metrics"]["i2t_r1"]
+    assert "t2t_r1" not in both["matrix"]["cxc"]["metrics"]
+    assert "t→t" in capsys.readouterr().out  # a column, though the matrix has no captions with captions

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,19 @@ def test_a_resumed_run_that_is_started_again_goes_on_and_is_left_when_finished(r
     train.main()
     assert "epoch 2" not in capsys.readouterr().out
     assert json.loads((here / "metrics.json").read_text()) == written
+
+
+def test_a_run_that_ends_inside_an_epoch_says_what_was_not_validated(tmp_path, monkeypatch, capsys):
+    overrides = [*tiny_root(tmp_path / "data"), "~callbacks.examples", "~callbacks.pooling_curves"]
+    for steps, last_line in ((2, "no epoch to test"), (4, "")):
+        here = [f"+trainer.max_steps={steps}", f"hydra.run.dir={tmp_path / str(steps)}"]
+        monkeypatch.setattr(sys, "argv", ["vse-train", *overrides, *here])
+        with nullcontext() if steps > 3 else pytest.raises(SystemExit):
+            train.main()
+        output = capsys.readouterr()
+        assert re.search(r"epoch \d: loss \S+, not validated, \d+ s", output.out.splitlines()[-1 if steps == 2 else -2])
+        assert last_line in output.err
+        assert (tmp_path / str(steps) / "checkpoints" / "last.ckpt").is_file()
 
 
 @pytest.mark.parametrize(

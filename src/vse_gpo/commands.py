@@ -168,6 +168,7 @@ REMARKS = (  # of libraries, on what no user can change
     r"It is recommended to use `self\.log\(.*sync_dist=True",  # every process has the metrics of the whole split
     r"torch\.distributed\.nn\.functional\.all_gather is deprecated",  # what is to replace it is private
     r"Found \d+ module\(s\) in eval mode at the start of training",  # the BatchNorms of a pretrained trunk, on purpose
+    r"`ModelCheckpoint.*could not find the monitored key",  # an epoch's line says that it was not validated
     r"The \.grad attribute of a Tensor that is not a leaf",  # torch's compiler asks every input for its gradient
 )
 

@@ -38,20 +38,23 @@ def compare_evaluations(first: Path, second: Path, protocol: str | None, seed: i
     from vse_gpo.results import heading, read_queries
     from vse_gpo.retrieval.uncertainty import compare
 
-    (images, ours), (other_images, theirs) = read_queries(first), read_queries(second)
+    one, other = read_queries(first), read_queries(second)
+    ours, theirs = one.outcomes, other.outcomes
     shared = [name for name in ours if name in theirs and protocol in (None, name)]
-    if images != other_images or not shared:
+    if one.images != other.images or not shared:
         raise VSEError(
-            f"{first} has {images} images and {', '.join(ours)}, {second} has {other_images} and {', '.join(theirs)}: "
-            "no protocol to compare; evaluate both on one test set"
+            f"{first} has {one.images} images and {', '.join(ours)}, {second} has {other.images} and "
+            f"{', '.join(theirs)}: no protocol to compare; evaluate both on one test set"
         )
+    if None not in (one.image_ids, other.image_ids) and one.image_ids != other.image_ids:
+        raise VSEError(f"{first} and {second} have other images; evaluate both on one test set in one order")
     for name in shared:
         if not ours[name].queries:
             continue
         table = Table(title=f"{name}: {first} → {second}", title_justify="left")
         for column in ("", "first", "second", "difference", "95 % interval", "p", ""):
             table.add_column(column, justify="left" if column == "" else "right")
-        for metric, gap in compare(ours[name], theirs[name], images, np.random.default_rng(seed)).items():
+        for metric, gap in compare(ours[name], theirs[name], one.images, np.random.default_rng(seed)).items():
             verdict = "differ" if gap.p_value < LEVEL else "no difference shown"
             interval = f"{gap.interval.low:+.2f} to {gap.interval.high:+.2f}"
             numbers = (

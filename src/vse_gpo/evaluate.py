@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from vse_gpo.commands import device_of, ignore_remarks, run_command
+from vse_gpo.commands import CONFIG, device_of, ignore_remarks, run_command
 from vse_gpo.errors import VSEError
 
 if TYPE_CHECKING:
@@ -54,6 +54,15 @@ def evaluate(config: DictConfig, folder: Path) -> None:
         raise VSEError(
             "nothing to evaluate; set checkpoint= to a .ckpt, .pth, folder or hub id, or embeddings= to a file"
         )
+    if (folder / CONFIG).is_file():
+        raise VSEError(f"{folder}: holds a training, whose results would be lost; set hydra.run.dir= to another folder")
+    if config.save_embeddings is not None:
+        if len(checkpoints) != 1:
+            raise VSEError(
+                f"save_embeddings={config.save_embeddings} with {len(checkpoints)} checkpoints, expected one"
+            )
+        if Path(config.save_embeddings).suffix != ".npz":
+            raise VSEError(f"save_embeddings={config.save_embeddings}: expected a file that ends in .npz")
     for name in [*checkpoints, *files]:
         if Path(name).suffix in FILES and not Path(name).exists():
             raise VSEError(f"{name}: no such file")
@@ -177,13 +186,14 @@ def combine(encoded: "Mapping[str, Encoded]") -> "Encoded":
     from vse_gpo.retrieval.similarity import ensemble
 
     (first_name, first), *others = encoded.items()
-    for name, other in others:
-        for what in ("image_ids", "caption_ids"):
-            ours, theirs = getattr(first, what), getattr(other, what)
-            if ours is not None and theirs is not None and list(ours) != list(theirs):
+    for what in ("image_ids", "caption_ids"):
+        knowing = [(name, list(ids)) for name, one in encoded.items() if (ids := getattr(one, what)) is not None]
+        for name, ids in knowing[1:]:
+            if ids != knowing[0][1]:
                 raise VSEError(
-                    f"{first_name} and {name} have other {what}; an ensemble needs one test set in one order"
+                    f"{knowing[0][0]} and {name} have other {what}; an ensemble needs one test set in one order"
                 )
+    for name, other in others:
         if first.caption_to_image.tolist() != other.caption_to_image.tolist():
             raise VSEError(f"{first_name} and {name} have other captions; an ensemble needs one test set in one order")
     known: Any = {

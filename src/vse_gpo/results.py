@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import re
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +24,7 @@ from vse_gpo.writing import whole_file, write_text
 
 Intervals = Mapping[str, Interval]
 SHORT = {"i2t": "i→t", "t2i": "t→i", "t2t": "t→t", "i2i": "i→i"}
-QUERIES = "queries.npz"
+QUERIES, IMAGE_IDS = "queries.npz", "image_ids"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,8 @@ def tables(results: Sequence[Result]) -> list[RenderableType]:
     for protocol in dict.fromkeys(result.protocol for result in results):
         rows = [result for result in results if result.protocol == protocol]
         variant = f" · {rows[0].variant}" if rows[0].variant else ""
-        for names in _columns([name for name in rows[0].metrics if not name.endswith(("medr", "meanr", "_std"))]):
+        every = dict.fromkeys(name for row in rows for name in row.metrics)  # not all have captions with captions
+        for names in _columns([name for name in every if not name.endswith(("medr", "meanr", "_std"))]):
             shown.append(_table(f"{protocol}{variant}", rows, names))
     return shown
 
@@ -74,7 +78,8 @@ def _table(title: str, rows: Sequence[Result], names: Sequence[str]) -> Table:
         known = result.published
         if any(name in known for name in names):
             table.add_row("  published", *(f"{known[name]:.1f}" if name in known else "" for name in names))
-            gaps = (f"{result.metrics[name] - known[name]:+.1f}" if name in known else "" for name in names)
+            both = known.keys() & result.metrics.keys()
+            gaps = (f"{result.metrics[name] - known[name]:+.1f}" if name in both else "" for name in names)
             table.add_row("  difference", *gaps)
     return table
 
@@ -89,7 +94,9 @@ def heading(name: str) -> str:
 
 
 def cell(result: Result, name: str) -> str:
-    """A number, and below it half of its 95 % interval, or its spread."""
+    """A number, and below it half of its 95 % interval, or its spread; empty where there is none."""
+    if name not in result.metrics:
+        return ""
     value = f"{result.metrics[name]:.1f}"
     if name in result.intervals:
         low, high = result.intervals[name]
@@ -102,7 +109,7 @@ def cell(result: Result, name: str) -> str:
 def latex(result: Result) -> str:
     """A row of a LaTeX table: the model and every recall and total, with one digit."""
     names = [name for name in result.metrics if not name.endswith(("medr", "meanr", "_std"))]
-    model = result.source.replace("_", r"\_")
+    model = re.sub(r"([_#&%$])", r"\\\1", result.source)
     heads = " & ".join(heading(name).replace("→", r"$\to$") for name in names)
     return f"% {result.protocol}: {heads}\n{model} & " + " & ".join(f"{result.metrics[n]:.1f}" for n in names) + r" \\"
 
@@ -167,6 +174,8 @@ def _csv(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
 
 def _write_queries(path: Path, outcomes: Mapping[str, Outcome], test: Encoded) -> None:
     arrays: dict[str, Any] = {"images": np.array(test.similarities.image_caption.shape[0])}
+    if test.image_ids is not None:
+        arrays[IMAGE_IDS] = np.array([str(one) for one in test.image_ids])
     for protocol, outcome in outcomes.items():
         arrays[f"{protocol}|totals"] = np.array(json.dumps(outcome.totals))
         for queries in outcome.queries:
@@ -179,8 +188,23 @@ def _write_queries(path: Path, outcomes: Mapping[str, Outcome], test: Encoded) -
         np.savez_compressed(file, **arrays)
 
 
-def read_queries(folder: Path) -> tuple[int, dict[str, Outcome]]:
-    """Number of images and the outcome by protocol, of an evaluation's folder.
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """What an evaluation's folder holds of a test set.
+
+    Args:
+        images: how many.
+        image_ids: per image; None where they were not known.
+        outcomes: by protocol.
+    """
+
+    images: int
+    image_ids: Sequence[str] | None
+    outcomes: Mapping[str, Outcome]
+
+
+def read_queries(folder: Path) -> Evaluated:
+    """What every query found, of an evaluation's folder.
 
     Raises:
         VSEError: if it holds no evaluation of a single source.
@@ -193,8 +217,9 @@ def read_queries(folder: Path) -> tuple[int, dict[str, Outcome]]:
             protocol, _, kind = name.partition("|")
             if kind == "totals":
                 outcomes[protocol] = _read_outcome(arrays, protocol)
-        return int(arrays["images"]), outcomes
-    except (OSError, ValueError, KeyError) as error:
+        ids = arrays[IMAGE_IDS].tolist() if IMAGE_IDS in arrays else None
+        return Evaluated(images=int(arrays["images"]), image_ids=ids, outcomes=outcomes)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise VSEError(
             f"{folder}: no evaluation of one model ({first_line(error)}), expected {QUERIES} as "
             "python -m vse_gpo.evaluate writes it; of several models, name the folder of one"

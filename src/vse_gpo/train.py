@@ -145,13 +145,17 @@ def _best_of_dev(trainer: "pl.Trainer", taken: int | None) -> dict[str, Any]:
         taken: the steps of the checkpoint that a new run went on from.
 
     Raises:
-        VSEError: if there was no step left to train.
+        VSEError: if there was no step left to train, or no epoch came to its end.
     """
     best = trainer.checkpoint_callback
-    if trainer.global_step == taken or best.best_model_score is None:  # type: ignore[union-attr]
+    if trainer.global_step == taken:
         raise VSEError(
             f"nothing to train: the run had come to its end, epoch {trainer.current_epoch} of {trainer.max_epochs}; "
             "set trainer.max_epochs to go on"
+        )
+    if best.best_model_score is None:  # type: ignore[union-attr]
+        raise VSEError(
+            f"no epoch to test: none was validated up to step {trainer.global_step}; train at least one whole epoch"
         )
     return {
         OBJECTIVE: float(best.best_model_score),  # type: ignore[union-attr]

@@ -50,19 +50,25 @@ class EpochLines(Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.monotonic()
         self._losses: list[torch.Tensor] = []
+        self._validated = False  # trainer.max_steps may end a run inside an epoch
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._losses.append(trainer.callback_metrics["train/loss"])  # left on its device: reading it would wait
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = True
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        rsum, best = float(trainer.callback_metrics["val/rsum"]), best_rsum(trainer)
+        best = best_rsum(trainer)
+        rsum = float(trainer.callback_metrics["val/rsum"]) if self._validated else None
         pace = trainer.callback_metrics.get("train/pairs_per_second")  # may be switched off
         print_line(
             trainer,
             f"epoch {trainer.current_epoch}: loss {torch.stack(self._losses).mean():.3f}, "
-            f"val rsum {rsum:.1f} (best {max(rsum, best or 0.0):.1f}), {time.monotonic() - self._start:.0f} s"
+            + ("not validated" if rsum is None else f"val rsum {rsum:.1f} (best {max(rsum, best or 0.0):.1f})")
+            + f", {time.monotonic() - self._start:.0f} s"
             + ("" if pace is None else f", {pace:.0f} pairs/s"),
         )
 

@@ -39,8 +39,8 @@ def run_on(device: torch.device) -> bool:
     """Whether the kernels give on this device, values and gradients, what can be told without them.
 
     Tried once on a small batch: Triton needs a C compiler and a driver that fits, which not every machine has. Where
-    they do not run a warning says why, and the caller sorts by ``torch.sort``. The first to ask may be in inference mode,
-    or in a forward pass that is checkpointed, whose hooks are none of the trial's.
+    they do not run a warning says why, and the caller sorts by ``torch.sort``. Who asks first may be in inference
+    mode, or in a forward pass that is checkpointed, whose hooks are none of the trial's.
     """
     hooks = torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, lambda saved: saved)
     try:

@@ -3,6 +3,7 @@
 import json
 import pickle
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def read_encoded(path: str | Path, device: torch.device | None = None) -> Encode
         arrays = readers[path.suffix](path)
     except OSError as error:
         raise VSEError(f"embeddings={path}: {(error.strerror or str(error)).lower()}; {HELP}") from error
-    except (ValueError, zipfile.BadZipFile, SafetensorError, KeyError, EOFError) as error:
+    except (ValueError, zipfile.BadZipFile, zlib.error, SafetensorError, KeyError, EOFError) as error:
         raise VSEError(f"embeddings={path}: damaged or something else ({first_line(error)}); {HELP}") from error
     return _of_embeddings(arrays, path, device)
 
@@ -111,7 +112,10 @@ def _ids(arrays: dict[str, Any], name: str, rows: int, path: Path) -> list[str] 
     if name not in arrays:
         return None
     ids = arrays[name]
-    listed = [str(one) for one in (ids if isinstance(ids, list) else np.asarray(ids).tolist())]
+    listed = [
+        one.decode() if isinstance(one, bytes) else str(one)
+        for one in (ids if isinstance(ids, list) else np.asarray(ids).tolist())
+    ]
     if len(listed) != rows:
         raise VSEError(f"embeddings={path}: {len(listed)} {name} for {rows} rows, expected one for each")
     return listed

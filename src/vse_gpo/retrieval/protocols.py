@@ -90,8 +90,8 @@ def check_protocols(protocols: Sequence[str], images: int, known: Iterable[str])
     """Refuse, before any work, a test that cannot be done.
 
     Raises:
-        VSEError: if there is no protocol, one is unknown, or one is defined on another number of images: comparing those
-            is comparing nothing.
+        VSEError: if there is no protocol, one is unknown, or one is defined on another number of images: comparing
+            those is comparing nothing.
     """
     if not protocols:
         raise VSEError(f"no protocol to test by, expected some of {', '.join(known)}")

@@ -152,8 +152,8 @@ def _interval(values: npt.NDArray[np.float64]) -> Interval:
 
 
 def _check_same_queries(first: Outcome, second: Outcome) -> None:
-    def described(queries: Sequence[Queries]) -> list[tuple[str, list[int], list[str]]]:
-        return [(one.direction, one.rows.tolist(), list(one.scores)) for one in queries]
+    def described(queries: Sequence[Queries]) -> list[tuple[str, list[int], list[int], list[str]]]:
+        return [(one.direction, one.rows.tolist(), one.owners.tolist(), list(one.scores)) for one in queries]
 
     if described(first.queries) != described(second.queries):
         raise VSEError(
