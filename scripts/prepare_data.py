@@ -83,19 +83,29 @@ def by_split(described: list[Described], seed: int) -> dict[str, dict[str, list[
 
 
 def prepare(source: Path, out: Path, seed: int) -> dict[str, tuple[int, int]]:
-    """Write the files; images and captions of each split."""
+    """Write the files; images and captions of each split.
+
+    Raises:
+        VSEError: if the source cannot be read, or captions would change beside the features of their images.
+    """
     try:
         described = list((read_karpathy if source.suffix == ".json" else read_csv)(source))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise VSEError(f"{source}: cannot be read ({error})") from error
-    counts = {}
+    counts, texts = {}, {}
     mapping = {one.image_id: one.file for one in described}
     for split, images in by_split(described, seed).items():
         own = [one for captions in images.values() for one in captions]
         lines = [" ".join(one.caption.split()) for one in own]
-        write_text(out / "precomp" / f"{split}_caps.txt", "\n".join(lines) + "\n")
-        write_text(out / "precomp" / f"{split}_ids.txt", "\n".join(one.image_id for one in own) + "\n")
+        texts[out / "precomp" / f"{split}_caps.txt"] = "\n".join(lines) + "\n"
+        texts[out / "precomp" / f"{split}_ids.txt"] = "\n".join(one.image_id for one in own) + "\n"
         counts[split] = len(images), len(own)
+    for path, text in texts.items():
+        features = path.with_name(f"{path.name.partition('_')[0]}_ims.npy")
+        if features.exists() and path.exists() and path.read_text(encoding="utf-8") != text:
+            raise VSEError(f"{path}: belongs to the features beside it, and would change; name a new folder")
+    for path, text in texts.items():
+        write_text(path, text)
     write_text(out / "id_mapping.json", json.dumps(mapping, indent=0) + "\n")
     return counts
 

@@ -14,9 +14,11 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from tests.data.on_disk import CAPTIONS, FOLDER, write_images, write_texts
 from vse_gpo import extract
 from vse_gpo.backbones.images import timm_grid
 from vse_gpo.batch import Features
+from vse_gpo.data.files import read_listing
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.data.pairs import EvaluationImages
 from vse_gpo.data.shapes import ShapesDataset
@@ -105,6 +107,37 @@ def test_features_of_another_program_are_kept(tmp_path):
     with pytest.raises(VSEError, match="holds features that this command has not written; name a new folder"):
         extract.extract(OmegaConf.create({"out": str(tmp_path)}))
     assert (tmp_path / "precomp" / "train_ims.npy").read_bytes() == b"features"
+
+
+def extracted(root: Path, out: Path, *changes: str) -> bytes:
+    """Features of the train split of a data set of files, by the command."""
+    trunk = ["backbone.network.name=test_resnet", "backbone.network.pretrained=false", "backbone.prepare.size=64"]
+    places = ["dataset=own", f"dataset.root={root}", f"dataset.image_folder={FOLDER}", f"out={out}", "splits=[train]"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["vse-extract", *places, *trunk, "workers=0", "accelerator=cpu", *changes])
+        extract.main()
+    return (out / "precomp" / "train_ims.npy").read_bytes()
+
+
+def test_features_may_lie_beside_their_captions_and_are_of_their_images_alone(tmp_path, capsys):
+    root, out = tmp_path / "data", tmp_path / "out"
+    write_texts(root)
+    write_images(root, list(CAPTIONS))
+    features = extracted(root, out)
+    assert extracted(root, out) == features  # nothing is left to do
+    with pytest.raises(SystemExit):
+        extracted(root, out, "dtype=float16")
+    assert "features in float32, expected dtype=float16; name a new folder" in capsys.readouterr().err
+    assert len(extracted(root, root)) == len(features)
+    assert (root / "precomp" / "train_caps.txt").is_file()
+
+    turned = dict(reversed(CAPTIONS.items()))
+    write_texts(root, captions=turned)
+    for folder in (out, root):
+        with pytest.raises(SystemExit):
+            extracted(root, folder)
+        assert "features of other images than train has now; name a new folder" in capsys.readouterr().err
+    assert read_listing(out, "train").image_ids == list(CAPTIONS)
 
 
 KILLED = """

@@ -31,14 +31,17 @@ def main() -> None:
 def extract(config: DictConfig) -> None:
     """Write ``precomp/{split}_ims.npy`` with its captions, ids and index, and ``trunk``, which made them.
 
-    A killed extraction goes on where it was.
+    A killed extraction goes on where it was. ``out`` may be the data set's own folder.
+
+    Raises:
+        VSEError: if ``out`` holds features of other images, of another trunk or type, or made by another program.
     """
     from hydra.utils import instantiate
 
     from vse_gpo.data.pairs import EvaluationImages
     from vse_gpo.trunks import keep_trunk
 
-    out = Path(config.out) / "precomp"
+    out = Path(config.out).expanduser() / "precomp"
     trunk = out.parent / "trunk"
     if any(out.glob("*_ims.npy")) and not trunk.exists():
         raise VSEError(f"out={config.out}: holds features that this command has not written; name a new folder")
@@ -46,10 +49,13 @@ def extract(config: DictConfig) -> None:
     source = instantiate(config.dataset.source)
     prepare = instantiate(config.backbone.prepare)
     splits = [source.split(name) for name in config.splits]  # bad data stop before any work
+    for split in splits:
+        check_kept(out, split, config.dtype)
     network = instantiate(config.backbone.network)
     settings: Any = OmegaConf.to_container(config.backbone, resolve=True)
     keep_trunk(trunk, network, {"network": settings["network"], "prepare": settings["prepare"]})
     for split in splits:
+        write_text(index_file(out, split), json.dumps(describe_rows(split), indent=1))
         write_features(
             network,
             EvaluationImages(split, prepare),
@@ -60,10 +66,38 @@ def extract(config: DictConfig) -> None:
             workers=config.workers,
             device=device_of(config.accelerator),
         )
-        precomp = Path(config.dataset.root) / "precomp"
-        for kind in ("caps", "ids"):
-            shutil.copyfile(precomp / f"{split.name}_{kind}.txt", out / f"{split.name}_{kind}.txt")
-        write_text(out / f"{split.name}_index.json", json.dumps(describe_rows(split), indent=1))
+        precomp = Path(config.dataset.root).expanduser() / "precomp"
+        if not precomp.samefile(out):
+            for kind in ("caps", "ids"):
+                shutil.copyfile(precomp / f"{split.name}_{kind}.txt", out / f"{split.name}_{kind}.txt")
+
+
+def check_kept(folder: Path, split: "Split", dtype: str) -> None:
+    """Refuse to go on from, or to keep, features whose rows are other images or whose numbers are of another type.
+
+    Args:
+        folder: of the features.
+        split: whose features are to lie in it.
+        dtype: of the features.
+
+    Raises:
+        VSEError: if an earlier extraction has left such features.
+    """
+    import numpy as np
+
+    path = folder / f"{split.name}_ims.npy"
+    if path.is_file() and (found := np.load(path, mmap_mode="r").dtype) != np.dtype(dtype):
+        raise VSEError(f"{path}: features in {found}, expected dtype={dtype}; name a new folder")
+    index = index_file(folder, split)
+    if index.is_file() and (path.is_file() or path.with_suffix(".part.npy").is_file()):
+        kept = [(row["image_id"], row["file"]) for row in json.loads(index.read_text(encoding="utf-8"))]
+        if kept != [(row["image_id"], row["file"]) for row in describe_rows(split)]:
+            raise VSEError(f"{path}: features of other images than {split.name} has now; name a new folder")
+
+
+def index_file(folder: Path, split: "Split") -> Path:
+    """What tells which row is which image."""
+    return folder / f"{split.name}_index.json"
 
 
 def write_features(

@@ -84,3 +84,15 @@ def test_the_command_says_what_it_wrote_or_what_is_wrong(tmp_path, monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["prepare_data.py", str(tmp_path / "none.json"), str(tmp_path / "other")])
     with pytest.raises(SystemExit, match=r"error: .*none.json: cannot be read"):
         main()
+
+
+def test_captions_beside_features_stay_as_they_are(tmp_path):
+    rows = [f"{image}.jpg,caption" for image in range(20)]
+    source = write_csv(tmp_path / "c.csv", rows, "image,caption")
+    prepare(source, tmp_path, 0)
+    (tmp_path / "precomp" / "dev_ims.npy").write_bytes(b"features")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    prepare(source, tmp_path, 0)
+    with pytest.raises(VSEError, match="belongs to the features beside it, and would change; name a new folder"):
+        prepare(source, tmp_path, 1)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
