@@ -129,6 +129,12 @@ def test_a_model_without_networks_is_refused() -> None:
         compile_networks(model, "default")
 
 
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_modes_that_would_overwrite_outputs_are_refused(mode) -> None:
+    with pytest.raises(VSEError, match=f"compile={mode} has CUDA graphs.*; expected default or .*-no-cudagraphs"):
+        compile_networks(small_model(), mode)
+
+
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(VSEError, match="compile=fast: Unrecognized mode=fast"):
         compile_networks(small_model(), "fast")

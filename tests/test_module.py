@@ -1,4 +1,5 @@
 from functools import partial
+from itertools import product
 
 import pytest
 import pytorch_lightning as pl
@@ -142,9 +143,16 @@ def test_a_loaded_model_is_trained_with_its_dropout(tmp_path):
 
 
 def test_every_step_and_process_has_a_seed_of_its_own():
-    seeds = {step_seed(seed, step, process) for seed in range(3) for step in range(20) for process in range(4)}
-    assert len(seeds) == 3 * 20 * 4
-    assert step_seed(1, 2, 3) == step_seed(1, 2, 3)
+    numbers = product(range(3), range(20), range(4), range(2))
+    assert len({step_seed(*of_batch) for of_batch in numbers}) == 3 * 20 * 4 * 2
+    assert step_seed(1, 2, 3) == step_seed(1, 2, 3, 0)
+
+
+def test_accumulated_batches_draw_numbers_of_their_own():
+    module, drawn = tiny_module(), []
+    module.model.register_forward_pre_hook(lambda *_: drawn.append(torch.rand(()).item()))
+    quiet_trainer(max_epochs=1, accumulate_grad_batches=2).fit(module, datamodule=tiny_data())
+    assert len(set(drawn)) == len(drawn) > 2
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("bf16-mixed", 0.02)])
@@ -184,7 +192,7 @@ def test_gradients_that_the_optimizer_would_unscale_after_they_are_clipped_are_r
     module = tiny_module(optimizer=partial(torch.optim.AdamW, fused=True))
     trainer = quiet_trainer(max_epochs=1)
     trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu")
-    with pytest.raises(VSEError, match=r"16-mixed with a fused optimizer, .* set trainer\.precision=bf16-mixed or"):
+    with pytest.raises(VSEError, match=r"16-mixed with a fused optimizer: .* set trainer\.precision=bf16-mixed or"):
         trainer.fit(module, datamodule=tiny_data())
 
 

@@ -18,11 +18,18 @@ def compile_networks(model: VSE, mode: str) -> None:
 
     Args:
         model: the two encoders.
-        mode: of ``torch.compile``: default, reduce-overhead, max-autotune, …
+        mode: of ``torch.compile``: default or max-autotune-no-cudagraphs. CUDA graphs write every output of a network
+            to the same place, where the next call would overwrite what a step still needs.
 
     Raises:
-        VSEError: if torch has no such mode, or neither backbone has a network to compile.
+        VSEError: if torch has no such mode, it has CUDA graphs, or neither backbone has a network to compile.
     """
+    from torch._inductor import list_mode_options  # takes a second
+
+    modes = list_mode_options()
+    if mode in modes and modes[mode].get("triton.cudagraphs"):
+        usable = [name for name, options in modes.items() if not options.get("triton.cudagraphs")]
+        raise VSEError(f"compile={mode} has CUDA graphs, which would overwrite outputs; expected {' or '.join(usable)}")
     image_backbone: Backbone = model.image_encoder.backbone  # type: ignore[assignment]
     text_backbone: Backbone = model.text_encoder.backbone  # type: ignore[assignment]
     trunk, texts = image_backbone.compilable(), text_backbone.compilable()

@@ -178,7 +178,8 @@ class RetrievalModule(EmbeddingModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Everything random in a step follows from (seed, step, process), so a resumed run repeats it exactly."""
-        torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
+        part = batch_idx % self.trainer.accumulate_grad_batches  # of the step
+        torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank, part))
         if self._frozen_by is not self.phase:
             freeze(self.model.image_encoder.backbone, self.phase)
             self._frozen_by = self.phase
@@ -298,6 +299,6 @@ class RetrievalModule(EmbeddingModule):
                 )
 
 
-def step_seed(seed: int, step: int, process: int) -> int:
-    """A seed of its own for every step and process of a run."""
-    return int(np.random.SeedSequence((seed, step, process)).generate_state(1)[0])
+def step_seed(seed: int, step: int, process: int, part: int = 0) -> int:
+    """A seed of its own for every step and process of a run, and every batch whose gradients a step accumulates."""
+    return int(np.random.SeedSequence((seed, step, process), spawn_key=(part,) if part else ()).generate_state(1)[0])

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vse_gpo.commands import errors_as_lines
+from vse_gpo.commands import device_of, errors_as_lines
 from vse_gpo.errors import VSEError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def look_inside(run: "Run", best: Path, queries: int, seed: int, notes: list[str
     from vse_gpo.reporting.queries import Tested, run_test
 
     try:
-        model = load_checkpoint(best)
+        model = load_checkpoint(best).to(device_of("auto"))
     except VSEError as error:
         notes.append(
             f"{run.name}: no poolings, queries and intervals, as its best checkpoint cannot be opened ({error})"

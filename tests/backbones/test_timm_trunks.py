@@ -160,6 +160,12 @@ def test_a_convolutional_trunks_stages_hold_several_layers():
         assert sum(map(len, layers)) == len(everything)
 
 
+@pytest.mark.parametrize("name", ["test_convnext", "swiftformer_xs"])
+def test_the_top_stage_is_more_than_the_norm_after_it(name):
+    *_, top = names(trunk(name), coarse=True)
+    assert any("norm" not in parameter for parameter in top)
+
+
 @pytest.mark.parametrize("stages", ["frozen", 0, 2, 99, "trainable"])
 def test_a_transformer_thaws_block_by_block_from_the_top(stages):
     backbone = trunk("test_vit")

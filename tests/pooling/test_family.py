@@ -138,9 +138,9 @@ def test_the_order_of_the_items_does_not_count(name):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-@pytest.mark.parametrize("lengths", [[3, 0], [0]])
-def test_an_empty_set_is_refused(name, lengths):
-    with pytest.raises(VSEError, match="a set of length 0 cannot be pooled"):
+@pytest.mark.parametrize(("lengths", "wrong"), [([3, 0], 0), ([0], 0), ([1, 4], 4)])
+def test_an_empty_set_and_one_of_more_items_than_there_are_are_refused(name, lengths, wrong):
+    with pytest.raises(VSEError, match=f"a set of length {wrong} cannot be pooled"):
         FAMILY[name]()(torch.randn(len(lengths), 3, WIDTH), torch.tensor(lengths))
 
 

@@ -58,10 +58,16 @@ class TimmGrid(Grid):
         return full_sets(torch.cat([prefix[:, :1], cells], dim=1) if self.class_token else cells)
 
     def layers(self, *, coarse: bool = False) -> Layers:
-        """As timm groups them: a transformer's blocks; a convolutional trunk's blocks, or its stages if coarse."""
+        """As timm groups them: a transformer's blocks; a convolutional trunk's blocks, or its stages if coarse.
+
+        A norm after the last stage, which timm counts as one for some trunks, belongs to it.
+        """
         if not isinstance(self.trunk, KnowsItsLayers):
             return super().layers(coarse=coarse)
-        return list(group_parameters(self.trunk, self.trunk.group_matcher(coarse), return_values=True).values())
+        groups = list(group_parameters(self.trunk, self.trunk.group_matcher(coarse), return_values=True).values())
+        if coarse and len(groups) > 1 and all(parameter.ndim == 1 for parameter in groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+        return groups
 
     def _split(self, found: Any) -> tuple[Float[Tensor, "batch dim height width"], Float[Tensor, "batch prefix dim"]]:
         """What the trunk gives, as a map and the tokens before it."""

@@ -75,6 +75,9 @@ class AveragedWeights(Callback):
         """The average of a checkpoint that was loaded, or else the weights as they are."""
         if self._average is None:
             self._average = self.average(module.model).requires_grad_(False)
+            for part in self._average.modules():
+                if isinstance(part, nn.RNNBase):
+                    part.flatten_parameters()  # a copy's weights lie apart, and cuDNN would gather them at every call
             module.evaluate_beside(NAME, self._average.module)
         if self._restored is not None:
             self._average.module.load_state_dict(self._restored)

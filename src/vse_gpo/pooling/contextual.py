@@ -53,7 +53,7 @@ class Seq2Seq(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        check_lengths(lengths)
+        check_lengths(lengths, features.shape[1])
         states = run_gru(self.gru, features, lengths)
         last = torch.arange(features.shape[0], device=features.device), lengths - 1
         return torch.cat([states[last][:, :1], states[:, 0, 1:]], dim=1).mean(1)  # backwards ends at the first item

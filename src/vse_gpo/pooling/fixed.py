@@ -54,7 +54,7 @@ class First(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        check_lengths(lengths)
+        check_lengths(lengths, features.shape[1])
         return features[:, 0]
 
 
@@ -64,5 +64,5 @@ class Last(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        check_lengths(lengths)
+        check_lengths(lengths, features.shape[1])
         return features[torch.arange(features.shape[0], device=features.device), lengths - 1]

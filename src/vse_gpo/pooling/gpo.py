@@ -53,7 +53,7 @@ class GPO(nn.Module):
     def _weights(self, lengths: Int[Tensor, " batch"], items: int) -> Float[Tensor, "batch items"]:
         """Of lengths on the CPU."""
         sizes, row = distinct_lengths(lengths)
-        check_lengths(sizes)
+        check_lengths(sizes, items)
         if torch.is_grad_enabled() or torch.compiler.is_exporting():
             rows = self._generate(sizes, items)
         else:

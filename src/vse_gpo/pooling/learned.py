@@ -63,7 +63,7 @@ class FSPool(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        check_lengths(lengths)
+        check_lengths(lengths, features.shape[1])
         ordered = sort_descending(features, lengths)
         shares = knot_shares(lengths, ordered.shape[2], self.knots.shape[1]).to(ordered)
         return ((ordered @ shares) * self.knots).sum(-1)

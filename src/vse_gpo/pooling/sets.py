@@ -13,24 +13,26 @@ from vse_gpo.batch import valid_items
 from vse_gpo.errors import VSEError
 
 
-def check_lengths(lengths: Int[Tensor, " batch"]) -> None:
-    """Refuse a set without items.
+def check_lengths(lengths: Int[Tensor, " batch"], items: int) -> None:
+    """Refuse a set without items, or of more than there are.
 
     Raises:
         VSEError: if there is one.
     """
     if torch.compiler.is_exporting():
         return
-    shortest = int(lengths.min())
+    shortest, longest = torch.stack(lengths.aminmax()).tolist()  # waits for a GPU once
     if shortest < 1:
         raise VSEError(f"a set of length {shortest} cannot be pooled: every set needs at least 1 item")
+    if longest > items:
+        raise VSEError(f"a set of length {longest} cannot be pooled: there are {items} items")
 
 
 def padding(
     features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
 ) -> Bool[Tensor, "batch items 1"]:
     """True where a row of the features is padding; see ``check_lengths`` for what is refused."""
-    check_lengths(lengths)
+    check_lengths(lengths, features.shape[1])
     return ~valid_items(lengths, features.shape[1])[:, :, None]
 
 
