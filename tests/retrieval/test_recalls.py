@@ -11,7 +11,7 @@ from vse_gpo.retrieval import evaluate, image_caption_recalls
 from vse_gpo.retrieval.protocols import Test, five_folds
 from vse_gpo.retrieval.ranks import Ranks, image_caption_ranks
 from vse_gpo.retrieval.recalls import recall_outcome
-from vse_gpo.retrieval.similarity import Matrix, Products, ensemble, matrix_similarities
+from vse_gpo.retrieval.similarity import Matrix, Mean, Products, ensemble, matrix_similarities
 
 NAMES = [f"{direction}_{metric}" for direction in ("i2t", "t2i") for metric in ("r1", "r5", "r10", "medr", "meanr")]
 
@@ -145,6 +145,16 @@ def test_float32_products_err_less_than_their_margin():
     everything = (slice(0, 400), slice(0, 400))
     worst = (products.tile(*everything).double() - products.exact_tile(*everything)).abs().max()
     assert worst < products.margins[0]
+
+
+def test_a_mean_in_float32_errs_less_than_its_margin():
+    generator = torch.Generator().manual_seed(9)
+    everything = (slice(0, 300), slice(0, 300))
+    for members in (2, 9):
+        alike = [1 - 1e-3 * torch.rand(300, 300, generator=generator, dtype=torch.float64) for _ in range(members)]
+        mean = Mean([Matrix(values) for values in alike])
+        worst = (mean.tile(*everything).double() - mean.exact_tile(*everything)).abs().max()
+        assert worst < mean.margins[0]
 
 
 def test_tied_similarities_in_float64_are_left_as_they_were():

@@ -182,7 +182,8 @@ class Mean:
         self.shape = self.parts[0].shape
         self.device = self.parts[0].device
         above, below = zip(*(part.margins for part in self.parts), strict=True)
-        self.margins = (max(above), max(below))
+        rounded = 1 + len(self.parts) / 2  # the sum's own rounding: its partial sums grow with the members
+        self.margins = (max(above) * rounded, max(below) * rounded)
 
     def tile(
         self, rows: slice, columns: slice, out: Float[Tensor, "rows columns"] | None = None
