@@ -33,7 +33,8 @@ def app(config: DictConfig) -> None:
     model = index.open_model(config.model, tokenizer=config.tokenizer, vocabulary=config.vocabulary)
     model.to(device_of(config.accelerator))
     answers = Answers(index, model, captions)
-    examples = example_texts(answers.captions) if config.examples is None else list(config.examples)
+    texts = [config.examples] if isinstance(config.examples, str) else config.examples
+    examples = example_texts(answers.captions) if texts is None else list(texts)
     page = build_page(answers, examples=examples, top=config.top)
     address = serve(page, host=config.host, port=config.port, open_browser=config.open)
     print(f"{address} shows {len(index)} pictures; Ctrl+C ends it", flush=True)

@@ -217,7 +217,8 @@ def _released_text_encoder(released: Mapping[str, Tensor], tokenizer: str, vocab
         intermediate_size=released["bert.encoder.layer.0.intermediate.dense.weight"].shape[0],
         max_position_embeddings=released["bert.embeddings.position_embeddings.weight"].shape[0],
     )
-    prepare["tokenizer"] = {"_target_": "vse_gpo.data.captions.WordPieces", "pretrained": tokenizer}
+    word_pieces = {"_target_": "vse_gpo.data.captions.WordPieces", "pretrained": tokenizer, "size": words}
+    prepare["tokenizer"] = word_pieces
     encoder = _encoder(
         {"_target_": "vse_gpo.backbones.texts.bert_of", "config": config.to_dict(), "groups": 4},
         {

@@ -31,6 +31,10 @@ def index(config: DictConfig) -> None:
     Raises:
         VSEError: if there is no model, no picture that can be read, or an index of another model in the way.
     """
+    if config.batch_size < 1 or config.workers < 0:
+        raise VSEError(
+            f"batch_size={config.batch_size} workers={config.workers}, expected at least 1 picture and 0 processes"
+        )
     if config.kind not in config.kinds:
         known = [str(name) for name in config.kinds]
         raise VSEError(
@@ -62,6 +66,8 @@ def index(config: DictConfig) -> None:
     rows = parts.read() | _rows_of(former)
     pictures = [picture for picture in found.pictures if picture in rows]
     report_skipped(found, skipped)
+    if lost := [one.file for one in found.pictures if one not in rows and one.file not in skipped]:
+        raise VSEError(f"{out}: {len(lost)} pictures that were read have no embedding, first {lost[0]}; run it again")
     if not pictures:
         raise VSEError(f"images={folder}: no picture that can be read, so there is nothing to index")
     settings = IndexSettings(images=str(folder), fingerprint=fingerprint, kind=repr(kind), **named)
@@ -90,9 +96,17 @@ def _former(out: Path) -> "Index | None":
 
     if is_index(out):
         return Index.load(out)
-    if out.exists() and (not out.is_dir() or any(path.name != UNFINISHED for path in out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(not _left_over(path.name) for path in out.iterdir())):
         raise VSEError(f"out={out}: exists and is no index; name a new folder")
     return None
+
+
+def _left_over(name: str) -> bool:
+    """Whether a first index that was killed may have left such a file or folder."""
+    from vse_gpo.search.index import FILES
+
+    name, _, number = name.removeprefix(".").removesuffix(".part").partition("-")
+    return name == UNFINISHED or any(name == kind and number.endswith(suffix) for kind, suffix in FILES.items())
 
 
 def _model_settings(config: DictConfig, former: "Index | None") -> dict[str, Any]:
@@ -175,6 +189,8 @@ def report(out: Path, pictures: "Sequence[Picture]", former: "Index | None", set
     new = sum(picture.file not in before for picture in pictures)
     changed = sum(before.get(picture.file, picture) != picture for picture in pictures)
     removed = sum(file not in now for file in before)
+    if former is not None and former.settings.kind != settings.kind:
+        print(f"kind: {former.settings.kind} → {settings.kind}")
     if settings.recall is not None:
         print(f"recall@10 against exact search: {settings.recall:.1f} % (sample of the pictures)")
     print(f"{out}: {len(pictures)} pictures ({new} new, {changed} changed, {removed} removed)")

@@ -373,3 +373,11 @@ def test_noise_is_for_training_alone(pieces: WordPieces) -> None:
     same = [noisy.encode(caption, np.random.default_rng(5)) for _ in range(2)]
     assert torch.equal(same[0], same[1])
     assert not torch.equal(same[0], noisy.encode(caption))
+
+
+def test_a_tokeniser_of_another_text_encoder_is_refused() -> None:
+    assert WordPieces(BERT, size=30522).vocabulary_size == 30522
+    with pytest.raises(
+        VSEError, match="a tokeniser of 30522 tokens, the text encoder was trained on 28996; set tokenizer="
+    ):
+        WordPieces(BERT, size=28996)

@@ -87,7 +87,9 @@ def test_an_update_embeds_new_and_changed_pictures_alone(made, pictures, model, 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
 def test_an_index_becomes_another_kind(made, pictures, kind, capsys):
     run_index(f"images={pictures}", f"out={made}", f"kind={kind}")
-    assert "recall@10 against exact search: " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "kind: Flat() → " in printed
+    assert "recall@10 against exact search: " in printed
     assert Index.load(made).settings.recall > 50
     run_index(f"images={pictures}", f"out={made}")
     assert {path.name for path in made.iterdir()} == {"index.json", "exact-3.faiss", "pictures-3.json"}
@@ -117,6 +119,16 @@ def test_an_interrupted_index_goes_on_where_it_was(pictures, model, tmp_path, mo
     assert not (out / "unfinished").exists()
 
 
+def test_an_index_killed_while_it_was_written_is_written_again(pictures, model, tmp_path):
+    out = tmp_path / "index"
+    out.mkdir()
+    for name in ("exact-1.faiss", ".approximate-1.faiss.part", "unfinished"):
+        (out / name).mkdir() if name == "unfinished" else (out / name).write_bytes(b"cut")
+    run_index(f"images={pictures}", f"model={model}", f"out={out}", "kind=hnsw")
+    assert_encoded(out, pictures, model, FILES)
+    run_index(f"images={pictures}", f"out={out}")
+
+
 def test_what_cannot_become_an_index_gets_one_line(made, pictures, model, tmp_path):
     small_model(seed=1).save_pretrained(tmp_path / "other")
     (tmp_path / "none").mkdir()
@@ -127,6 +139,7 @@ def test_what_cannot_become_an_index_gets_one_line(made, pictures, model, tmp_pa
         ([f"images={tmp_path / 'no'}", f"out={tmp_path / 'new'}", f"model={model}"], "no such folder"),
         ([f"images={tmp_path / 'none'}", f"out={tmp_path / 'new'}", f"model={model}"], "no picture that can be read"),
         ([f"images={pictures}", f"out={made}", "kind=flatt"], "no such kind .did you mean flat"),
+        ([f"images={pictures}", f"out={made}", "batch_size=0"], "batch_size=0 .* expected at least 1 picture"),
     ):
         with pytest.raises(VSEError, match=line):
             run_index(*overrides)

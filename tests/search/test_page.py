@@ -114,6 +114,16 @@ def test_a_taken_port_is_one_line(answers, address):
         serve(page, host="127.0.0.1", port=port, open_browser=False)
 
 
+def test_the_environment_cannot_have_more_served(answers, monkeypatch):
+    page = build_page(answers, examples=[], top=4)
+    monkeypatch.setenv("GRADIO_ALLOWED_PATHS", "/etc")
+    with pytest.raises(VSEError, match="GRADIO_ALLOWED_PATHS is set"):
+        serve(page, host="127.0.0.1", port=0, open_browser=False)
+    monkeypatch.delenv("GRADIO_ALLOWED_PATHS")
+    with pytest.raises(VSEError, match="port=70000: cannot be listened at"):
+        serve(page, host="127.0.0.1", port=70000, open_browser=False)
+
+
 @pytest.mark.parametrize("place", ["pictures/0.png", "index/index.json", "/etc/passwd", "pictures/../../../etc/passwd"])
 def test_no_file_is_handed_out(place, address, home):
     path = urllib.parse.quote(str(home / place))

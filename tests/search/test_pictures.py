@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from tests.search.folder import paint, small_model
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.errors import VSEError
 from vse_gpo.search.pictures import Embedded, Parts, Pixels, embed_pictures, find_pictures, open_picture
+
+AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 
 
 def embedded(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -43,6 +45,15 @@ def test_pictures_of_every_kind_are_embedded_as_the_model_does(tmp_path):
     torch.testing.assert_close(torch.stack([*rows.values()]), expected, atol=1e-6, rtol=0)
 
 
+def odd_exif() -> bytes:
+    """A JPEG to be turned, whose width is a word."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "jpeg", exif=exif)
+    return file.getvalue().replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02")
+
+
 def bomb() -> bytes:
     """The head of a PNG of 60,000 × 60,000 pixels."""
     file = io.BytesIO()
@@ -59,22 +70,26 @@ def test_files_that_cannot_be_read_are_told_with_the_reason(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("no picture at all")
     (tmp_path / "bomb.png").write_bytes(bomb())
+    (tmp_path / "odd.jpg").write_bytes(odd_exif())
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "out.png").symlink_to("/etc/hostname")
     (tmp_path / "notes.txt").write_text("passed over")
     paint(tmp_path / ".thumbnails" / "hidden.png", 2)
+    (tmp_path / "more").symlink_to(tmp_path.parent)
     rows, skipped = embedded(tmp_path)
     assert [*rows] == ["good.png"]
-    assert skipped.keys() == {"cut.png", "empty.jpg", "text.jpg", "bomb.png", "gone.png", "out.png"}
+    assert skipped.keys() == {"cut.png", "empty.jpg", "text.jpg", "bomb.png", "gone.png", "out.png", "more", "odd.jpg"}
+    assert skipped["more"] == "a linked folder, which is not entered"
     assert "no image, 0 bytes" in skipped["empty.jpg"]
     assert "no image, 17 bytes" in skipped["text.jpg"]
     assert "decompression bomb" in skipped["bomb.png"]
+    assert "cannot be decoded (required argument is not an integer" in skipped["odd.jpg"]
     assert "leads out of" in skipped["out.png"]
     assert skipped["gone.png"] == "no such file or directory"
     assert find_pictures(tmp_path).others == 1
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tiff", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tiff", "webp", pytest.param("avif", marks=AVIF)])
 def test_no_damage_stops_an_index(suffix, tmp_path):
     whole = paint(tmp_path / f"picture.{suffix}", 1).read_bytes()
     random = np.random.default_rng(0)
@@ -114,5 +129,8 @@ def test_parts_are_kept_and_read_again(tmp_path):
     (tmp_path / "parts" / "000000.safetensors").write_bytes(b"cut")
     with pytest.raises(VSEError, match=r"000000\.safetensors: damaged .*; remove it"):
         parts.read()
+    (tmp_path / "parts" / "000000.safetensors").unlink()
+    parts.write([Embedded([a], torch.zeros(1, 3), {})])
+    assert parts.read().keys() == {a, b}
     parts.remove()
     assert not (tmp_path / "parts").exists()

@@ -92,8 +92,9 @@ def network_of(config: Mapping[str, Any]) -> PreTrainedModel:
 
 
 def config_of(network: PreTrainedModel) -> dict[str, Any]:
-    """What ``network_of`` builds the same architecture from; where its weights lay is left out."""
-    return {name: value for name, value in network.config.to_dict().items() if name != "_name_or_path"}
+    """What ``network_of`` builds the same architecture from; where its weights lay and who wrote it is left out."""
+    written = network.config.to_dict()
+    return {name: value for name, value in written.items() if name not in ("_name_or_path", "transformers_version")}
 
 
 def check_length(tokens: Tokens, network: PreTrainedModel) -> None:

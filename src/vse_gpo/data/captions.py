@@ -46,12 +46,15 @@ class WordPieces:
         max_tokens: longer captions are cut, special tokens included, with one warning; fewer if the tokeniser says that
             its model takes fewer.
         mask_token: stands for a masked word; None takes the tokeniser's own.
+        size: how many tokens the text encoder was trained on; None takes any.
 
     Raises:
-        VSEError: if there is no tokeniser, or it has no mask token.
+        VSEError: if there is no tokeniser, it has no mask token or another number of tokens.
     """
 
-    def __init__(self, pretrained: str, max_tokens: int = 512, mask_token: str | None = None) -> None:
+    def __init__(
+        self, pretrained: str, max_tokens: int = 512, mask_token: str | None = None, size: int | None = None
+    ) -> None:
         remedy = "name a Hugging Face model or a folder with tokenizer.json"
         tokenizer: PreTrainedTokenizerBase = load_pretrained(
             AutoTokenizer.from_pretrained, pretrained, "text.pretrained", expected="tokeniser", remedy=remedy
@@ -66,6 +69,11 @@ class WordPieces:
             raise VSEError(
                 f"text.pretrained={pretrained}: its tokeniser has no {mask_token or 'mask'} token; set "
                 "text.prepare.tokenizer.mask_token to a token that stands for masked words"
+            )
+        if size not in (None, len(tokenizer)):
+            raise VSEError(
+                f"{pretrained}: a tokeniser of {len(tokenizer)} tokens, the text encoder was trained on {size}; set "
+                "tokenizer= to its own"
             )
         self._tokenizer = tokenizer
         self.vocabulary_size: int = len(tokenizer)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vse_gpo.data.files import HELP, Listing, find_images
 from vse_gpo.data.split import OpenImages
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, first_line
 
 RGB = UInt8[Tensor, "3 height width"]
 ImageLike = Tensor | Image.Image | Path | str
@@ -56,10 +56,10 @@ def read_image(path: Path, *, upright: bool = False, side: int | None = None) ->
             if side is not None:
                 image.thumbnail((side, side))  # decodes a JPEG at no more than it needs
             return rgb_pixels(ImageOps.exif_transpose(image) if upright else image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's decoders raise what they like on a damaged file
         if isinstance(error, OSError) and error.strerror:
             raise VSEError(f"{path}: {error.strerror.lower()}; {HELP}") from None
-        reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = "no image" if isinstance(error, UnidentifiedImageError) else first_line(error)
         raise VSEError(f"{path}: cannot be decoded ({reason}, {path.stat().st_size} bytes); fetch it again") from None
 
 

@@ -1,5 +1,6 @@
 """The page: a text, a picture or a click on a result finds pictures. Everything on it comes from this machine."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from vse_gpo.search.markup import STYLE, Asked, answer_markup, line_markup
 
 try:
     import gradio as gr
+    import httpx
     import pandas as pd
 except ImportError as error:
     raise VSEError("the page needs Gradio, which is not installed; pip install 'vse_gpo[search]'") from error
@@ -139,13 +141,18 @@ def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool) -> str:
         open_browser: whether to show the page in one.
 
     Raises:
-        VSEError: if the port is taken.
+        VSEError: if the port is taken, or the environment would have Gradio serve more.
     """
+    if os.environ.get("GRADIO_ALLOWED_PATHS"):
+        raise VSEError("GRADIO_ALLOWED_PATHS is set, and the page would serve the files there; unset it")
     try:
         _, address, _ = page.launch(
             server_name=host,
             server_port=port,
             inbrowser=open_browser,
+            share=False,  # None lets the environment publish the page
+            mcp_server=False,
+            run_history=False,
             prevent_thread_lock=True,
             quiet=True,
             ssr_mode=False,
@@ -155,6 +162,11 @@ def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool) -> str:
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
             css=STYLE,
         )
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise VSEError(f"port={port}: cannot be listened at on {host} ({first_line(error)}); choose another") from error
+    except httpx.HTTPError as error:  # Gradio asks itself whether it answers
+        page.close(verbose=False)
+        raise VSEError(
+            f"{host}:{port} does not answer ({first_line(error)}); where a proxy is set, set NO_PROXY={host} too"
+        ) from error
     return address

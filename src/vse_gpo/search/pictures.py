@@ -49,6 +49,9 @@ def find_pictures(folder: Path) -> Found:
     others = 0
     for place, folders, files in os.walk(folder, onerror=lambda error: _note(found.skipped, folder, error)):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(place, name) for name in folders):
+            if path.is_symlink():
+                found.skipped[path.relative_to(folder).as_posix()] = "a linked folder, which is not entered"
         for path in (Path(place, name) for name in files if not name.startswith(".")):
             file = path.relative_to(folder).as_posix()
             if path.suffix.lower() not in suffixes:
@@ -121,21 +124,22 @@ def embed_pictures(
         raise VSEError("the model takes region features, not pictures; an index needs a model of a grid backbone")
     device = next(model.parameters()).device
     loader = DataLoader(
-        Pixels(folder, pictures, prepare), batch_size=batch_size, num_workers=workers, collate_fn=_as_they_are
+        Pixels(folder, pictures, prepare), batch_size=batch_size, num_workers=workers, collate_fn=_together
     )
-    for items in loader:
-        read = [(pictures[row], pixels) for row, pixels in items if isinstance(pixels, Tensor)]
-        skipped = {pictures[row].file: reason for row, reason in items if isinstance(reason, str)}
+    for rows, pixels, reasons in loader:
         embeddings = torch.empty(0, 0)
-        if read:
+        if rows:
             with torch.inference_mode():
-                inputs = torch.stack([pixels for _, pixels in read]).to(device)
-                embeddings = model.image_encoder(inputs).float().cpu()
-        yield Embedded([picture for picture, _ in read], embeddings, skipped)
+                embeddings = model.image_encoder(pixels.to(device)).float().cpu()
+        skipped = {pictures[row].file: reason for row, reason in reasons}
+        yield Embedded([pictures[row] for row in rows], embeddings, skipped)
 
 
-def _as_they_are(items: list[tuple[int, Tensor | str]]) -> list[tuple[int, Tensor | str]]:
-    return items
+def _together(items: Sequence[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor, list[tuple[int, str]]]:
+    """Rows and pixels of what was read, in one tensor, as each takes a file descriptor to be sent; and the rest."""
+    read = [(row, pixels) for row, pixels in items if isinstance(pixels, Tensor)]
+    pixels = torch.stack([one for _, one in read]) if read else torch.empty(0)
+    return [row for row, _ in read], pixels, [(row, reason) for row, reason in items if isinstance(reason, str)]
 
 
 class Parts:
@@ -180,7 +184,8 @@ class Parts:
             return
         embeddings = torch.cat([batch.embeddings for batch in batches if batch.pictures])
         about = {"fingerprint": self.fingerprint, "pictures": json.dumps(pictures)}
-        with whole_file(self.folder / f"{len(self._paths()):06d}.safetensors") as file:
+        number = 1 + max((int(path.stem) for path in self._paths()), default=-1)
+        with whole_file(self.folder / f"{number:06d}.safetensors") as file:
             file.write(save({"embeddings": embeddings}, about))
 
     def remove(self) -> None:
@@ -188,4 +193,4 @@ class Parts:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("*.safetensors"))
+        return sorted(self.folder.glob("[0-9]*.safetensors"))
