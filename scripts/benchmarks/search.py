@@ -55,7 +55,7 @@ def _measure(pictures: int, width: int, kind: str) -> tuple[list[list[object]], 
     own = pictures * width * 4 / MIB
     names = ["product and largest values", "kind=flat", f"kind={kind}, candidates ranked exactly"]
     builds = [None, drawn, built]
-    sizes = [own, own, written_size(approximate) / MIB]
+    sizes = [own, own, own + written_size(approximate) / MIB]  # it ranks its candidates by the exact ones
     return [list(row) for row in zip(names, taken, recalls, builds, sizes, strict=True)], peak() - import_once
 
 
