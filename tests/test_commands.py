@@ -172,6 +172,16 @@ def test_every_name_in_a_shipped_config_exists(command_line, choices, name):
 # where a command runs from
 
 
+def test_a_models_files_are_found_from_any_folder(tmp_path, monkeypatch):
+    tiny_root(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(config_folder(), version_base="1.3"):
+        overrides = ["experiment=f30k_butd_region_bigru", "dataset.root=data", "text.vocabulary=data/vocabulary.json"]
+        words = compose("train", overrides).text.prepare.tokenizer
+        pieces = compose("train", ["experiment=f30k_butd_region", "dataset.root=data"]).text.prepare.tokenizer
+    assert (words.path, pieces.pretrained) == (str(tmp_path / "data" / "vocabulary.json"), "bert-base-uncased")
+
+
 @pytest.mark.parametrize("module", ["train", "extract"])
 @pytest.mark.parametrize("flags", [("--help",), ("--cfg", "job")])
 def test_help_and_config_need_no_torch(tmp_path, module, flags):

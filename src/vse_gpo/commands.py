@@ -39,6 +39,12 @@ def words_in(path: str) -> int:
     return len(read_vocabulary(path))
 
 
+def local(place: str) -> str:
+    """The whole path of a file or folder that is here, for a model that is used elsewhere; a hub's name as it is."""
+    path = Path(place).expanduser()
+    return str(path.resolve()) if path.exists() else place
+
+
 def wandb_id(resume: str | None, folder: str) -> str:
     """Of the W&B run that goes on: that of the checkpoint to resume, or of the run in the folder; else of a new one."""
     earlier = None
@@ -60,6 +66,7 @@ def device_of(accelerator: str) -> "torch.device":
 
 # ${first:a,b} in a config: the first that is not null
 OmegaConf.register_new_resolver("first", lambda *values: next(value for value in values if value is not None))
+OmegaConf.register_new_resolver("local", local)
 OmegaConf.register_new_resolver("words_in", words_in)  # a resolved config no longer needs the file
 OmegaConf.register_new_resolver("run_id", run_id, use_cache=True)
 OmegaConf.register_new_resolver("wandb_id", wandb_id, use_cache=True)
