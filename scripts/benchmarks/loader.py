@@ -93,7 +93,8 @@ def _features() -> Measured:
         taken, memory = alone(_open, root)
     gigabytes = 4 * int(np.prod(COCO)) / 1e9
     columns = ["", "seconds", "MiB"]
-    return Measured("opening features", columns, [[f"{gigabytes:.0f} GB, and 128 images of them, no disk read", taken, memory]])
+    what = f"{gigabytes:.0f} GB, and 128 images of them, no disk read"
+    return Measured("opening features", columns, [[what, taken, memory]])
 
 
 def _open(root: Path) -> tuple[float, float]:
