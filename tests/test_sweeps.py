@@ -29,6 +29,7 @@ PARTS = ["transformer", "mlp", "learned_index", "interpolated", "per_channel", "
 SWEEPS = {
     "aggregators": {IMAGE: ["mean", "gpo"], TEXT: ["first", "gpo"]},
     "image_aggregators": {IMAGE: IMAGE_POOLINGS},
+    "image_kmax": {IMAGE: ["kmax"], "pooling.image.k": ["1", "2", "3", "5", "10"]},
     "size_augmentation": {
         "backbone.size_augmentation.probability": ["0.0", "0.2"],
         "text.prepare.noise.probability": ["0.0", "0.2"],
