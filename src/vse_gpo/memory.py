@@ -5,7 +5,8 @@ import functools
 import os
 import sys
 
-TRIM_THRESHOLD, MMAP_MAX = -1, -4  # glibc's malloc.h
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # glibc's malloc.h
+LARGEST = 2**31 - 1  # bytes
 OF_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
 
 
@@ -22,6 +23,7 @@ def keep_freed_memory() -> None:
         return
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(MMAP_MAX, 0)  # a threshold has limits, which differ between releases
+        if not libc.mallopt(MMAP_THRESHOLD, LARGEST):  # up to 2.34 it takes no more than 32 MiB
+            libc.mallopt(MMAP_MAX, 0)  # does the same in a little more memory
         libc.mallopt(TRIM_THRESHOLD, -1)
         os.register_at_fork(before=lambda: libc.malloc_trim(0))  # both would hold the free pages
