@@ -38,7 +38,7 @@ def begun(folder: Path, settings: Mapping[str, Any]) -> bool:
     from vse_gpo.checkpoints import read_pickle
 
     last = folder / LAST
-    return last.is_file() and read_pickle(last, [])["settings"] == settings
+    return last.is_file() and read_pickle(last, []).get("settings") == settings
 
 
 def keep_logged(folder: Path) -> None:
