@@ -17,11 +17,11 @@ from rich.table import Table
 from torch import Tensor
 
 from vse_gpo.batch import valid_items
-from vse_gpo.callbacks.pooling_curves import draw_panel, save_figure
-from vse_gpo.commands import errors_as_lines
+from vse_gpo.cli.run import errors_as_lines
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.pooling import GPO
-from vse_gpo.writing import write_text
+from vse_gpo.storage.writing import write_text
+from vse_gpo.training.callbacks.pooling_curves import draw_panel, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from vse_gpo.batch import Indexed
-from vse_gpo.callbacks.examples import choose_queries, draw_examples, retrieve
 from vse_gpo.encoder import Encoder
+from vse_gpo.training.callbacks.examples import choose_queries, draw_examples, retrieve
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from vse_gpo.callbacks.pooling_curves import draw_curves, model_curves, save_figure
-from vse_gpo.checkpoints import load_model
+from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.errors import VSEError
+from vse_gpo.training.callbacks.pooling_curves import draw_curves, model_curves, save_figure
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vse_gpo.errors import VSEError
-from vse_gpo.writing import write_text
+from vse_gpo.storage.writing import write_text
 
 SPLITS = {"train": "train", "restval": "train", "val": "dev", "dev": "dev", "test": "test"}
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}  # of the images, where no split is given

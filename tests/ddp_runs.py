@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from tests.tiny import TinySource, averaged, tiny_data, tiny_module, tiny_trainer
 from tests.tiny_root import tiny_root
 from vse_gpo import train
-from vse_gpo.callbacks.preemption import Preemption
-from vse_gpo.commands import ignore_remarks
+from vse_gpo.cli.messages import ignore_remarks
 from vse_gpo.losses import InfoNCE, TripletLoss
-from vse_gpo.phases import Phases
+from vse_gpo.training.callbacks.preemption import Preemption
+from vse_gpo.training.phases import Phases
 
 LOSSES: dict[str, tuple[type[nn.Module], str, bool]] = {  # loss, negatives, whether captions of an image are masked
     "triplet all": (TripletLoss, "all", False),

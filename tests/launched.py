@@ -6,7 +6,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from vse_gpo.commands import run_command
+from vse_gpo.cli.run import run_command
 
 
 def note_seed(config: DictConfig) -> float:

@@ -12,11 +12,12 @@ from PIL import Image
 from torch import nn
 
 from tests.tiny_encoders import clip_folder, roberta_folder
-from vse_gpo import VSE, hub
-from vse_gpo.build import build, without_weights
-from vse_gpo.card import metrics_of_checkpoint, model_card, read_metrics
+from vse_gpo import VSE
 from vse_gpo.errors import VSEError
 from vse_gpo.model import build_model
+from vse_gpo.storage import hub
+from vse_gpo.storage.card import metrics_of_checkpoint, model_card, read_metrics
+from vse_gpo.storage.settings import build, without_weights
 
 SETTINGS = {
     "_target_": "vse_gpo.model.VSE",

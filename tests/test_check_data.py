@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.data.on_disk import CAPTIONS, FOLDER, listing, write_features, write_images, write_texts
-from vse_gpo.check_data import (
+from vse_gpo.data.checks import (
     UNCHECKED,
     Counts,
     FeatureKind,

@@ -6,11 +6,12 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from vse_gpo.checkpoints.names import bert_names, region_names
 
-from vse_gpo.checkpoints import AtomicCheckpoints, steps_taken
-from vse_gpo.commands import config_folder
+from vse_gpo.checkpoints.atomic import AtomicCheckpoints
+from vse_gpo.cli.run import config_folder
 from vse_gpo.errors import VSEError
-from vse_gpo.released import bert_names, region_names
+from vse_gpo.training.run_folder import steps_taken
 
 CHECKPOINTS = AtomicCheckpoints()
 

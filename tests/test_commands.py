@@ -13,8 +13,10 @@ from omegaconf import OmegaConf
 
 from tests.tiny_root import tiny_root
 from vse_gpo import train
-from vse_gpo.commands import config_folder, leaves, run_command, user_message
+from vse_gpo.cli.messages import user_message
+from vse_gpo.cli.run import config_folder, run_command
 from vse_gpo.errors import VSEError
+from vse_gpo.storage.settings import leaves
 
 DEBUGS = sorted(path.stem for path in Path(config_folder()).glob("debug/*.yaml"))
 ROOT = Path(__file__).parents[1]

@@ -10,13 +10,13 @@ from tests.test_module import build_module
 from vse_gpo.backbones.images import Regions, timm_grid
 from vse_gpo.backbones.texts import Bert, BiGRU
 from vse_gpo.batch import Batch, Tokens
-from vse_gpo.compilation import compile_networks
 from vse_gpo.encoder import Encoder, linear_projection
 from vse_gpo.errors import VSEError
 from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
-from vse_gpo.phases import Phases
 from vse_gpo.pooling import GPO
+from vse_gpo.training.compilation import compile_networks
+from vse_gpo.training.phases import Phases
 
 # word vectors are no leaves, and torch's compiler asks every input for its gradient
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from vse_gpo.cli.processes import run_id
 
 from tests.ddp_runs import LOSSES, STEPS, run_all
 from tests.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.data.pairs import EvaluationShare
-from vse_gpo.launch import run_id
 
 ROOT = Path(__file__).parents[1]
 

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from vse_gpo.checkpoints.names import grid_head_names, region_names
 
 from tests.golden import assert_close, load, under
 from vse_gpo.backbones.images import Regions
@@ -10,7 +11,6 @@ from vse_gpo.batch import Features
 from vse_gpo.encoder import DropCells, DropRegions, Encoder, ResidualProjection, keep_items, normalize
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO, Mean
-from vse_gpo.released import grid_head_names, region_names
 
 
 def region_encoder(size_augmentation=None) -> Encoder:

@@ -19,12 +19,12 @@ from hydra import compose, initialize_config_dir
 from tests.golden import FOLDER
 from tests.tiny_root import tiny_root
 from vse_gpo import VSE
-from vse_gpo.checkpoints import load_model
-from vse_gpo.commands import config_folder
-from vse_gpo.compare import compare_evaluations
+from vse_gpo.checkpoints.sources import load_model
+from vse_gpo.cli.run import config_folder
 from vse_gpo.data.files import read_listing
 from vse_gpo.errors import VSEError
-from vse_gpo.evaluate import evaluate
+from vse_gpo.evaluation.compare import compare_evaluations
+from vse_gpo.evaluation.run import evaluate
 from vse_gpo.retrieval import image_caption_recalls
 
 

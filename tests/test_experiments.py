@@ -18,9 +18,10 @@ from transformers import BertConfig, BertTokenizerFast
 from tests.data.on_disk import write_features, write_texts
 from tests.tiny import tiny_trainer
 from tests.tiny_encoders import clip_folder
-from vse_gpo.commands import config_folder, unknown_names, without_experiment
+from vse_gpo.cli.names import unknown_names, without_experiment
+from vse_gpo.cli.run import config_folder
+from vse_gpo.evaluation.published import PUBLISHED
 from vse_gpo.pooling import First, Mean
-from vse_gpo.published import PUBLISHED
 
 EXPERIMENTS = sorted(path.stem for path in (Path(config_folder()) / "experiment").glob("*.yaml"))
 PUBLISHED_EXPERIMENTS = [name for name in EXPERIMENTS if re.match("(coco|f30k)_.*(region|grid|vsrn)", name)]

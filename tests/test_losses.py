@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.golden import assert_close, load
-from vse_gpo.commands import config_folder
+from vse_gpo.cli.run import config_folder
 from vse_gpo.errors import VSEError
 from vse_gpo.losses import InfoNCE, SigmoidLoss, TripletLoss, WarmedUp
 

@@ -16,9 +16,9 @@ from vse_gpo.backbones.images import small_grid
 from vse_gpo.batch import Batch, Features, Tokens
 from vse_gpo.encoder import DropRegions, Encoder, ResidualProjection, normalize
 from vse_gpo.losses import InfoNCE, TripletLoss
-from vse_gpo.micro_batches import embed, micro_batches
 from vse_gpo.model import VSE
 from vse_gpo.pooling import GPO
+from vse_gpo.training.micro_batches import embed, micro_batches
 
 PAIRS = 7
 Embeddings = tuple[Tensor, Tensor]

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ConstantLR
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertModel
+from vse_gpo.checkpoints.names import bert_names, region_names
 
 from tests.golden import assert_close, load, under
 from tests.tiny import tiny_data, tiny_module, tiny_trainer, weights
@@ -19,10 +20,9 @@ from vse_gpo.encoder import Encoder, ResidualProjection
 from vse_gpo.errors import VSEError
 from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
-from vse_gpo.module import RetrievalModule, step_seed
-from vse_gpo.phases import Phases
 from vse_gpo.pooling import GPO
-from vse_gpo.released import bert_names, region_names
+from vse_gpo.training.module import RetrievalModule, step_seed
+from vse_gpo.training.phases import Phases
 
 GOLDEN_BERT = {
     "vocab_size": 120,

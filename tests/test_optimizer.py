@@ -16,13 +16,13 @@ from tests.tiny import tiny_data, tiny_module, tiny_trainer, weights
 from tests.tiny_encoders import FAMILIES
 from vse_gpo.backbones.images import Regions, timm_grid
 from vse_gpo.backbones.texts import BiGRU, bert_of
-from vse_gpo.commands import config_folder
+from vse_gpo.cli.run import config_folder
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
 from vse_gpo.losses import InfoNCE, TripletLoss
 from vse_gpo.model import VSE
-from vse_gpo.optimizer import parameter_groups, steps_of_run
 from vse_gpo.pooling import GPO, Mean
+from vse_gpo.training.optimization import parameter_groups, steps_of_run
 
 OPTIONS = sorted(path.stem for path in (Path(config_folder()) / "optimizer").glob("*.yaml"))
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from vse_gpo.backbones.grid import Grid, PixelNormalization
 from vse_gpo.errors import VSEError
-from vse_gpo.phases import Phase, Phases, freeze
+from vse_gpo.training.phases import Phase, Phases, freeze
 
 PUBLISHED = [
     {"from_epoch": 0, "trunk": "frozen", "negatives": "all"},

@@ -15,7 +15,9 @@ import torch
 from tests.golden import FOLDER, load
 from vse_gpo import VSE
 from vse_gpo.batch import Tokens
-from vse_gpo.checkpoints import load_model, load_released, read_pickle
+from vse_gpo.checkpoints.pickles import read_pickle
+from vse_gpo.checkpoints.released import load_released
+from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.encoder import normalize
 from vse_gpo.errors import VSEError
 

@@ -15,7 +15,7 @@ from transformers import get_cosine_schedule_with_warmup
 from tests.tiny import save_last, tiny_data, tiny_module, tiny_trainer, weights
 from vse_gpo.batch import Batch
 from vse_gpo.errors import VSEError
-from vse_gpo.module import RetrievalModule
+from vse_gpo.training.module import RetrievalModule
 
 STEPS_PER_EPOCH = 6  # 21 captions in batches of 4
 

@@ -3,7 +3,14 @@
 import pytest
 
 from vse_gpo.errors import VSEError
-from vse_gpo.run_folder import LAST, checkpoint_to_go_on_from, finished, keep_logged, write_config, write_results
+from vse_gpo.training.run_folder import (
+    LAST,
+    checkpoint_to_go_on_from,
+    finished,
+    keep_logged,
+    write_config,
+    write_results,
+)
 
 SETTINGS = {"seed": 0, "resume": None, "optimizer": {"lr": 1e-5, "milestones": [3]}}
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tests.tiny_root import tiny_root
 from vse_gpo import train
-from vse_gpo.commands import config_folder, run_command
+from vse_gpo.cli.run import config_folder, run_command
 from vse_gpo.errors import VSEError
 
 ROOT = Path(__file__).parents[1]

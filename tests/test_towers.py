@@ -13,15 +13,15 @@ from omegaconf import OmegaConf
 
 from tests.pooling.test_family import FAMILY, WIDTH, trained
 from tests.tiny_encoders import FAMILIES, clip_folder
-from vse_gpo import towers
 from vse_gpo.backbones.clip import clip_images, clip_texts
 from vse_gpo.backbones.images import timm_grid
 from vse_gpo.backbones.texts import BiGRU
 from vse_gpo.batch import Tokens
-from vse_gpo.commands import config_folder
+from vse_gpo.checkpoints import export as towers
+from vse_gpo.checkpoints.export import Tower, check, export_towers, trace, write_onnx, write_torch
+from vse_gpo.cli.run import config_folder
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
-from vse_gpo.towers import Tower, check, export_towers, trace, write_onnx, write_torch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch.export and onnxscript, among themselves

@@ -6,10 +6,10 @@ from torch import nn
 
 from tests.test_build import SETTINGS as OF_PICTURES
 from vse_gpo import VSE
-from vse_gpo.build import build
+from vse_gpo.checkpoints.trunk import keep_trunk, with_trunk
 from vse_gpo.errors import VSEError
 from vse_gpo.model import build_model
-from vse_gpo.trunks import keep_trunk, with_trunk
+from vse_gpo.storage.settings import build
 
 TRUNK = {"network": OF_PICTURES["image_encoder"]["backbone"], "prepare": OF_PICTURES["prepare_images"]}
 PIXELS = list(torch.randint(0, 256, (3, 3, 40, 50), generator=torch.Generator().manual_seed(1), dtype=torch.uint8))

@@ -1,7 +1,7 @@
 import pytest
 
 from vse_gpo.errors import VSEError
-from vse_gpo.writing import write_text
+from vse_gpo.storage.writing import write_text
 
 
 def test_a_file_in_the_place_of_a_folder_is_told_in_one_line(tmp_path):

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from vse_gpo.backbones.images import Regions
 from vse_gpo.backbones.texts import BiGRU
-from vse_gpo.callbacks.averaging import AveragedWeights
-from vse_gpo.checkpoints import AtomicCheckpoints
+from vse_gpo.checkpoints.atomic import AtomicCheckpoints
 from vse_gpo.data.captions import PrepareCaptions, WordNoise, Words
 from vse_gpo.data.datamodule import PairsDataModule
 from vse_gpo.data.regions import PrepareRegions
@@ -23,9 +22,10 @@ from vse_gpo.data.split import Split
 from vse_gpo.encoder import DropRegions, Encoder
 from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
-from vse_gpo.module import RetrievalModule
-from vse_gpo.phases import Phases
 from vse_gpo.pooling import GPO
+from vse_gpo.training.callbacks.averaging import AveragedWeights
+from vse_gpo.training.module import RetrievalModule
+from vse_gpo.training.phases import Phases
 
 WIDTH = 6
 DECAY, WARMUP_POWER = 0.8, 0.75  # of averaged weights

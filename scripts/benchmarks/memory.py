@@ -10,9 +10,9 @@ from vse_gpo.backbones.texts import BiGRU
 from vse_gpo.batch import Batch, Tokens, take
 from vse_gpo.encoder import Encoder, linear_projection
 from vse_gpo.losses import TripletLoss
-from vse_gpo.micro_batches import embed
 from vse_gpo.model import VSE
 from vse_gpo.pooling import GPO
+from vse_gpo.training.micro_batches import embed
 
 MICRO_BATCH = 8
 

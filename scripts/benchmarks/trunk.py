@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.measure import Measured, alone, begin_peak, peak
 from vse_gpo.backbones.images import timm_grid
-from vse_gpo.memory import keep_freed_memory
+from vse_gpo.cli.allocator import keep_freed_memory
 
 NAME, SIZE = "tf_efficientnet_lite0", 224
 BATCHES = (16, 64)

@@ -1,5 +1,6 @@
-"""The shapes that the stages exchange."""
+"""The shapes that the stages exchange, and the one way to encode batches."""
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +41,24 @@ class Indexed(NamedTuple):
     inputs: ImageInputs | Tokens
     rows: Int[Tensor, " batch"]
 
+    def to(self, device: torch.device) -> "Indexed":
+        """The same batch on a device."""
+        return Indexed(to_device(self.inputs, device), self.rows.to(device))
+
+
+class Embedded(NamedTuple):
+    """What became of a batch of one modality."""
+
+    embeddings: Float[Tensor, "batch ..."]
+    rows: Int[Tensor, " batch"]
+
+
+def to_device(inputs: ImageInputs | Tokens, device: torch.device) -> ImageInputs | Tokens:
+    """The same inputs on a device."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device)
+    return type(inputs)(*(part.to(device) for part in inputs))
+
 
 def take(items: Any, rows: slice) -> Any:
     """These rows of everything in a batch, or of a part of one."""
@@ -57,3 +76,28 @@ def pad_sets(sets: list[Shaped[Tensor, "_ ..."]]) -> tuple[Shaped[Tensor, "batch
     """Stack sets of different sizes, padded with zeros to the largest."""
     lengths = torch.tensor([len(items) for items in sets])
     return torch.nn.utils.rnn.pad_sequence(sets, batch_first=True), lengths
+
+
+# encoding
+
+
+def choose_device(accelerator: str) -> torch.device:
+    """The GPU if there is one and ``cpu`` does not refuse it."""
+    return torch.device("cuda" if torch.cuda.is_available() and accelerator != "cpu" else "cpu")
+
+
+@torch.inference_mode()
+def encode_batches(
+    encode: Callable[[Any], Float[Tensor, "batch ..."]], batches: Iterable[Indexed], device: torch.device
+) -> Iterator[Embedded]:
+    """What an encoder makes of every batch, in float32, with the rows that it belongs to.
+
+    Training, evaluation, extraction, index and library all encode here.
+
+    Args:
+        encode: an encoder in eval mode, or any other network.
+        batches: of one modality.
+        device: of the encoder; its results stay there.
+    """
+    for batch in batches:
+        yield Embedded(encode(to_device(batch.inputs, device)).float(), batch.rows)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.batch import Features, ImageInputs, Tokens, valid_items
 from vse_gpo.errors import VSEError
 
@@ -31,7 +32,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         *,
-        backbone: nn.Module,
+        backbone: Backbone,
         projection: nn.Module,
         pooling: nn.Module,
         size_augmentation: SizeAugmentation | None = None,

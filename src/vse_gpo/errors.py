@@ -1,10 +1,21 @@
-"""The one exception whose message is meant for the user of a command."""
+"""The one exception whose message is meant for the user, and how its line is put together."""
+
+import difflib
+from collections.abc import Iterable
 
 
-class VSEError(Exception):
+class VSEError(ValueError):
     """One line: what was found, what was expected, what to do. Commands print it without a traceback."""
 
 
 def first_line(error: Exception) -> str:
-    """Of an error's message, or its kind."""
+    """First line of the message, or the exception's class name."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question with the nearest known names, or those in other groups that end alike; empty if there are none."""
+    known = list(known)
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    nearest = nearest or [other for other in known if other.rpartition(".")[2] == name.rpartition(".")[2]]
+    return f" (did you mean {' or '.join(nearest)}?)" if nearest else ""

@@ -119,18 +119,18 @@ class SigmoidLoss(nn.Module):
         return losses.sum()
 
 
-class WarmedUp(nn.Module):
+class PhasedLoss(nn.Module):
     """One loss while the phases ask for all negatives, another once they ask for the hardest.
 
     Args:
-        first: learns fast from scratch, as the softmax does.
-        then: the loss of the rest of the training.
+        all_negatives: learns fast from scratch, as the softmax does.
+        hardest_negatives: the loss of the rest of the training.
     """
 
-    def __init__(self, *, first: nn.Module, then: nn.Module) -> None:
+    def __init__(self, *, all_negatives: nn.Module, hardest_negatives: nn.Module) -> None:
         super().__init__()
-        self.first = first
-        self.then = then
+        self.all_negatives = all_negatives
+        self.hardest_negatives = hardest_negatives
 
     def forward(
         self,
@@ -139,7 +139,7 @@ class WarmedUp(nn.Module):
         not_negative: Bool[Tensor, "batch batch"] | None = None,
     ) -> Float[Tensor, ""]:
         """The loss of the phase."""
-        value: Tensor = (self.then if hardest else self.first)(similarity, hardest, not_negative)
+        value: Tensor = (self.hardest_negatives if hardest else self.all_negatives)(similarity, hardest, not_negative)
         return value
 
 

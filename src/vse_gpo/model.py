@@ -3,34 +3,28 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, snapshot_download
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vse_gpo.backbones.backbone import Backbone
-from vse_gpo.batch import Batch, ImageInputs, Tokens
-from vse_gpo.build import build, without_weights
-from vse_gpo.card import Results, model_card
+from vse_gpo.batch import Batch, ImageInputs, Indexed, Tokens, encode_batches
+from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, first_line
-from vse_gpo.hub import check_pretrained, upload
-from vse_gpo.writing import whole_folder
+from vse_gpo.storage.card import Results, model_card
+from vse_gpo.storage.hub import check_pretrained, upload
+from vse_gpo.storage.settings import build, without_weights
+from vse_gpo.storage.weights import check_weights, write_weights
+from vse_gpo.storage.writing import whole_folder
 
 SETTINGS, WEIGHTS, CARD = "vse_gpo.json", "model.safetensors", "README.md"
-
-
-class CaptionPreparation(Protocol):
-    """What makes the tokens of captions, and can be built again."""
-
-    def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-        """Write the files it needs; the settings that built it, changed to name these."""
 
 
 class VSE(nn.Module):
@@ -48,8 +42,8 @@ class VSE(nn.Module):
         *,
         image_encoder: Encoder,
         text_encoder: Encoder,
-        prepare_images: Callable[[Sequence[Any]], ImageInputs],
-        prepare_captions: Callable[[Sequence[str]], Tokens],
+        prepare_images: ImagePreparation,
+        prepare_captions: CaptionPreparation,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
@@ -92,14 +86,14 @@ class VSE(nn.Module):
         if len(items) == 0:
             raise VSEError("nothing to encode: an empty list")
         device = next(encoder.parameters()).device
+        rows = torch.arange(len(items)).split(size)
+        batches = (Indexed(prepare(items[part[0] : part[-1] + 1]), part) for part in rows)
         was_training = self.training
         self.eval()
         try:
-            batches = (prepare(items[first : first + size]) for first in range(0, len(items), size))
-            embeddings = [encoder(to_device(batch, device)).float().cpu() for batch in batches]
+            return torch.cat([part.embeddings.cpu() for part in encode_batches(encoder, batches, device)])
         finally:
             self.train(was_training)
-        return torch.cat(embeddings)
 
     def architecture(self) -> dict[str, Any]:
         """Settings that build the same model without any weights, save for the files of its tokeniser.
@@ -111,8 +105,7 @@ class VSE(nn.Module):
             raise VSEError("a model that was put together by hand cannot be saved: its settings are not known")
         settings: dict[str, Any] = without_weights(self.settings)
         for name, encoder in (("image_encoder", self.image_encoder), ("text_encoder", self.text_encoder)):
-            backbone: Backbone = encoder.backbone  # type: ignore[assignment]
-            settings[name]["backbone"] = backbone.architecture(settings[name]["backbone"])
+            settings[name]["backbone"] = encoder.backbone.architecture(settings[name]["backbone"])
         return settings
 
     def fingerprint(self) -> str:
@@ -142,8 +135,7 @@ class VSE(nn.Module):
         folder = Path(folder)
         settings = self.architecture()
         with whole_folder(folder) as part:
-            captions: CaptionPreparation = self.prepare_captions  # type: ignore[assignment]
-            settings["prepare_captions"] = captions.save(part, settings["prepare_captions"])
+            settings["prepare_captions"] = self.prepare_captions.save(part, settings["prepare_captions"])
             (part / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
             write_weights(self, part / WEIGHTS)
             if card is not None:
@@ -208,33 +200,3 @@ def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Pa
     model.load_state_dict(weights)
     model.settings = settings
     return model.eval()
-
-
-def write_weights(module: nn.Module, path: Path) -> None:
-    """Write all weights as safetensors."""
-    save_file({name: weight.contiguous() for name, weight in module.state_dict().items()}, path)
-
-
-def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Refuse weights of another model before anything of them is loaded.
-
-    Raises:
-        VSEError: if a weight is missing, extra or of another shape.
-    """
-    differing = [
-        name
-        for name in found.keys() | expected.keys()
-        if name not in found or name not in expected or found[name].shape != expected[name].shape
-    ]
-    if differing:
-        raise VSEError(
-            f"weights of another model: {len(differing)} of {len(expected)} are missing, extra or of another shape, "
-            f"first {min(differing)}; use the config that these weights were trained with"
-        )
-
-
-def to_device(inputs: ImageInputs | Tokens, device: torch.device) -> ImageInputs | Tokens:
-    """The same inputs on a device."""
-    if isinstance(inputs, Tensor):
-        return inputs.to(device)
-    return type(inputs)(*(part.to(device) for part in inputs))

@@ -10,8 +10,8 @@ from transformers import CLIPModel
 from tests.tiny_encoders import FAMILIES, clip_folder
 from vse_gpo.backbones.clip import clip_images, clip_texts
 from vse_gpo.batch import Tokens
-from vse_gpo.build import build
 from vse_gpo.errors import VSEError
+from vse_gpo.storage.settings import build
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,16 @@ import pytest
 import torch
 from torch import nn
 from transformers import AlbertConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, T5Config
+from vse_gpo.checkpoints.names import bert_names, bigru_names
 
 from tests.golden import FOLDER, assert_close, load, under
 from tests.tiny_encoders import FAMILIES, WORDS, clip_folder
 from vse_gpo.backbones.texts import Bert, BiGRU, bert_of, load_bert
 from vse_gpo.batch import Tokens
-from vse_gpo.build import build
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO
-from vse_gpo.released import bert_names, bigru_names
+from vse_gpo.storage.settings import build
 
 
 def golden_bert(groups: int) -> Encoder:

@@ -10,7 +10,7 @@ from vse_gpo.backbones.grid import PixelNormalization
 from vse_gpo.backbones.images import timm_grid
 from vse_gpo.backbones.timm_trunks import TimmGrid
 from vse_gpo.errors import VSEError
-from vse_gpo.phases import Phase, freeze
+from vse_gpo.training.phases import Phase, freeze
 
 TOKENS = {"test_vit": 1, "test_vit2": 1, "test_vit3": 1, "test_vit_relpos": 0}  # tokens that are no patches
 MAPS = ["test_convnext", "test_efficientnet", "test_mambaout", "test_resnet", "swiftformer_xs"]

@@ -15,13 +15,14 @@ from torch import Tensor
 from tests.tiny import DECAY, WARMUP_POWER, WIDTH, TinySource, averaged, tiny_data, tiny_module, tiny_trainer, weights
 from tests.tiny_root import tiny_root
 from vse_gpo import train
-from vse_gpo.callbacks.averaging import AveragedWeights
-from vse_gpo.checkpoints import load_model, model_weights
-from vse_gpo.commands import config_folder
+from vse_gpo.checkpoints.pickles import model_weights
+from vse_gpo.checkpoints.sources import load_model
+from vse_gpo.cli.run import config_folder
 from vse_gpo.encoder import ResidualProjection
-from vse_gpo.evaluate import evaluate
-from vse_gpo.module import RetrievalModule
+from vse_gpo.evaluation.run import evaluate
 from vse_gpo.retrieval import image_caption_recalls
+from vse_gpo.training.callbacks.averaging import AveragedWeights
+from vse_gpo.training.module import RetrievalModule
 
 
 def module_with_statistics() -> RetrievalModule:

@@ -4,7 +4,7 @@ import pytest
 import pytorch_lightning as pl
 
 from tests.tiny import save_last, tiny_data, tiny_module, tiny_trainer
-from vse_gpo.callbacks.best import BestCheckpoint
+from vse_gpo.training.callbacks.best import BestCheckpoint
 
 
 class Worse(pl.Callback):

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from tests.tiny import save_last, tiny_data, tiny_module, tiny_trainer, weights
-from vse_gpo.callbacks.collapse import Collapse, Signs, collision_rate, signs_of_collapse, spread
 from vse_gpo.errors import VSEError
 from vse_gpo.losses import InfoNCE, SigmoidLoss, TripletLoss
-from vse_gpo.module import RetrievalModule
-from vse_gpo.phases import Phases
+from vse_gpo.training.callbacks.collapse import Collapse, Signs, collision_rate, signs_of_collapse, spread
+from vse_gpo.training.module import RetrievalModule
+from vse_gpo.training.phases import Phases
 
 HARDEST = [{"from_epoch": 0, "negatives": "hardest"}]
 POINT = torch.tensor([0.6, 0.8])

@@ -8,11 +8,21 @@ import torch
 from PIL import ImageFont
 
 from tests.tiny import TinySource, tiny_data, tiny_module, tiny_trainer, weights
-from vse_gpo.callbacks.examples import SIDE, TRUE, Example, Examples, choose_queries, cut, draw_examples, retrieve, tile
 from vse_gpo.data.shapes import ShapesDataset
 from vse_gpo.data.split import Split
-from vse_gpo.module import RetrievalModule
 from vse_gpo.retrieval import image_caption_recalls
+from vse_gpo.training.callbacks.examples import (
+    SIDE,
+    TRUE,
+    Example,
+    Examples,
+    choose_queries,
+    cut,
+    draw_examples,
+    retrieve,
+    tile,
+)
+from vse_gpo.training.module import RetrievalModule
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from PIL import Image
 from pytorch_lightning.callbacks import Callback
 
 from tests.tiny import tiny_data, tiny_module, tiny_trainer, weights
-from vse_gpo.callbacks.pooling_curves import PoolingCurves, draw_curves, model_curves
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO, Max, Mean
+from vse_gpo.training.callbacks.pooling_curves import PoolingCurves, draw_curves, model_curves
 
 
 def curves_callback() -> PoolingCurves:

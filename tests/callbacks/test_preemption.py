@@ -13,7 +13,7 @@ import torch
 from tests.tiny import averaged, save_last, tiny_data, tiny_module, tiny_trainer, weights
 from tests.tiny_root import tiny_root
 from vse_gpo import train
-from vse_gpo.callbacks.preemption import Preemption
+from vse_gpo.training.callbacks.preemption import Preemption
 
 STEPS_PER_EPOCH = 6
 

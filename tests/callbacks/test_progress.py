@@ -8,8 +8,8 @@ import rich
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from tests.tiny import save_last, tiny_data, tiny_module, tiny_trainer
-from vse_gpo.callbacks.progress import Bar, EpochLines
-from vse_gpo.callbacks.throughput import Throughput
+from vse_gpo.training.callbacks.progress import Bar, EpochLines
+from vse_gpo.training.callbacks.throughput import Throughput
 
 
 def shown(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, terminal: bool) -> str:

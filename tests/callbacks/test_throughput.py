@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from tests.tiny import tiny_data, tiny_module, tiny_trainer, weights
-from vse_gpo.callbacks.throughput import GradientNorm, Throughput
+from vse_gpo.training.callbacks.throughput import GradientNorm, Throughput
 
 
 class Clock:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from vse_gpo.commands import config_folder
+from vse_gpo.cli.run import config_folder
 from vse_gpo.data.shapes import GrammarWords, ShapesDataset, grammar
 from vse_gpo.data.shapes.drawing import draw
 from vse_gpo.data.shapes.scenes import BACKGROUNDS, INKS, KINDS, RADII, TEXTURES, Scene, Shape, sample_scene

@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from tests.pooling.test_family import FAMILY
 from tests.test_build import SETTINGS
 from vse_gpo import VSE
-from vse_gpo.build import build
-from vse_gpo.commands import config_folder
+from vse_gpo.cli.run import config_folder
 from vse_gpo.model import build_model
+from vse_gpo.storage.settings import build
 
 FOLDER = Path(config_folder()) / "pooling"
 CHOICES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

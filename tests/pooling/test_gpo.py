@@ -9,7 +9,7 @@ from torch import nn
 from tests.golden import assert_close, load, under
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO, gpo
-from vse_gpo.pooling.recurrence import run_both_ways
+from vse_gpo.pooling.kernels.recurrence import run_both_ways
 
 
 @pytest.mark.parametrize("name", ["gpo_regions", "gpo_words", "gpo_grid"])

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from vse_gpo.pooling.recurrence import run_both_ways
+from vse_gpo.pooling.kernels.recurrence import run_both_ways
 
 
 def packed(gru: nn.GRU, positions: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:

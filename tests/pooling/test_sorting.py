@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vse_gpo.pooling import sorting
-from vse_gpo.pooling.sorting import sort_descending, weigh_by_rank
+from vse_gpo.pooling.kernels.sorting import sort_descending, weigh_by_rank
 
 finite = st.floats(-1024, 1024, width=32, allow_subnormal=False)
 

@@ -14,8 +14,8 @@ from triton.compiler import ASTSource  # noqa: E402
 
 from tests.pooling.kernel_cases import CASES, check, check_nan, check_trial  # noqa: E402
 from vse_gpo.pooling import triton_kernels  # noqa: E402
-from vse_gpo.pooling.sorting import sort_descending, weigh_by_rank  # noqa: E402
-from vse_gpo.pooling.triton_kernels import Tile, gradient_kernel, tile, weigh_kernel  # noqa: E402
+from vse_gpo.pooling.kernels.sorting import sort_descending, weigh_by_rank  # noqa: E402
+from vse_gpo.pooling.kernels.triton_kernels import Tile, gradient_kernel, tile, weigh_kernel  # noqa: E402
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 KINDS = dict.fromkeys(("values", "weights", "pooled", "arriving", "of_values", "of_weights"), "*fp32")

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vse_gpo.errors import VSEError
-from vse_gpo.report import named_apart, write_report
 from vse_gpo.reporting.page import Extra, render
 from vse_gpo.reporting.queries import Item, Shown, data_uri
+from vse_gpo.reporting.run import named_apart, write_report
 from vse_gpo.reporting.runs import Run, Scores
 
 EVIL = '<script>alert(1)</script> & "quotes"'

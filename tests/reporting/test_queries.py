@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from vse_gpo.commands import config_folder
+from vse_gpo.cli.run import config_folder
 from vse_gpo.reporting.queries import open_split, run_test
 from vse_gpo.retrieval import image_caption_recalls
 

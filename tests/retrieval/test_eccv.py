@@ -6,13 +6,7 @@ import pytest
 import torch
 
 from vse_gpo.errors import VSEError
-from vse_gpo.retrieval.annotations import (
-    CocoRows,
-    CrisscrossedCaptions,
-    coco_caption_ids,
-    eccv_folder,
-    read_positives,
-)
+from vse_gpo.retrieval.annotations import CocoRows, CrisscrossedCaptions, coco_caption_ids, eccv_folder, read_positives
 from vse_gpo.retrieval.counts import Pairs
 from vse_gpo.retrieval.crisscrossed import CrisscrossedRecalls
 from vse_gpo.retrieval.eccv import ListedPositives, average_precision_at_r, eccv_scores, plausible_scores, r_precision

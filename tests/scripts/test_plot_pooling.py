@@ -10,7 +10,7 @@ from PIL import Image
 
 from scripts.plot_pooling import main
 from tests.test_build import SETTINGS
-from vse_gpo.build import build
+from vse_gpo.storage.settings import build
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from tests.test_build import SETTINGS
 from vse_gpo import VSE
-from vse_gpo.build import build
 from vse_gpo.model import build_model
 from vse_gpo.search.index import Index, IndexSettings, Picture, write_index
 from vse_gpo.search.kinds import Flat, Kind
+from vse_gpo.storage.settings import build
 
 
 def small_model(seed: int = 0) -> VSE:

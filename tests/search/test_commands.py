@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from tests.search.folder import paint, small_model, touch
 from vse_gpo import VSE, index
-from vse_gpo.commands import config_folder
+from vse_gpo.cli.run import config_folder
 from vse_gpo.errors import VSEError
 from vse_gpo.search import __main__ as search
 from vse_gpo.search.index import Index

@@ -20,10 +20,10 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.search.folder import paint, small_model
 from tests.search.test_answers import HOSTILE, indexed
-from vse_gpo.app import example_texts
 from vse_gpo.errors import VSEError
 from vse_gpo.search.answers import Answers
 from vse_gpo.search.page import Handlers, build_page, curve_plot, serve
+from vse_gpo.search.serving import example_texts
 
 CAPTIONS = ["a red circle", "a blue square", "<b>a heart</b> ${1+1}"]
 PATIENCE = 120  # seconds; a browser on a busy machine starts slowly

@@ -16,7 +16,7 @@ from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
 from vse_gpo.backbones.grid import PixelNormalization, full_sets
 from vse_gpo.backbones.pretrained import check_length, check_width, config_of, network_of, without_gaps
 from vse_gpo.batch import Features, Tokens, valid_items
-from vse_gpo.hub import load_pretrained
+from vse_gpo.storage.hub import load_pretrained
 
 REMEDY = "name one as openai/clip-vit-base-patch32, or a folder with its config.json and weights"
 

@@ -12,7 +12,7 @@ from vse_gpo.backbones.pretrained import check_length, check_width, config_of, n
 from vse_gpo.batch import Features, Tokens, valid_items
 from vse_gpo.errors import VSEError
 from vse_gpo.gru import run_gru
-from vse_gpo.hub import load_pretrained
+from vse_gpo.storage.hub import load_pretrained
 
 SETTING = "text.pretrained"
 REMEDY = "name a Hugging Face model or a folder with config.json and weights"

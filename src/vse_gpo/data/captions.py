@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from vse_gpo.batch import Tokens, pad_sets
 from vse_gpo.errors import VSEError
-from vse_gpo.hub import load_pretrained
+from vse_gpo.storage.hub import load_pretrained
 
 Words = list[list[int]]  # token ids of each word
 WATCHED = 5000  # words by which a vocabulary is judged

@@ -7,15 +7,14 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
 from vse_gpo.batch import Batch, Indexed
-from vse_gpo.data.captions import PrepareCaptions
 from vse_gpo.data.pairs import (
     EvaluationCaptions,
     EvaluationImages,
     EvaluationShare,
-    ImagePreparation,
     TrainingBatches,
     TrainingPairs,
 )
+from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.data.split import Split
 
 
@@ -48,7 +47,7 @@ class PairsDataModule(pl.LightningDataModule):
         *,
         source: Source,
         images: ImagePreparation,
-        captions: PrepareCaptions,
+        captions: CaptionPreparation,
         batch_size: int,
         evaluation_batch_size: int,
         workers: int,

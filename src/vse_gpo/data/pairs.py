@@ -1,7 +1,7 @@
 """What the loaders draw: pairs for training, single images and captions for evaluation, and in which order."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,21 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from vse_gpo.batch import Batch, ImageInputs, Indexed
-from vse_gpo.data.captions import PrepareCaptions, collate_tokens
+from vse_gpo.batch import Batch, Indexed
+from vse_gpo.data.captions import collate_tokens
+from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.data.split import Split
 from vse_gpo.errors import VSEError
-
-
-@runtime_checkable
-class ImagePreparation(Protocol):
-    """Makes the inputs of an image backbone."""
-
-    def encode(self, image: Tensor, random: np.random.Generator | None = None, /) -> Tensor:
-        """One image, augmented if a generator is given."""
-
-    def collate(self, images: list[Tensor], /) -> ImageInputs:
-        """A batch of encoded images."""
 
 
 class Draw(NamedTuple):
@@ -43,7 +33,7 @@ class Pair(NamedTuple):
 class TrainingPairs(Dataset[Pair]):
     """One augmented pair per caption."""
 
-    def __init__(self, split: Split, images: ImagePreparation, captions: PrepareCaptions) -> None:
+    def __init__(self, split: Split, images: ImagePreparation, captions: CaptionPreparation) -> None:
         self.split = split
         self.images = images
         self.captions = captions
@@ -91,7 +81,7 @@ class EvaluationCaptions(Dataset[tuple[Tensor, int]]):
     A loader's processes each keep what they are asked for: every evaluation asks them for the same.
     """
 
-    def __init__(self, split: Split, captions: PrepareCaptions) -> None:
+    def __init__(self, split: Split, captions: CaptionPreparation) -> None:
         self.split = split
         self.captions = captions
         self._kept: dict[int, npt.NDArray[np.int32]] = {}  # 32 bits: a quarter of a tensor's memory

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from vse_gpo.batch import valid_items
-from vse_gpo.pooling.recurrence import run_both_ways
+from vse_gpo.pooling.kernels.recurrence import run_both_ways
+from vse_gpo.pooling.kernels.sorting import weigh_by_rank
 from vse_gpo.pooling.sets import check_lengths, distinct_lengths, trimmed
-from vse_gpo.pooling.sorting import weigh_by_rank
 
 TEMPERATURE = 0.1  # of the softmax over positions
 

@@ -11,10 +11,10 @@ from vse_gpo.batch import valid_items
 from vse_gpo.errors import VSEError
 from vse_gpo.gru import run_gru
 from vse_gpo.pooling.gpo import TEMPERATURE, encode_positions
+from vse_gpo.pooling.kernels.recurrence import run_both_ways
+from vse_gpo.pooling.kernels.sorting import sort_descending, weigh_by_rank
 from vse_gpo.pooling.learned import knot_shares
-from vse_gpo.pooling.recurrence import run_both_ways
 from vse_gpo.pooling.sets import distinct_lengths, padding, trimmed
-from vse_gpo.pooling.sorting import sort_descending, weigh_by_rank
 
 Ordered = Float[Tensor, "batch dim items"]  # each channel's values from the largest down
 Scores = Float[Tensor, "batch channels items"]  # of the positions: one row for all channels, or one for each

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vse_gpo.errors import VSEError
+from vse_gpo.pooling.kernels.sorting import sort_descending
 from vse_gpo.pooling.sets import check_lengths, padding
-from vse_gpo.pooling.sorting import sort_descending
 
 
 class GeM(nn.Module):

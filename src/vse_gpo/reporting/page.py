@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vse_gpo.published import PUBLISHED
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vse_gpo.evaluation.published import published_row
+from vse_gpo.evaluation.results import heading
 from vse_gpo.reporting.charts import Chart, line_chart
 from vse_gpo.reporting.queries import Shown
 from vse_gpo.reporting.runs import CURVES, Run, Scores, compare_settings
-from vse_gpo.results import heading
 
 Cell = tuple[str, str]  # a number, and below it how sure it is
 
@@ -41,8 +43,6 @@ def render(runs: list[Run], extras: Mapping[str, Extra], published: str | None, 
         published: row to compare with.
         notes: what could not be shown, and why.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     trained = [run for run in runs if run.settings is not None]
     differing, shared = compare_settings(runs)
     pages = Environment(loader=PackageLoader("vse_gpo.reporting", "."), autoescape=True, undefined=StrictUndefined)
@@ -71,7 +71,7 @@ def score_tables(runs: list[Run], extras: Mapping[str, Extra], published: str | 
         rows = {name: scores[protocol] for name, scores in found.items() if protocol in scores}
         names = [name for name in next(iter(rows.values())).metrics if not name.endswith(("medr", "meanr", "_std"))]
         names = sorted(names, key=lambda name: (name[:1] != "i", name[:1] != "t"))  # totals last
-        known = PUBLISHED.get(published or "", {}).get(protocol, {})
+        known = published_row(published).get(protocol, {}) if published else {}
         tables.append(
             Table(
                 protocol,

@@ -12,16 +12,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vse_gpo.build import build
 from vse_gpo.data.images import ImageFiles
 from vse_gpo.data.split import ImageSource, Split
 from vse_gpo.errors import VSEError
+from vse_gpo.evaluation.encoding import encode_split, open_data
 from vse_gpo.model import VSE
 from vse_gpo.reporting.runs import Scores
-from vse_gpo.retrieval.protocols import Test, run_protocols
+from vse_gpo.retrieval.protocols import Gallery, run_protocols
 from vse_gpo.retrieval.recalls import Outcome
 from vse_gpo.retrieval.similarity import similarities
 from vse_gpo.retrieval.uncertainty import bootstrap_intervals
+from vse_gpo.storage.settings import build
 
 FOUND = 3  # shown of what a query finds
 SIDE = 160  # pixels of a picture, at most
@@ -69,10 +70,10 @@ def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Test
     Raises:
         VSEError: if the data set cannot be opened.
     """
-    split = open_split(dataset, model.prepare_images.opener(_folder(dataset)))  # type: ignore[attr-defined]
-    images = _encode(model, split.images)
-    captions = model.encode_captions(split.captions)
-    test = Test(similarities=similarities(images, captions), caption_to_image=split.caption_to_image)
+    data = open_data(model, dataset, build, split=dataset["test_split"], batch_size=AT_ONCE, workers=0)
+    split = data.split("test")
+    images, captions = (part.cpu() for part in encode_split(model, data))
+    test = Gallery(similarities=similarities(images, captions), caption_to_image=split.caption_to_image)
     outcomes = run_protocols(test, dataset["test_protocols"], {})
     scores = {
         protocol: Scores(
@@ -91,34 +92,16 @@ def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Test
     return Tested(scores, _examples(whole, images, captions, shelf, count, np.random.default_rng(seed)))
 
 
-def _folder(dataset: dict[str, Any]) -> str:
-    """Of the images, under the root; the embedded data set has none."""
-    return str(dataset.get("image_folder", ""))
-
-
-def open_split(dataset: dict[str, Any], opener: Any) -> Split:
-    """The test split of a run's settings; ``opener`` is how its images are read, where they are files."""
-    source = dict(dataset["source"])
-    if "open_images" in source:
-        source["open_images"] = opener
-    split: Split = build(source).split(dataset["test_split"])
-    return split
-
-
 def _pictures(dataset: dict[str, Any], split: Split) -> ImageSource | None:
     """The pictures of a split, which a model of features was not given; None where they are not there."""
     if split.images[0].dtype == torch.uint8:
         return split.images
+    source = dict(dataset["source"]) | {"open_images": partial(ImageFiles, folder=dataset["image_folder"])}
     try:
-        return open_split(dataset, partial(ImageFiles, folder=_folder(dataset))).images
+        opened: Split = build(source).split(split.name)
     except VSEError:
         return None
-
-
-def _encode(model: VSE, images: ImageSource) -> Tensor:
-    starts = range(0, len(images), AT_ONCE)
-    parts = ([images[row] for row in range(first, min(first + AT_ONCE, len(images)))] for first in starts)
-    return torch.cat([model.encode_images(part) for part in parts])
+    return opened.images
 
 
 class Shelf:

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from vse_gpo.card import tested_scores
-from vse_gpo.commands import CONFIG, leaves
 from vse_gpo.errors import VSEError, first_line
-from vse_gpo.run_folder import METRICS, logged_files
+from vse_gpo.storage.card import tested_scores
+from vse_gpo.storage.settings import CONFIG, leaves, read_config
+from vse_gpo.training.run_folder import METRICS, logged_files
 
 Points = list[tuple[float, float]]
 Metrics = dict[str, float]
@@ -62,7 +62,7 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def _read_training(folder: Path, metrics: dict[str, Any]) -> Run:
-    settings: dict[str, Any] = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    settings: dict[str, Any] = read_config(folder)
     best = folder / "checkpoints" / "best.ckpt"
     return Run(
         name=f"{settings['name']} · {folder.resolve().name}",

@@ -9,7 +9,7 @@ import torch
 from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.annotations import CocoRows, CrisscrossedCaptions, Ratings
 from vse_gpo.retrieval.counts import Pairs
-from vse_gpo.retrieval.protocols import Test
+from vse_gpo.retrieval.protocols import Gallery
 from vse_gpo.retrieval.ranks import best_positive_ranks, best_positive_ranks_among_themselves
 from vse_gpo.retrieval.recalls import RSUM, Metrics, Outcome, Queries, recall_queries
 from vse_gpo.retrieval.similarity import Similarity, symmetric_entries
@@ -27,7 +27,7 @@ class CrisscrossedRecalls:
     annotations: CrisscrossedCaptions
     rows: CocoRows
 
-    def __call__(self, test: Test) -> Outcome:
+    def __call__(self, test: Gallery) -> Outcome:
         compared, owners = test.similarities, test.caption_to_image
         images = np.arange(test.image_count)
         i2t, t2i = (_on(compared.image_caption, self._pairs(direction)) for direction in ("i2t", "t2i"))
@@ -86,7 +86,7 @@ class CrisscrossedCorrelation:
     rows: CocoRows
     seed: int = 0
 
-    def __call__(self, test: Test) -> Outcome:
+    def __call__(self, test: Gallery) -> Outcome:
         compared, rated = test.similarities, self.annotations
         if rated.sts is None or rated.sis is None or rated.sits is None:
             raise VSEError(

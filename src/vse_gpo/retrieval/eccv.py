@@ -11,7 +11,7 @@ import torch
 
 from vse_gpo.retrieval.annotations import CocoRows, IdPairs
 from vse_gpo.retrieval.counts import TILE, Pairs, full_precision
-from vse_gpo.retrieval.protocols import Test
+from vse_gpo.retrieval.protocols import Gallery
 from vse_gpo.retrieval.ranks import every_positive_rank
 from vse_gpo.retrieval.recalls import Outcome, Queries
 from vse_gpo.retrieval.similarity import Similarity
@@ -45,7 +45,7 @@ class ListedPositives:
     score: Callable[[Search], Scores]
     source: str
 
-    def __call__(self, test: Test) -> Outcome:
+    def __call__(self, test: Gallery) -> Outcome:
         queries = []
         for direction, listed, owners in (
             ("i2t", self.i2t, np.arange(test.image_count)),
@@ -56,7 +56,7 @@ class ListedPositives:
         names = queries[0].scores
         return Outcome(queries=queries, totals={name: {f"i2t_{name}": 0.5, f"t2i_{name}": 0.5} for name in names})
 
-    def _search(self, test: Test, direction: str, listed: IdPairs) -> tuple[npt.NDArray[np.int64], Search]:
+    def _search(self, test: Gallery, direction: str, listed: IdPairs) -> tuple[npt.NDArray[np.int64], Search]:
         """The rows of the queries, and their search."""
         # two of the captions that ECCV Caption lists are none of the 25,000: they count, and are never found
         inside = self.rows.of(direction, self.rows.in_gallery(direction, listed), self.source)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.retrieval.similarity import Similarities, matrix_similarities, similarities
-from vse_gpo.writing import whole_file
+from vse_gpo.storage.writing import whole_file
 
 NEEDED = ("image_embeddings", "caption_embeddings", "caption_to_image")
 HELP = "expected arrays image_embeddings (images, E), caption_embeddings (captions, E), caption_to_image (captions,)"
@@ -84,23 +84,47 @@ def _of_embeddings(arrays: dict[str, Any], path: Path, device: torch.device | No
     missing = [name for name in NEEDED if name not in arrays]
     if missing:
         raise VSEError(f"embeddings={path}: no {', '.join(missing)}, only {', '.join(arrays) or 'nothing'}; {HELP}")
-    images, captions = (torch.as_tensor(arrays[name]) for name in NEEDED[:2])
-    if not (images.is_floating_point() and captions.is_floating_point()):
-        raise VSEError(f"embeddings={path}: embeddings of {images.dtype} and {captions.dtype}, expected floats")
-    index = np.asarray(arrays["caption_to_image"])
-    if index.dtype.kind not in "iu" or index.shape != (len(captions),):
-        raise VSEError(
-            f"embeddings={path}: caption_to_image has shape {index.shape} of {index.dtype} for {len(captions)} "
-            "captions, expected the row of each caption's image"
-        )
-    ids = {
-        name: _ids(arrays, name, len(rows), path) for name, rows in (("image_ids", images), ("caption_ids", captions))
-    }
     try:
-        compared = similarities(*(_unit(rows.to(device or rows.device)) for rows in (images, captions)))
+        return encoded(
+            *(arrays[name] for name in NEEDED[:2]),
+            caption_to_image=arrays[NEEDED[2]],
+            image_ids=arrays.get("image_ids"),
+            caption_ids=arrays.get("caption_ids"),
+            device=device,
+        )
     except VSEError as error:
         raise VSEError(f"embeddings={path}: {error}") from error
-    return Encoded(similarities=compared, caption_to_image=index.astype(np.int64), files=ids["image_ids"], **ids)
+
+
+def encoded(
+    image_embeddings: npt.NDArray[np.floating] | torch.Tensor,
+    caption_embeddings: npt.NDArray[np.floating] | torch.Tensor,
+    *,
+    caption_to_image: npt.NDArray[np.integer] | torch.Tensor | Sequence[int],
+    image_ids: Sequence[Any] | None = None,
+    caption_ids: Sequence[Any] | None = None,
+    device: torch.device | None = None,
+) -> Encoded:
+    """A test set of any program's embeddings, scaled to unit length.
+
+    Raises:
+        VSEError: if the arguments do not fit each other.
+    """
+    images, captions = (torch.as_tensor(rows) for rows in (image_embeddings, caption_embeddings))
+    if not (images.is_floating_point() and captions.is_floating_point()):
+        raise VSEError(f"embeddings of {images.dtype} and {captions.dtype}, expected floats")
+    index = np.asarray(caption_to_image)
+    if index.dtype.kind not in "iu" or index.shape != (len(captions),):
+        raise VSEError(
+            f"caption_to_image has shape {index.shape} of {index.dtype} for {len(captions)} captions, expected the row "
+            "of each caption's image"
+        )
+    known = {
+        "image_ids": _ids(image_ids, "image_ids", len(images)),
+        "caption_ids": _ids(caption_ids, "caption_ids", len(captions)),
+    }
+    compared = similarities(*(_unit(rows.to(device or rows.device)) for rows in (images, captions)))
+    return Encoded(similarities=compared, caption_to_image=index.astype(np.int64), files=known["image_ids"], **known)
 
 
 def _unit(rows: torch.Tensor) -> torch.Tensor:
@@ -108,16 +132,16 @@ def _unit(rows: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(rows, dim=1) if rows.ndim == 2 else rows
 
 
-def _ids(arrays: dict[str, Any], name: str, rows: int, path: Path) -> list[str] | None:
-    if name not in arrays:
+def _ids(ids: Any, name: str, rows: int) -> list[str] | None:
+    """Ids of any form as texts, one for each row."""
+    if ids is None:
         return None
-    ids = arrays[name]
     listed = [
         one.decode() if isinstance(one, bytes) else str(one)
         for one in (ids if isinstance(ids, list) else np.asarray(ids).tolist())
     ]
     if len(listed) != rows:
-        raise VSEError(f"embeddings={path}: {len(listed)} {name} for {rows} rows, expected one for each")
+        raise VSEError(f"{len(listed)} {name} for {rows} rows, expected one for each")
     return listed
 
 

@@ -10,22 +10,20 @@ import torch
 
 from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.ranks import Ranks, fold_ranks
-from vse_gpo.retrieval.recalls import Array, Metrics, Outcome, recall_outcome
-from vse_gpo.retrieval.similarity import Similarities, similarities
+from vse_gpo.retrieval.recalls import Outcome, recall_outcome
+from vse_gpo.retrieval.similarity import Similarities
 
 FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Test:
+class Gallery:
     """What is evaluated.
 
     Args:
         similarities: of images and captions.
         caption_to_image: row of each caption's image.
     """
-
-    __test__ = False  # no test case
 
     similarities: Similarities
     caption_to_image: npt.NDArray[np.int64]
@@ -43,38 +41,11 @@ class Test:
         return self.similarities.image_caption.shape[0]
 
 
-Protocol = Callable[[Test], Outcome]
-
-
-def evaluate(
-    image_embeddings: Array,
-    caption_embeddings: Array,
-    *,
-    caption_to_image: npt.NDArray[np.integer] | torch.Tensor,
-    protocols: Sequence[str],
-    annotated: Mapping[str, Protocol] | None = None,
-) -> dict[str, Metrics]:
-    """{protocol: metrics} for each named protocol.
-
-    Args:
-        image_embeddings: (images, E) unit vectors.
-        caption_embeddings: (captions, E) unit vectors.
-        caption_to_image: (captions,) row of each caption's image; any number of captions per image.
-        protocols: names, as ``coco_5k``.
-        annotated: further protocols by name, which know more positives; see ``vse_gpo.retrieval.annotations``.
-
-    Raises:
-        VSEError: if a protocol is unknown or made for another number of images.
-    """
-    test = Test(
-        similarities=similarities(torch.as_tensor(image_embeddings), torch.as_tensor(caption_embeddings)),
-        caption_to_image=torch.as_tensor(caption_to_image, dtype=torch.long).cpu().numpy(),
-    )
-    return {name: outcome.metrics() for name, outcome in run_protocols(test, protocols, annotated or {}).items()}
+Protocol = Callable[[Gallery], Outcome]
 
 
 def run_protocols(
-    test: Test, protocols: Sequence[str], annotated: Mapping[str, Protocol] | None = None
+    test: Gallery, protocols: Sequence[str], annotated: Mapping[str, Protocol] | None = None
 ) -> dict[str, Outcome]:
     """{protocol: outcome} for each named protocol.
 
@@ -103,12 +74,12 @@ def check_protocols(protocols: Sequence[str], images: int, known: Iterable[str])
             raise VSEError(f"protocol {name} is defined on {expected} images, found {images}; use protocol all")
 
 
-def whole_gallery(test: Test) -> Outcome:
+def whole_gallery(test: Gallery) -> Outcome:
     """Every query searches everything."""
     return recall_outcome(test.ranks[0], test.caption_to_image)
 
 
-def five_folds(test: Test) -> Outcome:
+def five_folds(test: Gallery) -> Outcome:
     """Every query searches its own of five consecutive fifths; the mean over these."""
     folds = np.arange(test.image_count) // (test.image_count // FOLDS)
     return recall_outcome(test.ranks[1], test.caption_to_image, folds)

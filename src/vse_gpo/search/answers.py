@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vse_gpo.batch import ImageInputs, Tokens
+from vse_gpo.batch import ImageInputs, Tokens, to_device
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
-from vse_gpo.model import VSE, to_device
+from vse_gpo.model import VSE
 from vse_gpo.pooling.sets import WeightsRanks
 from vse_gpo.search.index import Index
 from vse_gpo.search.pictures import open_picture

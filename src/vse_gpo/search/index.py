@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from vse_gpo.checkpoints import load_model
+from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 from vse_gpo.search.kinds import Kind, faiss, recall_against_exact, searched
-from vse_gpo.writing import whole_file, write_text
+from vse_gpo.storage.writing import whole_file, write_text
 
 SETTINGS = "index.json"
 DAMAGED = "python -m vse_gpo.index makes it again in a new folder"

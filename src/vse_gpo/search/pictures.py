@@ -18,11 +18,12 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vse_gpo.batch import Indexed, encode_batches
 from vse_gpo.data.images import PrepareImages, read_image
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 from vse_gpo.search.index import Picture
-from vse_gpo.writing import whole_file
+from vse_gpo.storage.writing import whole_file
 
 Reasons = dict[str, str]  # why a file was passed over
 Rows = dict[Picture, tuple[npt.NDArray[np.float32], int]]  # where the embedding of a picture is
@@ -129,8 +130,8 @@ def embed_pictures(
     for rows, pixels, reasons in loader:
         embeddings = torch.empty(0, 0)
         if rows:
-            with torch.inference_mode():
-                embeddings = model.image_encoder(pixels.to(device)).float().cpu()
+            [batch] = encode_batches(model.image_encoder, [Indexed(pixels, torch.tensor(rows))], device)
+            embeddings = batch.embeddings.cpu()
         skipped = {pictures[row].file: reason for row, reason in reasons}
         yield Embedded([pictures[row] for row in rows], embeddings, skipped)
 

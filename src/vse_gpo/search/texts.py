@@ -1,14 +1,11 @@
-"""A text as a query: what is refused, and its embedding. No torch here: the command answers an error at once."""
+"""A text as a query: its embedding, and what the tokeniser remarks on it."""
 
 import warnings
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from vse_gpo.errors import VSEError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from vse_gpo.model import VSE
+from vse_gpo.model import VSE
 
 
 def check_unicode(text: str) -> None:
@@ -23,7 +20,7 @@ def check_unicode(text: str) -> None:
         raise VSEError("the query is not UTF-8; type it in a terminal that is") from None
 
 
-def embed_text(model: "VSE", text: str) -> tuple["Tensor", list[str]]:
+def embed_text(model: VSE, text: str) -> tuple[Tensor, list[str]]:
     """The unit embedding (1, E) of a text, and what the tokeniser remarks on it: that it is cut, for one."""
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")

@@ -1,0 +1,40 @@
+"""Files of ``torch.save``, written whole and read without running code."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vse_gpo.errors import VSEError, first_line
+
+
+def model_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's share of a training's weights, which may hold a loss's too, under the model's own names."""
+    return {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
+
+
+def read_pickle(path: str | Path, allowed: list[Any]) -> Any:
+    """What torch.save wrote, without running code.
+
+    Args:
+        path: of the file.
+        allowed: classes that it may hold beside tensors and plain containers.
+
+    Raises:
+        VSEError: if the file is missing, damaged or holds anything else.
+    """
+    try:
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise VSEError(f"{path}: {(error.strerror or str(error)).lower()}, expected a checkpoint") from error
+    except pickle.UnpicklingError as error:
+        name = re.search(r"GLOBAL (\S+)", str(error))
+        found = f"it holds {name[1]}" if name else "it is damaged or no checkpoint"
+        raise VSEError(f"{path}: refused, {found}; expected tensors and plain containers alone") from error
+    except (RuntimeError, EOFError, KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
+        raise VSEError(f"{path}: damaged or no checkpoint ({first_line(error)}); fetch it again") from error

@@ -1,0 +1,200 @@
+"""Models that VSE∞'s authors released: ``model_best.pth``."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import BertConfig
+
+from vse_gpo.checkpoints.pickles import read_pickle
+from vse_gpo.errors import VSEError
+from vse_gpo.model import VSE, build_model
+
+BERT = "bert-base-uncased"  # what the released models read captions with
+
+
+def load_released(
+    path: str | Path, *, tokenizer: str = BERT, vocabulary: str | None = None, image_size: int = 512
+) -> VSE:
+    """The model in a ``model_best.pth`` that VSE∞'s authors released.
+
+    Args:
+        path: {'model': [image encoder's weights, text encoder's weights], …}, with or without ``module.`` before names.
+        tokenizer: of a BERT model: a name on the Hugging Face hub or a folder.
+        vocabulary: SCAN vocabulary file of a BiGRU model.
+        image_size: side of the pictures of a grid model; the published ones use 512.
+
+    Raises:
+        VSEError: if the file holds anything but weights and options, or weights of another model.
+    """
+    checkpoint = read_pickle(path, [argparse.Namespace])
+    try:
+        image, text = ({n.removeprefix("module."): w for n, w in state.items()} for state in checkpoint["model"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise VSEError(f"{path}: no released model, expected {{'model': [image weights, text weights], …}}") from error
+    image_encoder, prepare_images, image_weights = _released_image_encoder(image, image_size)
+    text_encoder, prepare_captions, text_weights = _released_text_encoder(text, tokenizer, vocabulary)
+    settings = {
+        "_target_": "vse_gpo.model.VSE",
+        "image_encoder": image_encoder,
+        "text_encoder": text_encoder,
+        "prepare_images": prepare_images,
+        "prepare_captions": prepare_captions,
+    }
+    weights = {f"image_encoder.{name}": value for name, value in image_weights.items()}
+    weights |= {f"text_encoder.{name}": value for name, value in text_weights.items()}
+    try:
+        return build_model(settings, weights)
+    except VSEError as error:
+        raise VSEError(f"{path}: {error}") from error
+
+
+Released = tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]  # settings of encoder and preparation, weights
+
+
+def _released_image_encoder(released: Mapping[str, Tensor], image_size: int) -> Released:
+    if "fc.weight" in released:
+        embedding, width = released["fc.weight"].shape
+        encoder = _encoder(
+            {"_target_": "vse_gpo.backbones.images.Regions", "width": width},
+            {"_target_": "vse_gpo.encoder.ResidualProjection", "in_features": width, "out_features": embedding},
+            {"_target_": "vse_gpo.encoder.DropRegions"},
+        )
+        return encoder, {"_target_": "vse_gpo.data.regions.PrepareRegions"}, region_names(released)
+    prefix = "backbone.resnet."  # the trunk is there a second time, as backbone.base and backbone.top
+    trunk = {name.removeprefix(prefix): value for name, value in released.items() if name.startswith(prefix)}
+    head = {n.removeprefix("image_encoder."): w for n, w in released.items() if n.startswith("image_encoder.")}
+    if not trunk or "fc.weight" not in head:
+        raise VSEError(f"weights of no released image encoder, first {next(iter(released), 'none')}")
+    if trunk["layer1.0.conv2.weight"].shape[0] == 256:
+        backbone = {
+            "_target_": "vse_gpo.backbones.images.timm_grid",
+            "name": "resnext101_32x8d.fb_wsl_ig1b_ft_in1k",
+            "pretrained": False,
+        }
+    elif "layer3.35.conv1.weight" in trunk:
+        backbone = {"_target_": "vse_gpo.backbones.images.imagenet_resnet152_grid", "released_strides": True}
+        backbone |= {"pretrained": False}
+    else:
+        backbone = {"_target_": "vse_gpo.backbones.images.butd_grid"}
+    embedding, width = head["fc.weight"].shape
+    encoder = _encoder(
+        backbone,
+        {"_target_": "vse_gpo.encoder.linear_projection", "in_features": width, "out_features": embedding},
+        {"_target_": "vse_gpo.encoder.DropCells"},
+    )
+    weights = grid_head_names(head) | {
+        f"backbone.trunk.{name}": value for name, value in trunk.items() if not name.startswith("fc.")
+    }
+    return encoder, {"_target_": "vse_gpo.data.images.PrepareImages", "size": image_size}, weights
+
+
+def _released_text_encoder(released: Mapping[str, Tensor], tokenizer: str, vocabulary: str | None) -> Released:
+    prepare: dict[str, Any] = {"_target_": "vse_gpo.data.captions.PrepareCaptions"}
+    if "embed.weight" in released:
+        if vocabulary is None:
+            raise VSEError("a BiGRU model needs its vocabulary; set vocabulary= to coco_precomp_vocab.json or its like")
+        words, word_width = released["embed.weight"].shape
+        width = released["rnn.weight_hh_l0"].shape[1]
+        backbone = {"_target_": "vse_gpo.backbones.texts.BiGRU", "vocabulary_size": words}
+        backbone |= {"width": width, "word_width": word_width}
+        tokenizer_of_words = {"_target_": "vse_gpo.data.captions.TreebankVocabulary", "path": vocabulary, "size": words}
+        prepare["tokenizer"] = tokenizer_of_words
+        return _encoder(backbone, {"_target_": "torch.nn.Identity"}, None), prepare, bigru_names(released)
+    if "bert.embeddings.word_embeddings.weight" not in released:
+        raise VSEError(f"weights of no released text encoder, first {next(iter(released), 'none')}")
+    words, width = released["bert.embeddings.word_embeddings.weight"].shape
+    layers = {name.split(".")[3] for name in released if name.startswith("bert.encoder.layer.")}
+    config = BertConfig(
+        vocab_size=words,
+        hidden_size=width,
+        num_hidden_layers=len(layers),
+        num_attention_heads=width // 64,
+        intermediate_size=released["bert.encoder.layer.0.intermediate.dense.weight"].shape[0],
+        max_position_embeddings=released["bert.embeddings.position_embeddings.weight"].shape[0],
+    )
+    word_pieces = {"_target_": "vse_gpo.data.captions.WordPieces", "pretrained": tokenizer, "size": words}
+    prepare["tokenizer"] = word_pieces
+    encoder = _encoder(
+        {"_target_": "vse_gpo.backbones.texts.bert_of", "config": config.to_dict(), "groups": 4},
+        {
+            "_target_": "torch.nn.Linear",
+            "in_features": width,
+            "out_features": released["linear.weight"].shape[0],
+        },
+        None,
+    )
+    return encoder, prepare, bert_names(released)
+
+
+def _encoder(
+    backbone: dict[str, Any], projection: dict[str, Any], augmentation: dict[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        "_target_": "vse_gpo.encoder.Encoder",
+        "backbone": backbone,
+        "size_augmentation": augmentation,
+        "projection": projection,
+        "pooling": {"_target_": "vse_gpo.pooling.GPO"},
+    }
+
+
+# names of weights: the released program's under ours
+
+
+def region_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A released region encoder's weights under our names; the second BatchNorm, unused by its forward, stays out."""
+    return _rename(
+        released,
+        {
+            "mlp.layers.0.": "projection.mlp.0.",
+            "mlp.bns.0.": "projection.mlp.1.",
+            "mlp.layers.1.": "projection.mlp.3.",
+            "mlp.bns.1.": None,
+            "fc.": "projection.fc.",
+            "gpool.": "pooling.",
+        },
+    )
+
+
+def grid_head_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A released grid encoder's head under our names."""
+    return _rename(released, {"fc.": "projection.", "gpool.": "pooling."})
+
+
+def bert_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A released BERT text encoder's weights under our names; BERT's pooler and position ids stay out."""
+    return _rename(
+        released,
+        {
+            "bert.pooler.": None,
+            "bert.embeddings.position_ids": None,
+            "bert.": "backbone.network.",
+            "linear.": "projection.",
+            "gpool.": "pooling.",
+        },
+    )
+
+
+def bigru_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A released BiGRU text encoder's weights under our names."""
+    return _rename(released, {"embed.": "backbone.embed.", "rnn.": "backbone.rnn.", "gpool.": "pooling."})
+
+
+def _rename(released: Mapping[str, Tensor], prefixes: Mapping[str, str | None]) -> dict[str, Tensor]:
+    """Replace the first prefix that fits each name; None leaves the weight out.
+
+    Raises:
+        VSEError: if no prefix fits a name.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, value in released.items():
+        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        if prefix is None:
+            raise VSEError(f"weight {name} belongs to no released encoder of this kind, expected {', '.join(prefixes)}")
+        replacement = prefixes[prefix]
+        if replacement is not None:
+            renamed[replacement + name.removeprefix(prefix)] = value
+    return renamed

@@ -1,0 +1,167 @@
+"""What was typed → the overrides that Hydra reads, and the words that it must not read.
+
+Every command takes ``name=value``. Some take words as well, as ``vse-search "a dog"``; a word is the value of a
+setting, taken as it was typed: Hydra would read quotes, commas, braces and ``${}`` in it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+
+from vse_gpo.cli.folders import config_folder
+from vse_gpo.errors import VSEError, did_you_mean
+
+SWITCHES = {  # Hydra's flags: https://hydra.cc/docs/advanced/hydra-command-line-flags
+    *("--help", "-h", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun"),
+    *("--shell-completion", "-sc"),
+}
+VALUED = {  # those that take a value
+    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+    *("--info", "-i", "--experimental-rerun"),
+}
+MANY = "..."  # ends the name of a setting that takes any number of words
+OVERRIDE = re.compile(r"[+~]{0,2}([\w@/.-]+)=")
+DELETION = re.compile(r"~[\w@.-]+(/[\w@.-]+)*")  # ~callbacks.examples, but not ~/photos
+
+
+class Typed(NamedTuple):
+    """A command line, taken apart."""
+
+    overrides: list[str]  # for Hydra, its flags included
+    words: dict[str, Any]  # setting → what was typed for it, never parsed
+
+
+def read_arguments(
+    arguments: Sequence[str],
+    *,
+    config_name: str,
+    words: Sequence[str] = (),
+    verbatim: Sequence[str] = (),
+    bare: str | None = None,
+) -> Typed:
+    """Take a command line apart.
+
+    Args:
+        arguments: what was typed, without the command.
+        config_name: of the command.
+        words: settings that words are for, in order; the last may end with ``...`` and takes all further words as a
+            list. Settings that take one word are never parsed, however they are set.
+        verbatim: further settings that are never parsed.
+        bare: setting that a word was probably meant for, where the command takes none.
+
+    Raises:
+        VSEError: if there is a flag that Hydra does not have or a word too many, with what to type instead.
+    """
+    unparsed = [*verbatim, *(name for name in words if not name.endswith(MANY))]
+    own, _, after = _split(list(arguments), "--")
+    overrides: list[str] = []
+    typed: list[str] = []
+    given: dict[str, Any] = {}
+    waiting = iter(own)
+    for argument in waiting:
+        setting = OVERRIDE.match(argument)
+        if argument in SWITCHES:
+            overrides.append(argument)
+        elif argument.partition("=")[0] in VALUED:
+            overrides += (
+                [argument] if "=" in argument else [argument, *(value for value in [next(waiting, None)] if value)]
+            )
+        elif argument.startswith("-") and len(argument) > 1:
+            raise VSEError(_no_such_flag(argument, next(waiting, None)))
+        elif DELETION.fullmatch(argument):
+            overrides.append(argument)
+        elif setting and (not words or _is_setting(setting[1], config_name)):
+            name, _, value = argument.partition("=")
+            if name in unparsed:
+                _give(given, name, value)
+            else:
+                overrides.append(expand_home(argument))
+        else:
+            typed.append(argument)
+    _place(given, [*typed, *after], words=words, bare=bare)
+    return Typed(overrides, given)
+
+
+def _split(arguments: list[str], mark: str) -> tuple[list[str], str, list[str]]:
+    if mark not in arguments:
+        return arguments, "", []
+    place = arguments.index(mark)
+    return arguments[:place], mark, arguments[place + 1 :]
+
+
+def _place(given: dict[str, Any], typed: Sequence[str], *, words: Sequence[str], bare: str | None) -> None:
+    """Give each word to its setting."""
+    free = [name for name in words if name not in given]
+    for word in typed:
+        if free and free[0].endswith(MANY):
+            given.setdefault(free[0].removesuffix(MANY), []).append(word)
+        elif free:
+            given[free.pop(0)] = word
+        elif words:
+            expected = f"expected {' and '.join(words)}"
+            raise VSEError(f"{word!r}: one word too many, {expected}; quote a text of many words")
+        else:
+            meant = _option(word) or (f"{bare}={quoted(word)}" if bare else None)
+            raise VSEError(f"{word}: cannot be read as name=value" + (f"; type {for_shell(meant)}" if meant else ""))
+
+
+def _give(given: dict[str, Any], name: str, value: str) -> None:
+    if name in given:
+        raise VSEError(f"{name} is set twice, to {given[name]!r} and {value!r}, expected one")
+    given[name] = value
+
+
+def _is_setting(name: str, config_name: str) -> bool:
+    """Whether a name is one of the command's, though it may be misspelt; ``e=mc2`` is a word."""
+    known = ["hydra", *_top_names(config_name)]
+    first = re.split(r"[./@]", name)[0]
+    return first in known or did_you_mean(first, known) != ""
+
+
+def _top_names(config_name: str) -> list[str]:
+    config: Mapping[Any, Any] = OmegaConf.load(Path(config_folder()) / f"{config_name}.yaml")  # type: ignore[assignment]
+    return [str(name) for name in config]
+
+
+def _option(word: str) -> str | None:
+    """``experiment=coco_wsl_grid`` for the name of an experiment."""
+    return f"experiment={word}" if (Path(config_folder()) / "experiment" / f"{word}.yaml").is_file() else None
+
+
+def _no_such_flag(flag: str, following: str | None) -> str:
+    name, _, value = flag.lstrip("-").partition("=")
+    following = following if following is not None and not following.startswith("-") and "=" not in following else "…"
+    setting = f"{name.replace('-', '_')}={quoted(value or following)}"
+    return f"{flag}: no such flag, settings are name=value; type {for_shell(setting)}"
+
+
+# quoting
+
+
+def expand_home(override: str) -> str:
+    """The override with every path that begins with ``~/`` made whole; Hydra would not read it."""
+    name, _, value = override.partition("=")
+    home = str(Path.home())
+    return f"{name}=" + re.sub(r"(^|[\[,])(['\"]?)~(?=/|$)", lambda found: found[1] + found[2] + home, value)
+
+
+PLAIN = re.compile(r"[\w./:@%+*$?|\\-]*", re.ASCII)
+
+
+def quoted(value: str) -> str:
+    """The value as Hydra reads it whatever it holds: in quotes where it must be."""
+    if value == "…" or PLAIN.fullmatch(value):
+        return value
+    if "'" in value and '"' not in value:
+        return '"' + re.sub(r"(\\+)$", r"\1\1", value) + '"'
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value) + "'"
+
+
+def for_shell(argument: str) -> str:
+    """The argument as a shell takes it."""
+    if re.fullmatch(r"[\w./:@%+=,…\[\]-]*", argument):
+        return argument
+    return '"' + re.sub(r'([$`"\\])', r"\\\1", argument) + '"'

@@ -1,0 +1,90 @@
+"""Errors and warnings → lines for the user."""
+
+import re
+import warnings
+
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from vse_gpo.cli.arguments import for_shell, quoted
+from vse_gpo.cli.names import composed_names
+from vse_gpo.errors import VSEError, did_you_mean
+
+REMARKS = (  # of libraries, on what no user can change
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    "Experiment logs directory",  # CSVLogger finds config.yaml beside its file
+    "Checkpoint directory .* exists and is not empty",  # a run goes on in its folder
+    "The dirpath has changed from",  # a run goes on in another folder; what is the best so far comes along
+    "You're resuming from a checkpoint that ended before the epoch ended",  # the order of pairs goes on where it was
+    r"It is recommended to use `self\.log\(.*sync_dist=True",  # every process has the metrics of the whole split
+    r"torch\.distributed\.nn\.functional\.all_gather is deprecated",  # what is to replace it is private
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # the BatchNorms of a pretrained trunk, on purpose
+    r"`ModelCheckpoint.*could not find the monitored key",  # an epoch's line says that it was not validated
+    r"The \.grad attribute of a Tensor that is not a leaf",  # torch's compiler asks every input for its gradient
+)
+
+
+def ignore_remarks() -> None:
+    """Keep remarks of libraries that no user can act on off the screen."""
+    for remark in REMARKS:
+        warnings.filterwarnings("ignore", remark)
+
+
+def user_message(error: BaseException | None, config_name: str | None) -> str | None:
+    """The line for the user that an error or one of its causes carries; None if it is a bug of ours."""
+    while error is not None:
+        if isinstance(error, VSEError):
+            # an error in a loader's process arrives as its traceback, the message last
+            return str(error).strip().splitlines()[-1].removeprefix("vse_gpo.errors.VSEError: ")
+        if isinstance(error, InstantiationException):
+            if _call_was_refused(error):
+                return one_line(str(error))
+        elif isinstance(error, HydraException | OmegaConfBaseException):
+            return _config_message(error, config_name)
+        error = error.__cause__
+    return None
+
+
+def _call_was_refused(error: InstantiationException) -> bool:
+    """Whether the config named something that does not exist, or gave it arguments that it does not take."""
+    cause = error.__cause__
+    if isinstance(cause, TypeError):
+        return cause.__traceback__ is not None and cause.__traceback__.tb_next is None  # raised by the call itself
+    return str(error).startswith("Error locating target")
+
+
+def _config_message(error: HydraException | OmegaConfBaseException, config_name: str | None) -> str:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        hint = did_you_mean(choice, error.options)
+        return f"{group}={choice}: no such option{hint}; there are {', '.join(error.options)}"
+    if isinstance(error, OverrideParseException):
+        return unreadable(error.override or "")
+    if match := re.match(r"Ambiguous value for argument '(.+)'", str(error)):
+        return several_values(match[1])
+    if match := re.match(r"VSEError raised while resolving interpolation: (.+)", str(error)):
+        return match[1]
+    if match := re.search(r"Could not override '([^']+)'", str(error)):
+        return f"{match[1]}: no such setting{did_you_mean(match[1], composed_names(config_name, match[1]))}"
+    return one_line(str(error))
+
+
+def unreadable(override: str) -> str:
+    """The line on an override that Hydra's grammar does not know, with the argument to type."""
+    name, equals, value = override.partition("=")
+    to_type = f"type {for_shell(f'{name}={quoted(value)}')}" if equals else "settings are name=value"
+    return f"{override}: cannot be read as name=value; {to_type}"
+
+
+def several_values(override: str) -> str:
+    """The line on values with commas between them, which may be one value, a list or several runs."""
+    name, _, value = override.partition("=")
+    return (
+        f"{override}: one value or several? Type {for_shell(f'{name}={quoted(value)}')} for one value with a comma in "
+        f"it, {for_shell(f'{name}=[{value}]')} for a list, or -m for a run with each"
+    )
+
+
+def one_line(message: str) -> str:
+    """The lines of a message joined."""
+    return "; ".join(line.strip() for line in message.splitlines() if line.strip())

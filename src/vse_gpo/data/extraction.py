@@ -1,0 +1,177 @@
+"""Features of a data set's images, in the layout that the region backbones read."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from vse_gpo.batch import choose_device, encode_batches
+from vse_gpo.data.datamodule import Source
+from vse_gpo.data.pairs import EvaluationImages
+from vse_gpo.data.preparation import ImagePreparation
+from vse_gpo.data.progress import advance, progress_bar
+from vse_gpo.data.split import Split
+from vse_gpo.errors import VSEError
+from vse_gpo.storage.trunk import keep_trunk
+from vse_gpo.storage.writing import write_text
+
+SAVE_EVERY = 5.0  # seconds: what a killed extraction loses at most
+
+
+def extract(
+    *,
+    out: str,
+    root: str,
+    splits: Sequence[str],
+    make_source: Callable[[], Source],
+    make_prepare: Callable[[], ImagePreparation],
+    make_network: Callable[[], nn.Module],
+    backbone: dict[str, Any],
+    dtype: str,
+    batch_size: int,
+    workers: int,
+    accelerator: str,
+) -> None:
+    """Write ``precomp/{split}_ims.npy`` with its captions, ids and index, and ``trunk``, which made them.
+
+    An interrupted extraction resumes where it stopped. ``out`` may be the data set's own folder.
+
+    Args:
+        out: the data set's new folder.
+        root: the data set's folder.
+        splits: names.
+        make_source, make_prepare, make_network: build the data set, what makes its pixels, and the trunk.
+        backbone: settings of the trunk, kept beside the features.
+        dtype: float32 or float16.
+        batch_size: images at once.
+        workers: loader processes.
+        accelerator: ``cpu`` refuses the GPU.
+
+    Raises:
+        VSEError: if ``out`` holds features of other images, of another trunk or type, or made by another program.
+    """
+    folder = Path(out).expanduser() / "precomp"
+    trunk = folder.parent / "trunk"
+    if any(folder.glob("*_ims.npy")) and not trunk.exists():
+        raise VSEError(f"out={out}: holds features that this command has not written; name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    source, prepare = make_source(), make_prepare()
+    found = [source.split(name) for name in splits]  # bad data stop before any work
+    for split in found:
+        check_kept(folder, split, dtype)
+    network = make_network()
+    keep_trunk(trunk, network, {"network": backbone["network"], "prepare": backbone["prepare"]})
+    for split in found:
+        write_text(index_file(folder, split), json.dumps(describe_rows(split), indent=1))
+        write_features(
+            network,
+            EvaluationImages(split, prepare),
+            folder / f"{split.name}_ims.npy",
+            settings={"backbone": backbone, "dtype": dtype},
+            dtype=dtype,
+            batch_size=batch_size,
+            workers=workers,
+            device=choose_device(accelerator),
+        )
+        copy_texts(Path(root).expanduser() / "precomp", folder, split)
+
+
+def copy_texts(precomp: Path, folder: Path, split: Split) -> None:
+    """Copy the captions and ids of a split to its features, if they do not lie there."""
+    if not precomp.samefile(folder):
+        for kind in ("caps", "ids"):
+            shutil.copyfile(precomp / f"{split.name}_{kind}.txt", folder / f"{split.name}_{kind}.txt")
+
+
+def check_kept(folder: Path, split: Split, dtype: str) -> None:
+    """Refuse to go on from, or to keep, features whose rows are other images or whose numbers are of another type.
+
+    Args:
+        folder: of the features.
+        split: whose features are to lie in it.
+        dtype: of the features.
+
+    Raises:
+        VSEError: if an earlier extraction has left such features.
+    """
+    path = folder / f"{split.name}_ims.npy"
+    if path.is_file() and (found := np.load(path, mmap_mode="r").dtype) != np.dtype(dtype):
+        raise VSEError(f"{path}: features in {found}, expected dtype={dtype}; name a new folder")
+    index = index_file(folder, split)
+    if index.is_file() and (path.is_file() or path.with_suffix(".part.npy").is_file()):
+        kept = [(row["image_id"], row["file"]) for row in json.loads(index.read_text(encoding="utf-8"))]
+        if kept != [(row["image_id"], row["file"]) for row in describe_rows(split)]:
+            raise VSEError(f"{path}: features of other images than {split.name} has now; name a new folder")
+
+
+def index_file(folder: Path, split: Split) -> Path:
+    """What tells which row is which image."""
+    return folder / f"{split.name}_index.json"
+
+
+def write_features(
+    network: nn.Module,
+    images: EvaluationImages,
+    path: Path,
+    *,
+    settings: Mapping[str, Any],
+    dtype: str,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+) -> None:
+    """Features (images, items, width) of every image, written as they come and named ``path`` only when complete."""
+    network = network.eval().to(device)
+    part, progress_file = path.with_suffix(".part.npy"), path.with_suffix(".progress.json")
+    first = _rows_done(progress_file, part, settings)
+    if path.exists() and not part.exists():
+        return
+    loader = DataLoader(
+        Subset(images, range(first, len(images))),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=images.collate,
+    )
+    features = np.load(part, mmap_mode="r+") if first else None
+    saved = time.monotonic()
+    with progress_bar(path.stem, total=len(images), done=first) as progress:
+        for values, index in encode_batches(lambda inputs: network(inputs).values, loader, device):
+            rows = values.cpu().numpy()
+            if features is None:
+                shape = (len(images), *rows.shape[1:])
+                features = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+            features[index.numpy()] = rows
+            done = int(index[-1]) + 1
+            if time.monotonic() - saved > SAVE_EVERY or done == len(images):
+                features.flush()
+                write_text(progress_file, json.dumps({"rows": done, "settings": settings}))
+                saved = time.monotonic()
+            advance(progress, len(index))
+    part.replace(path)
+    progress_file.unlink()
+
+
+def _rows_done(progress_file: Path, part: Path, settings: Mapping[str, Any]) -> int:
+    """Rows that an earlier, interrupted extraction with the same settings has written."""
+    if not (progress_file.is_file() and part.is_file()):
+        return 0
+    done = json.loads(progress_file.read_text(encoding="utf-8"))
+    return int(done["rows"]) if done["settings"] == settings else 0
+
+
+def describe_rows(split: Split) -> list[dict[str, Any]]:
+    """Which row is which image, file and captions."""
+    captions: list[list[int]] = [[] for _ in split.image_ids]
+    for caption, row in enumerate(split.caption_to_image.tolist()):
+        captions[row].append(caption)
+    return [
+        {"row": row, "image_id": image_id, "file": split.images.name(row), "captions": captions[row]}
+        for row, image_id in enumerate(split.image_ids)
+    ]

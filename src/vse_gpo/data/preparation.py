@@ -1,0 +1,44 @@
+"""What a model asks of the parts that make its inputs: images and captions → batches."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from vse_gpo.batch import ImageInputs, Tokens
+from vse_gpo.data.split import OpenImages
+
+
+@runtime_checkable
+class ImagePreparation(Protocol):
+    """Makes the inputs of an image backbone."""
+
+    def __call__(self, images: Sequence[Any], /) -> ImageInputs:
+        """A batch for evaluation."""
+
+    def encode(self, image: Tensor, random: np.random.Generator | None = None, /) -> Tensor:
+        """One image, augmented if a generator is given."""
+
+    def collate(self, images: list[Tensor], /) -> ImageInputs:
+        """A batch of encoded images."""
+
+    def opener(self, image_folder: str, /) -> OpenImages:
+        """What opens such images of a data set: its image files, or their features."""
+
+
+@runtime_checkable
+class CaptionPreparation(Protocol):
+    """Makes the tokens of captions, and can be built again."""
+
+    tokenizer: Any
+
+    def __call__(self, captions: Sequence[str], /) -> Tokens:
+        """A batch for evaluation."""
+
+    def encode(self, caption: str, random: np.random.Generator | None = None, /) -> Tensor:
+        """Token ids (tokens,) of one caption, noised if a generator is given."""
+
+    def save(self, folder: Path, settings: dict[str, Any], /) -> dict[str, Any]:
+        """Write the files it needs; the settings that built it, changed to name these."""

@@ -1,0 +1,99 @@
+"""What the annotated protocols need: those that know more positives than the captions' own images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vse_gpo.errors import VSEError
+from vse_gpo.retrieval.annotations import (
+    CocoRows,
+    CrisscrossedCaptions,
+    IdPairs,
+    coco_caption_ids,
+    eccv_folder,
+    read_crisscrossed,
+    read_positives,
+)
+from vse_gpo.retrieval.crisscrossed import CrisscrossedCorrelation, CrisscrossedRecalls
+from vse_gpo.retrieval.eccv import ListedPositives, eccv_scores, plausible_scores
+from vse_gpo.retrieval.embeddings import Encoded
+from vse_gpo.retrieval.protocols import PROTOCOLS, Protocol
+
+ANNOTATED = ("cxc", "cxc_correlation", "eccv", "pmrp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotations:
+    """What the annotated protocols among those asked for need; None where one is not asked for."""
+
+    folder: Path | None
+    crossed: CrisscrossedCaptions | None
+    eccv: tuple[IdPairs, IdPairs] | None
+    plausible: tuple[IdPairs, IdPairs] | None
+    seed: int
+
+    @property
+    def variant(self) -> str:
+        """Of Crisscrossed Captions."""
+        return self.crossed.variant if self.crossed else ""
+
+    def protocols(self, test: Encoded) -> dict[str, Protocol]:
+        """The protocols over the rows of a test set.
+
+        Raises:
+            VSEError: if it is not COCO's.
+        """
+        if self.crossed is None and self.eccv is None and self.plausible is None:
+            return {}
+        if test.image_ids is None:
+            raise VSEError("annotated protocols need COCO's image ids; give image_ids with the embeddings")
+        caption_ids = test.caption_ids or coco_caption_ids(test.image_ids, test.caption_to_image, self.folder)
+        rows = CocoRows(test.image_ids, caption_ids)
+        known: dict[str, Protocol] = {}
+        if self.crossed:
+            known["cxc"] = CrisscrossedRecalls(self.crossed, rows)
+            known["cxc_correlation"] = CrisscrossedCorrelation(self.crossed, rows, self.seed)
+        if self.eccv:
+            known["eccv"] = ListedPositives(*self.eccv, rows, eccv_scores, "eccv")
+        if self.plausible:
+            known["pmrp"] = ListedPositives(*self.plausible, rows, plausible_scores, "pmrp")
+        return known
+
+
+def read_annotations(
+    protocols: Sequence[str],
+    *,
+    cxc: str | Path | None = None,
+    cxc_threshold_originals: bool = False,
+    pmrp: str | Path | None = None,
+    seed: int = 0,
+) -> Annotations:
+    """Check the names of protocols and read the annotations that they need.
+
+    Args:
+        protocols: names.
+        cxc: folder of Crisscrossed Captions' CSV files, or of the released annotations.
+        cxc_threshold_originals: COCO's own pairs under 3.0 are no positives.
+        pmrp: folder of ``pm_image_to_caption.json`` and its mirror.
+        seed: of the correlation's bootstrap.
+
+    Raises:
+        VSEError: if a name is unknown or annotations are missing.
+    """
+    for name in protocols:
+        if name not in PROTOCOLS and name not in ANNOTATED:
+            raise VSEError(f"unknown protocol {name}, expected some of {', '.join([*PROTOCOLS, *ANNOTATED])}")
+    crossing = [name for name in protocols if name.startswith("cxc")]
+    if crossing and cxc is None:
+        raise VSEError(
+            f"protocol {crossing[0]} needs annotations; set cxc= to the folder of sits_test.csv and its like"
+        )
+    if "pmrp" in protocols and pmrp is None:
+        raise VSEError("protocol pmrp needs its authors' pm_image_to_caption.json; set pmrp= to its folder")
+    return Annotations(
+        folder=None if cxc is None else Path(cxc).expanduser(),
+        crossed=read_crisscrossed(str(cxc), threshold_originals=cxc_threshold_originals) if crossing else None,
+        eccv=read_positives(eccv_folder(), "eccv") if "eccv" in protocols else None,
+        plausible=read_positives(Path(str(pmrp)).expanduser(), "pm") if "pmrp" in protocols else None,
+        seed=seed,
+    )

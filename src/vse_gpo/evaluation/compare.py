@@ -1,0 +1,68 @@
+"""Whether two evaluated models really differ, query by query."""
+
+from pathlib import Path
+
+import numpy as np
+from rich import get_console
+from rich.markup import escape
+from rich.table import Table
+
+from vse_gpo.errors import VSEError
+from vse_gpo.evaluation.results import Evaluated, heading, read_queries
+from vse_gpo.retrieval.recalls import Outcome
+from vse_gpo.retrieval.uncertainty import compare
+
+LEVEL = 0.05
+
+
+def compare_evaluations(*, first: str, second: str, protocol: str | None, seed: int) -> None:
+    """Print a table for every protocol that both evaluations have.
+
+    Args:
+        first, second: folders that ``vse-evaluate`` wrote.
+        protocol: one of them; None takes all that both have.
+        seed: of the bootstrap samples and the permutations.
+
+    Raises:
+        VSEError: if a folder holds no evaluation or the two do not belong to one test set.
+    """
+    one, other = read_queries(Path(first).expanduser()), read_queries(Path(second).expanduser())
+    for name in shared_protocols(one, other, protocol, first, second):
+        if one.outcomes[name].queries:
+            title = escape(f"{name}: {first} → {second}")
+            get_console().print(gap_table(title, one.outcomes[name], other.outcomes[name], one.images, seed))
+
+
+def shared_protocols(one: Evaluated, other: Evaluated, protocol: str | None, first: str, second: str) -> list[str]:
+    """The protocols that both evaluations have.
+
+    Raises:
+        VSEError: if there is none, or the two do not belong to one test set.
+    """
+    shared = [name for name in one.outcomes if name in other.outcomes and protocol in (None, name)]
+    if one.images != other.images or not shared:
+        raise VSEError(
+            f"{first} has {one.images} images and {', '.join(one.outcomes)}, {second} has {other.images} and "
+            f"{', '.join(other.outcomes)}: no protocol to compare; evaluate both on one test set"
+        )
+    if None not in (one.image_ids, other.image_ids) and one.image_ids != other.image_ids:
+        raise VSEError(f"{first} and {second} have other images; evaluate both on one test set in one order")
+    return shared
+
+
+def gap_table(title: str, ours: Outcome, theirs: Outcome, images: int, seed: int) -> Table:
+    """Every score of both, their difference, its 95 % interval and the p-value of a paired permutation test."""
+    table = Table(title=title, title_justify="left")
+    for column in ("", "first", "second", "difference", "95 % interval", "p", ""):
+        table.add_column(column, justify="left" if column == "" else "right")
+    for metric, gap in compare(ours, theirs, images, np.random.default_rng(seed)).items():
+        table.add_row(
+            heading(metric),
+            f"{gap.first:.2f}",
+            f"{gap.second:.2f}",
+            f"{gap.difference:+.2f}",
+            f"{gap.interval.low:+.2f} to {gap.interval.high:+.2f}",
+            f"{gap.p_value:.4f}",
+            "differ" if gap.p_value < LEVEL else "no difference shown",
+        )
+    return table

@@ -1,0 +1,167 @@
+"""One evaluation: any models, or embeddings of any program, by any protocols."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+from rich import get_console
+
+from vse_gpo.batch import choose_device
+from vse_gpo.checkpoints.sources import load_model
+from vse_gpo.data.datamodule import PairsDataModule, Source
+from vse_gpo.errors import VSEError
+from vse_gpo.evaluation.annotated import ANNOTATED, read_annotations
+from vse_gpo.evaluation.encoding import EmbeddingModule, open_data
+from vse_gpo.evaluation.published import published_row
+from vse_gpo.evaluation.results import tables, write_results
+from vse_gpo.evaluation.scoring import combine, score
+from vse_gpo.model import VSE
+from vse_gpo.retrieval.embeddings import Encoded, read_encoded, write_embeddings
+from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
+from vse_gpo.retrieval.similarity import similarities
+from vse_gpo.storage.settings import CONFIG
+
+ENSEMBLE = "ensemble"
+FILES = (".ckpt", ".pth", ".tar", ".npz", ".npy", ".safetensors")
+
+
+def evaluate_sources(
+    *,
+    checkpoints: Sequence[str],
+    embeddings: Sequence[str],
+    protocols: Sequence[str],
+    folder: Path,
+    published: str | None,
+    cxc: str | None,
+    cxc_threshold_originals: bool,
+    pmrp: str | None,
+    tokenizer: str | None,
+    vocabulary: str | None,
+    accelerator: str,
+    seed: int,
+    dataset: Mapping[str, Any],
+    make_source: Callable[[Mapping[str, Any]], Source],
+    split: str,
+    batch_size: int,
+    workers: int,
+    make_trainer: Callable[[], pl.Trainer],
+    save_embeddings: str | None,
+) -> None:
+    """Evaluate every source, and their ensemble where there are several; print tables and write files.
+
+    Args:
+        checkpoints: whatever holds a model; see ``load_model``.
+        embeddings: files of any program; see ``read_encoded``.
+        protocols: names.
+        folder: to write to.
+        published: row to compare with.
+        cxc, cxc_threshold_originals, pmrp: see ``read_annotations``.
+        tokenizer, vocabulary: see ``load_model``.
+        accelerator: ``cpu`` refuses the GPU.
+        seed: of the intervals.
+        dataset, make_source, split, batch_size, workers: what the models encode; see ``open_data``.
+        make_trainer: builds what runs the encoders.
+        save_embeddings: file to keep them in.
+
+    Raises:
+        VSEError: if there is nothing to evaluate, or sources and protocols do not fit each other.
+    """
+    kept_in = None if save_embeddings is None else Path(save_embeddings).expanduser()
+    check_request(checkpoints, embeddings, folder, kept_in)
+    if published is not None:
+        published_row(published)
+    annotations = read_annotations(  # what is missing stops an evaluation before its work
+        protocols, cxc=cxc, cxc_threshold_originals=cxc_threshold_originals, pmrp=pmrp, seed=seed
+    )
+    device = choose_device(accelerator)
+    sources: dict[str, Encoded] = {}
+    for name in checkpoints:
+        model = load_model(name, tokenizer=tokenizer, vocabulary=vocabulary)
+        data = open_data(model, dataset, make_source, split=split, batch_size=batch_size, workers=workers)
+        test = encode(model, data, protocols, trainer=make_trainer(), device=device, save_embeddings=kept_in)
+        sources[source_name(name, sources)] = test
+    for name in embeddings:
+        sources[source_name(name, sources)] = read_encoded(name, device)
+    if getattr(rank_zero_only, "rank", 0) != 0:  # the first process compares and writes
+        return
+    if len(sources) > 1:
+        sources[ENSEMBLE] = combine(sources)
+    results = score(sources, protocols, annotations, published=published, seed=seed)
+    for table in tables(results):
+        get_console().print(table)
+    write_results(folder, results, sources)
+    print(f"written to {folder}")
+
+
+def check_request(
+    checkpoints: Sequence[str], embeddings: Sequence[str], folder: Path, save_embeddings: Path | None
+) -> None:
+    """Refuse, before any work, what cannot be evaluated or would overwrite a training.
+
+    Raises:
+        VSEError: if there is no source, one is missing, or a place to write to does not fit.
+    """
+    if not checkpoints and not embeddings:
+        raise VSEError(
+            "nothing to evaluate; set checkpoint= to a .ckpt, .pth, folder or hub id, or embeddings= to a file"
+        )
+    if (folder / CONFIG).is_file():
+        raise VSEError(f"{folder}: holds a training, whose results would be lost; set hydra.run.dir= to another folder")
+    if save_embeddings is not None:
+        if len(checkpoints) != 1:
+            raise VSEError(f"save_embeddings={save_embeddings} with {len(checkpoints)} checkpoints, expected one")
+        if save_embeddings.suffix != ".npz":
+            raise VSEError(f"save_embeddings={save_embeddings}: expected a file that ends in .npz")
+    for name in [*checkpoints, *embeddings]:
+        if Path(name).suffix in FILES and not Path(name).expanduser().exists():
+            raise VSEError(f"{name}: no such file")
+
+
+def source_name(path: str, taken: Mapping[str, Any]) -> str:
+    """A short name: the run's folder of a checkpoint, else the file's name; numbered where it is taken."""
+    place = Path(path)
+    name = place.parents[1].name if place.parent.name == "checkpoints" else place.stem
+    name, number = name or place.name, 2
+    while name in taken or name == ENSEMBLE:
+        name, number = f"{name.rsplit('#', 1)[0]}#{number}", number + 1
+    return name
+
+
+def encode(
+    model: VSE,
+    data: PairsDataModule,
+    protocols: Sequence[str],
+    *,
+    trainer: pl.Trainer,
+    device: torch.device,
+    save_embeddings: Path | None,
+) -> Encoded:
+    """The test split as a model sees it, encoded on all processes.
+
+    Raises:
+        VSEError: if it cannot be, or is no test set of the protocols.
+    """
+    split = data.split("test")
+    check_protocols(protocols, len(split.images), [*PROTOCOLS, *ANNOTATED])
+    module = EmbeddingModule(model)
+    trainer.test(module, datamodule=data, verbose=False)
+    if module.embeddings is None:
+        raise VSEError(f"{split.name}: nothing was encoded, expected every image and caption")
+    images, captions = (part.to(device) for part in module.embeddings)
+    if save_embeddings is not None and trainer.is_global_zero:
+        write_embeddings(
+            save_embeddings,
+            image_embeddings=images.cpu().numpy(),
+            caption_embeddings=captions.cpu().numpy(),
+            caption_to_image=split.caption_to_image,
+            image_ids=split.image_ids,
+        )
+    return Encoded(
+        similarities=similarities(images, captions),
+        caption_to_image=split.caption_to_image,
+        image_ids=split.image_ids,
+        files=[split.images.name(row) for row in range(len(split.images))],
+    )

@@ -1,0 +1,124 @@
+"""Score what was encoded: every source and their ensemble, by every protocol."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vse_gpo.errors import VSEError
+from vse_gpo.evaluation.annotated import Annotations, read_annotations
+from vse_gpo.evaluation.published import published_row
+from vse_gpo.evaluation.results import Result
+from vse_gpo.retrieval.embeddings import Encoded, encoded
+from vse_gpo.retrieval.protocols import Gallery, run_protocols
+from vse_gpo.retrieval.recalls import Array, Metrics
+from vse_gpo.retrieval.similarity import ensemble
+from vse_gpo.retrieval.uncertainty import bootstrap_intervals
+
+
+def evaluate(
+    image_embeddings: Array,
+    caption_embeddings: Array,
+    *,
+    caption_to_image: npt.NDArray[np.integer] | torch.Tensor | Sequence[int],
+    protocols: Sequence[str] = ("all",),
+    image_ids: Sequence[Any] | None = None,
+    caption_ids: Sequence[Any] | None = None,
+    cxc: str | Path | None = None,
+    pmrp: str | Path | None = None,
+) -> dict[str, Metrics]:
+    """{protocol: metrics} for each named protocol, the annotated ones included.
+
+    Args:
+        image_embeddings: (images, E); scaled to unit length.
+        caption_embeddings: (captions, E); scaled to unit length.
+        caption_to_image: (captions,) row of each caption's image; any number of captions per image.
+        protocols: names, as ``coco_5k`` or ``cxc``.
+        image_ids: COCO's, per image, for the annotated protocols.
+        caption_ids: COCO's, per caption; found by the images' where they are not given.
+        cxc: folder of Crisscrossed Captions, for ``cxc`` and ``cxc_correlation``.
+        pmrp: folder of the plausible matches, for ``pmrp``.
+
+    Raises:
+        VSEError: if a protocol is unknown, made for another number of images or lacks its annotations, or if embeddings
+            are of different widths, zero or not finite.
+    """
+    annotations = read_annotations(protocols, cxc=cxc, pmrp=pmrp)
+    test = encoded(
+        image_embeddings,
+        caption_embeddings,
+        caption_to_image=caption_to_image,
+        image_ids=image_ids,
+        caption_ids=caption_ids,
+    )
+    gallery = Gallery(similarities=test.similarities, caption_to_image=test.caption_to_image)
+    outcomes = run_protocols(gallery, protocols, annotations.protocols(test))
+    return {name: outcome.metrics() for name, outcome in outcomes.items()}
+
+
+def combine(encoded: Mapping[str, Encoded]) -> Encoded:
+    """The ensemble of all sources: the mean of their similarities.
+
+    Raises:
+        VSEError: if they do not hold the same images and captions in the same order.
+    """
+    (first_name, first), *others = encoded.items()
+    for what in ("image_ids", "caption_ids"):
+        knowing = [(name, list(ids)) for name, one in encoded.items() if (ids := getattr(one, what)) is not None]
+        for name, ids in knowing[1:]:
+            if ids != knowing[0][1]:
+                raise VSEError(
+                    f"{knowing[0][0]} and {name} have other {what}; an ensemble needs one test set in one order"
+                )
+    for name, other in others:
+        if first.caption_to_image.tolist() != other.caption_to_image.tolist():
+            raise VSEError(f"{first_name} and {name} have other captions; an ensemble needs one test set in one order")
+    known: Any = {
+        what: next((getattr(one, what) for one in encoded.values() if getattr(one, what) is not None), None)
+        for what in ("image_ids", "caption_ids", "files")
+    }
+    return Encoded(
+        similarities=ensemble([one.similarities for one in encoded.values()]),
+        caption_to_image=first.caption_to_image,
+        **known,
+    )
+
+
+def score(
+    sources: Mapping[str, Encoded],
+    protocols: Sequence[str],
+    annotations: Annotations,
+    *,
+    published: str | None = None,
+    seed: int = 0,
+) -> list[Result]:
+    """Every source by every protocol, with intervals and what was published.
+
+    Args:
+        sources: name → its test set; the ensemble, where there is one, comes last.
+        protocols: names.
+        annotations: that they need.
+        published: row to compare the last source with.
+        seed: of the intervals.
+    """
+    row = published_row(published) if published else {}
+    last = [*sources][-1]
+    known = annotations.protocols(sources[last])
+    results = []
+    for source, one in sources.items():
+        gallery = Gallery(similarities=one.similarities, caption_to_image=one.caption_to_image)
+        for protocol, outcome in run_protocols(gallery, protocols, known).items():
+            results.append(
+                Result(
+                    source=source,
+                    protocol=protocol,
+                    variant=annotations.variant if protocol == "cxc" else "",
+                    outcome=outcome,
+                    intervals=bootstrap_intervals(outcome, gallery.image_count, np.random.default_rng(seed)),
+                    published=row.get(protocol, {}) if source == last else {},
+                )
+            )
+    return results

@@ -1,0 +1,1 @@
+"""Pictures of what poolings have learned and of what models find."""

@@ -1,0 +1,86 @@
+"""Example retrievals: captions, the images that a model ranks first for them, and the true one."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from vse_gpo.data.split import ImageSource, Split
+
+SHOWN = 5
+SIDE, GAP, LINE = 144, 10, 26  # pixels
+TRUE, FALSE, BLANK = "#2e9e4f", "#c9c9c9", "#f0f0f0"
+
+
+class Example(NamedTuple):
+    """One caption as a query; images by their rows in the split."""
+
+    caption: str
+    truth: int
+    rank: int  # of the true image, from 1; ties count against it
+    first: list[int]  # the images ranked first
+
+
+def choose_queries(split: Split, *, count: int, seed: int) -> list[int]:
+    """Captions at random, by their rows."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(len(split.captions), generator=generator)[:count].tolist()
+
+
+def retrieve(
+    images: Float[Tensor, "images dim"], captions: Float[Tensor, "captions dim"], split: Split, rows: Sequence[int]
+) -> list[Example]:
+    """The first images for each of these captions."""
+    examples = []
+    for row, similarity in zip(rows, captions[rows] @ images.T, strict=True):
+        truth = int(split.caption_to_image[row])
+        rank = int((similarity >= similarity[truth]).sum())
+        first = similarity.topk(min(SHOWN, len(similarity))).indices.tolist()
+        examples.append(Example(split.captions[row], truth, rank, first))
+    return examples
+
+
+# drawing
+
+
+def draw_examples(examples: Sequence[Example], images: ImageSource) -> Image.Image:
+    """Each caption above its first images, the true one framed, or apart at the right if it is not among them."""
+    height = LINE + SIDE + 2 * GAP
+    width = (SHOWN + 1) * (SIDE + GAP) + 3 * GAP
+    canvas = Image.new("RGB", (width, len(examples) * height + GAP), "white")
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=16)
+    for line, example in enumerate(examples):
+        top = line * height + GAP
+        pen.text((GAP, top), cut(example.caption, font, SHOWN * (SIDE + GAP)), fill="black", font=font)
+        places = {GAP + column * (SIDE + GAP): row for column, row in enumerate(example.first)}
+        if example.truth not in example.first:
+            apart = 3 * GAP + SHOWN * (SIDE + GAP)
+            places[apart] = example.truth
+            pen.text((apart, top), f"rank {example.rank}", fill=TRUE, font=font)
+        for left, row in places.items():
+            true = row == example.truth
+            frame = (left - 4, top + LINE - 4, left + SIDE + 3, top + LINE + SIDE + 3)
+            pen.rectangle(frame, outline=TRUE if true else FALSE, width=4 if true else 1)
+            canvas.paste(tile(images, row), (left, top + LINE))
+    return canvas
+
+
+def cut(text: str, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", width: int) -> str:
+    """As much of a text as fits into so many pixels."""
+    while font.getlength(text) > width:
+        text = f"{text[:-2]}…"
+    return text
+
+
+def tile(images: ImageSource, row: int) -> Image.Image:
+    """An image as a small square, or its name where there are only its features."""
+    image = images[row]
+    if image.dtype == torch.uint8:
+        return to_pil_image(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    blank = Image.new("RGB", (SIDE, SIDE), BLANK)
+    ImageDraw.Draw(blank).text((GAP, SIDE // 2), images.name(row), fill="black", font=ImageFont.load_default(size=14))
+    return blank

@@ -1,0 +1,1 @@
+"""What makes rank pooling fast: sorting, recurrence, Triton kernels."""

@@ -1,0 +1,220 @@
+"""GPO's sort and weighted sum as one CUDA kernel, written in Triton, and one for their gradients.
+
+A program has some channels of one set in its registers: it sorts and weighs them there, so that the features are read
+once and nothing of their size is written but the order, which the gradient needs: one byte a number for sets of up to
+256 items. Forwards and backwards that is 14 bytes a number; ``torch.sort`` and what stands around it move more than 80.
+No sum is left to atomics, so that results repeat bit for bit.
+"""
+
+import functools
+import warnings
+from typing import Any, NamedTuple, no_type_check
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vse_gpo.errors import first_line
+
+LARGEST_SET = 1024  # items; registers hold no larger set beside enough others
+NUMBERS = 1024  # that a warp sorts, 32 a thread: with twice as many, registers spill
+FEWEST_CHANNELS, MOST_CHANNELS = 8, 32  # what one memory access brings; one for each thread of a warp
+FUSION = {"enable_fp_fusion": False}  # products are rounded before they are summed, as elsewhere
+
+
+def weigh_by_rank(
+    values: Float[Tensor, "batch items dim"],
+    lengths: Int[Tensor, " batch"],
+    weights: Float[Tensor, "batch items"],
+) -> Float[Tensor, "batch dim"]:
+    """``sorting.weigh_by_rank`` of float32 tensors on a CUDA device, sets of up to ``LARGEST_SET``."""
+    pooled: Tensor = _FusedWeighing.apply(values, lengths, weights)
+    return pooled
+
+
+@functools.cache
+def run_on(device: torch.device) -> bool:
+    """Whether the kernels give on this device, values and gradients, what can be told without them.
+
+    Tried once on a small batch: Triton needs a C compiler and a driver that fits, which not every machine has. Where
+    they do not run a warning says why, and the caller sorts by ``torch.sort``. Who asks first may be in inference
+    mode, or in a forward pass that is checkpointed, whose hooks are none of the trial's.
+    """
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, lambda saved: saved)
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), hooks:
+            values = torch.tensor([[[1.0, -2.0], [3.0, 0.5], [2.0, 7.0]]], device=device, requires_grad=True)
+            weights = torch.tensor([[0.5, 0.25, 0.0]], device=device)
+            pooled = weigh_by_rank(values, torch.tensor([3], device=device), weights)
+            (gradient,) = torch.autograd.grad(pooled.sum(), values)
+        found = pooled.tolist(), gradient.tolist()
+    except Exception as error:  # of any library between here and the driver
+        reason = f"{type(error).__name__}: {first_line(error)}"
+    else:
+        if found == ([[2.0, 3.625]], [[[0.0, 0.0], [0.5, 0.25], [0.25, 0.5]]]):
+            return True
+        reason = f"they gave {found[0]}"
+    warnings.warn(
+        f"the Triton kernels do not run on {device} ({reason}); pooling sorts by torch.sort, slower", stacklevel=2
+    )
+    return False
+
+
+class Tile(NamedTuple):
+    """What one program sorts. All are powers of two; there are at least as many items as a set has."""
+
+    items: int
+    channels: int
+    warps: int
+
+
+def tile(items: int, dim: int) -> Tile:
+    """The tile for sets of so many items, of features of this width."""
+    padded = triton.next_power_of_2(items)
+    channels = min(max(NUMBERS // padded, FEWEST_CHANNELS), MOST_CHANNELS, triton.next_power_of_2(dim))
+    return Tile(padded, channels, max(padded * channels // NUMBERS, 1))
+
+
+class _FusedWeighing(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Float[Tensor, "batch items dim"],
+        lengths: Int[Tensor, " batch"],
+        weights: Float[Tensor, "batch items"],
+    ) -> Float[Tensor, "batch dim"]:
+        batch, items, dim = values.shape
+        lengths, weights = lengths.contiguous(), weights.contiguous()
+        keep = ctx.needs_input_grad[0] or ctx.needs_input_grad[2]
+        order = values.new_empty((batch, items, dim) if keep else 0, dtype=torch.uint8 if items <= 256 else torch.int16)
+        pooled = values.new_empty(batch, dim)
+        size = tile(items, dim)
+        with torch.cuda.device_of(values):  # Triton starts kernels on the current device
+            weigh_kernel[(batch, triton.cdiv(dim, size.channels))](
+                *(values, lengths, weights, pooled, order, items, dim, *values.stride()),
+                KEEP_ORDER=keep,
+                ITEMS=size.items,
+                CHANNELS=size.channels,
+                num_warps=size.warps,
+                **FUSION,
+            )
+        ctx.save_for_backward(values, lengths, weights, order)
+        return pooled
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        values, lengths, weights, order = ctx.saved_tensors
+        batch, items, dim = values.shape
+        size = tile(items, dim)
+        blocks = triton.cdiv(dim, size.channels)
+        of_values = values.new_empty(batch, items, dim)
+        of_weights = values.new_empty(blocks, batch, items)  # each block of channels' part
+        with torch.cuda.device_of(values):
+            gradient_kernel[(batch, blocks)](
+                *(gradients[0].contiguous(), values, lengths, weights, order, of_values, of_weights),
+                *(items, dim, *values.stride()),
+                ITEMS=size.items,
+                CHANNELS=size.channels,
+                num_warps=size.warps,
+                **FUSION,
+            )
+        return of_values, None, of_weights.sum(0)
+
+
+# Of sets of up to 32 items a thread gets whole channels: their sort moves no number between threads. It is so because
+# Triton lays neighbouring channels on neighbouring threads where it knows of no alignment; with it, a thread would read
+# four channels at once, and a channel's items would lie with several threads.
+# no_type_check: Triton reads a kernel's source and must find the function as it is written.
+_SIZES = ["items", "dim", "set_stride", "item_stride"]  # any number: not compiled again for some of them
+
+
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=["values", "pooled", "order"])
+@no_type_check
+def weigh_kernel(
+    values,
+    lengths,
+    weights,
+    pooled,
+    order,
+    items,
+    dim,
+    set_stride,
+    item_stride,
+    channel_stride,
+    KEEP_ORDER: tl.constexpr,  # noqa: N803
+    ITEMS: tl.constexpr,  # noqa: N803
+    CHANNELS: tl.constexpr,  # noqa: N803
+):
+    """Sort a tile (channels, items) by one integer for each number: its bits, made to sort like it, above its item."""
+    row = tl.program_id(0).to(tl.int64)
+    channel = (tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS))[:, None]
+    item = tl.arange(0, ITEMS)[None, :]
+    length = tl.load(lengths + row)
+    inside = (channel < dim) & (item < length)
+    places = row * set_stride + item * item_stride + channel * channel_stride
+    found = tl.load(values + places, mask=inside, other=float("-inf"))  # padding comes last: its items are the last
+    found = tl.where(found == 0.0, 0.0, found)  # -0.0 and 0.0 are ties
+    bits = tl.where(found == found, found.to(tl.int32, bitcast=True), 0x7FFFFFFF)  # every NaN above infinity
+    value = ~_ascending(bits)  # largest first
+    packed = tl.sort((value.to(tl.int64) << 32) | item.to(tl.int64))
+
+    ordered = _ascending(~(packed >> 32).to(tl.int32)).to(tl.float32, bitcast=True)
+    weight = tl.load(weights + row * items + item, mask=item < length, other=0.0)
+    weighted = tl.where(item < length, ordered * weight, 0.0)
+    tl.store(pooled + row * dim + channel, tl.sum(weighted, axis=1, keep_dims=True), mask=channel < dim)
+    if KEEP_ORDER:
+        into = order + row * items * dim + item * dim + channel
+        tl.store(into, packed.to(order.dtype.element_ty), mask=inside)
+
+
+@triton.jit(
+    do_not_specialize=_SIZES,
+    do_not_specialize_on_alignment=["arriving", "values", "order", "of_values", "of_weights"],
+)
+@no_type_check
+def gradient_kernel(
+    arriving,
+    values,
+    lengths,
+    weights,
+    order,
+    of_values,
+    of_weights,
+    items,
+    dim,
+    set_stride,
+    item_stride,
+    channel_stride,
+    ITEMS: tl.constexpr,  # noqa: N803
+    CHANNELS: tl.constexpr,  # noqa: N803
+):
+    """Send each rank's share back to the item that had it; sum the weights' gradients over these channels."""
+    row = tl.program_id(0).to(tl.int64)
+    block = tl.program_id(1)
+    channel = (block * CHANNELS + tl.arange(0, CHANNELS))[:, None]
+    rank = tl.arange(0, ITEMS)[None, :]
+    length = tl.load(lengths + row)
+    inside = (channel < dim) & (rank < length)
+    gradient = tl.load(arriving + row * dim + channel, mask=channel < dim, other=0.0)
+    weight = tl.load(weights + row * items + rank, mask=rank < length, other=0.0)
+    own = row * items * dim
+    item = tl.load(order + own + rank * dim + channel, mask=inside, other=0).to(tl.int32)
+    item = tl.where(rank < length, item, rank)  # padding gets the zeros of the ranks past the length
+    into = of_values + own + item * dim + channel
+    tl.store(into, gradient * weight, mask=(channel < dim) & (rank < items))
+
+    places = row * set_stride + item * item_stride + channel * channel_stride
+    ordered = tl.load(values + places, mask=inside, other=0.0)
+    part = tl.sum(gradient * ordered, axis=0, keep_dims=True)
+    sets = tl.num_programs(0)
+    tl.store(of_weights + (block * sets + row) * items + rank, part, mask=rank < items)
+
+
+@triton.jit
+@no_type_check
+def _ascending(bits):
+    """Map the bits of floats to integers of the same order; its own inverse."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)

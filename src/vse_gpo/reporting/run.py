@@ -1,0 +1,83 @@
+"""One page on several runs and evaluations, side by side."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vse_gpo.batch import choose_device
+from vse_gpo.checkpoints.sources import load_model
+from vse_gpo.errors import VSEError
+from vse_gpo.evaluation.published import published_row
+from vse_gpo.figures.poolings import model_curves
+from vse_gpo.reporting.page import Extra, render
+from vse_gpo.reporting.queries import Tested, run_test
+from vse_gpo.reporting.runs import Run, read_runs
+from vse_gpo.storage.writing import write_text
+
+IMAGE_SIZES, TEXT_SIZES = (16, 36, 64), (5, 10, 15, 20)  # sets whose pooling is drawn
+
+
+def write_report(
+    *, runs: str | Sequence[str], out: str, published: str | None, queries: int, seed: int, accelerator: str
+) -> None:
+    """Write the page, whole or not at all.
+
+    Args:
+        runs: folders of trainings or of evaluations.
+        out: HTML file.
+        published: row to compare with.
+        queries: worst and best ones of each direction; 0 encodes no data.
+        seed: of the intervals, and of queries that share a rank.
+        accelerator: ``cpu`` refuses the GPU.
+
+    Raises:
+        VSEError: if a folder holds no run, or the published row is unknown.
+    """
+    if published is not None:
+        published_row(published)
+    if queries < 0:
+        raise VSEError(f"queries={queries}: expected 0 or more")
+    folders = [Path(folder).expanduser() for folder in ([runs] if isinstance(runs, str) else runs)]
+    found = named_apart([run for folder in folders for run in read_runs(folder)])
+    extras: dict[str, Extra] = {}
+    notes: list[str] = []
+    for run in found:
+        extra = None if run.best is None else look_inside(run, run.best, queries, seed, notes, accelerator)
+        if extra is not None:
+            extras[run.name] = extra
+    write_text(Path(out).expanduser(), render(found, extras, published, notes))
+    print(f"written to {out}")
+
+
+def named_apart(runs: list[Run]) -> list[Run]:
+    """The same runs; those with the name of an earlier one are numbered."""
+    names: list[str] = []
+    for run in runs:
+        name, number = run.name, 2
+        while name in names:
+            name, number = f"{run.name} #{number}", number + 1
+        names.append(name)
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+
+
+def look_inside(run: Run, best: Path, queries: int, seed: int, notes: list[str], accelerator: str) -> Extra | None:
+    """What the best checkpoint of a run tells; why it or its data cannot be opened becomes a note of the page."""
+    try:
+        model = load_model(best).to(choose_device(accelerator))
+    except VSEError as error:
+        notes.append(
+            f"{run.name}: no poolings, queries and intervals, as its best checkpoint cannot be opened ({error})"
+        )
+        return None
+    tested = Tested({}, {})
+    if queries and run.settings is not None:
+        try:
+            tested = run_test(model, run.settings["dataset"], queries, seed)
+        except VSEError as error:
+            notes.append(f"{run.name}: no queries and no intervals, as its data cannot be opened ({error})")
+    curves = model_curves(model, image_sizes=IMAGE_SIZES, text_sizes=TEXT_SIZES)
+    return Extra(
+        scores=tested.scores,
+        poolings={name: {size: row.tolist() for size, row in sizes.items()} for name, sizes in curves.items()},
+        examples=tested.examples,
+    )

@@ -1,0 +1,215 @@
+"""A folder of images → an index: only new and changed ones are embedded, and an interrupted start resumes."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vse_gpo.batch import choose_device
+from vse_gpo.checkpoints.sources import load_model
+from vse_gpo.data.progress import advance, progress_bar
+from vse_gpo.errors import VSEError, did_you_mean
+from vse_gpo.model import VSE
+from vse_gpo.search.index import FILES, Index, IndexSettings, Picture, is_index, printable, write_index
+from vse_gpo.search.kinds import Kind
+from vse_gpo.search.pictures import Found, Parts, Reasons, Rows, embed_pictures, find_pictures
+
+SAVE_EVERY = 20.0  # seconds: what a killed command loses at most
+UNFINISHED = "unfinished"  # folder of the embeddings until the index is written
+SHOWN = 20  # files that are named, of those that cannot be read
+
+
+def build_index(
+    *,
+    images: str,
+    out: str,
+    model: str | None,
+    tokenizer: str | None,
+    vocabulary: str | None,
+    kind: str,
+    kinds: Mapping[str, Callable[[], Kind]],
+    batch_size: int,
+    workers: int,
+    seed: int,
+    accelerator: str,
+) -> None:
+    """Embed the images that an index does not have yet, write it anew, and print what it holds now.
+
+    Args:
+        images: folder, searched with all its folders.
+        out: folder of the index.
+        model, tokenizer, vocabulary: see ``load_model``; None takes the model of the index that is there.
+        kind: a name among the kinds.
+        kinds: name → builds that kind of index.
+        batch_size: images at once.
+        workers: loader processes.
+        seed: of the samples that an approximate index is made and measured with.
+        accelerator: ``cpu`` refuses the GPU.
+
+    Raises:
+        VSEError: if there is no model, no image that can be read, or an index of another model in the way.
+    """
+    check_request(kind, kinds, batch_size=batch_size, workers=workers)
+    chosen = kinds[kind]()
+    folder, place = Path(images).expanduser().resolve(), Path(out).expanduser()
+    former = former_index(place)
+    named = model_settings(former, model=model, tokenizer=tokenizer, vocabulary=vocabulary)
+    found = find_pictures(folder)
+    loaded = load_model(named["model"], tokenizer=named["tokenizer"], vocabulary=named["vocabulary"])
+    fingerprint = loaded.fingerprint()
+    if former is not None:
+        former.check_model(fingerprint, named["model"])
+    loaded.to(choose_device(accelerator))
+    parts = Parts(place / UNFINISHED, fingerprint)
+    rows = parts.read() | rows_of(former)
+    new = [picture for picture in found.pictures if picture not in rows]
+    skipped = found.skipped | embed_new(loaded, folder, new, parts, batch_size=batch_size, workers=workers)
+    rows = parts.read() | rows_of(former)
+    pictures = [picture for picture in found.pictures if picture in rows]
+    report_skipped(found, skipped)
+    check_complete(place, folder, found, rows, skipped)
+    settings = IndexSettings(images=str(folder), fingerprint=fingerprint, kind=repr(chosen), **named)
+    if former is None or list(former.pictures) != pictures or not same_settings(former.settings, settings):
+        settings = write_index(
+            place,
+            pictures=pictures,
+            embeddings=blocks(pictures, rows),
+            settings=settings,
+            kind=chosen,
+            random=np.random.default_rng(seed),
+        )
+    else:
+        settings = former.settings
+    parts.remove()
+    report(place, pictures, former, settings)
+
+
+def check_request(kind: str, kinds: Mapping[str, Any], *, batch_size: int, workers: int) -> None:
+    """Refuse settings that no index can be made with.
+
+    Raises:
+        VSEError: if the kind is unknown or a number too small.
+    """
+    if batch_size < 1 or workers < 0:
+        raise VSEError(f"batch_size={batch_size} workers={workers}, expected at least 1 image and 0 processes")
+    if kind not in kinds:
+        raise VSEError(f"kind={kind}: no such kind{did_you_mean(kind, kinds)}; there are {', '.join(kinds)}")
+
+
+def check_complete(out: Path, folder: Path, found: Found, rows: Rows, skipped: Reasons) -> None:
+    """Refuse an index that lacks an image or has none.
+
+    Raises:
+        VSEError: if an image that was read has no embedding, or none could be read.
+    """
+    if lost := [one.file for one in found.pictures if one not in rows and one.file not in skipped]:
+        raise VSEError(f"{out}: {len(lost)} images that were read have no embedding, first {lost[0]}; run it again")
+    if not any(picture in rows for picture in found.pictures):
+        raise VSEError(f"images={folder}: no image that can be read, so there is nothing to index")
+
+
+def former_index(out: Path) -> Index | None:
+    """The index that is there already.
+
+    Raises:
+        VSEError: if something else is there.
+    """
+    if is_index(out):
+        return Index.load(out)
+    if out.exists() and (not out.is_dir() or any(not _left_over(path.name) for path in out.iterdir())):
+        raise VSEError(f"out={out}: exists and is no index; name a new folder")
+    return None
+
+
+def _left_over(name: str) -> bool:
+    """Whether a first index that was killed may have left such a file or folder."""
+    name, _, number = name.removeprefix(".").removesuffix(".part").partition("-")
+    return name == UNFINISHED or any(name == kind and number.endswith(suffix) for kind, suffix in FILES.items())
+
+
+def model_settings(
+    former: Index | None, *, model: str | None, tokenizer: str | None, vocabulary: str | None
+) -> dict[str, Any]:
+    """Where the model is, to be found again from any folder.
+
+    Raises:
+        VSEError: if there is neither a model nor an index that knows one.
+    """
+    if model is None:
+        if former is None:
+            raise VSEError("model must be set; add model=… (a .ckpt, a released .pth, a folder or a hub id)")
+        known = former.settings
+        return {"model": known.model, "tokenizer": known.tokenizer, "vocabulary": known.vocabulary}
+    return {"model": whole_path(model), "tokenizer": whole_path(tokenizer), "vocabulary": whole_path(vocabulary)}
+
+
+def whole_path(place: str | None) -> str | None:
+    """The absolute path of what is here; a hub id as it is."""
+    path = Path(place or "").expanduser()
+    return str(path.resolve()) if place is not None and path.exists() else place
+
+
+def rows_of(former: Index | None) -> Rows:
+    """Where the embeddings of an index's pictures are."""
+    if former is None:
+        return {}
+    embeddings = former.embeddings()
+    return {picture: (embeddings, row) for row, picture in enumerate(former.pictures)}
+
+
+def same_settings(former: IndexSettings, settings: IndexSettings) -> bool:
+    """Whether an index of the same pictures need not be written again."""
+    return (former.images, former.model, former.kind) == (settings.images, settings.model, settings.kind)
+
+
+def embed_new(
+    model: VSE, folder: Path, pictures: Sequence[Picture], parts: Parts, *, batch_size: int, workers: int
+) -> Reasons:
+    """Embed pictures into parts; the files that could not be read, with the reason."""
+    skipped: Reasons = {}
+    waiting = []
+    saved = time.monotonic()
+    with progress_bar("images", total=len(pictures)) as progress:
+        for batch in embed_pictures(model, folder, pictures, batch_size=batch_size, workers=workers):
+            skipped |= batch.skipped
+            waiting.append(batch)
+            if time.monotonic() - saved > SAVE_EVERY:
+                parts.write(waiting)
+                waiting, saved = [], time.monotonic()
+            advance(progress, len(batch.pictures) + len(batch.skipped))
+    parts.write(waiting)
+    return skipped
+
+
+def blocks(pictures: Sequence[Picture], rows: Rows, size: int = 4096) -> Iterator[npt.NDArray[np.float32]]:
+    """The embeddings of pictures, some thousand at a time."""
+    for first in range(0, len(pictures), size):
+        places = (rows[picture] for picture in pictures[first : first + size])
+        yield np.stack([embeddings[row] for embeddings, row in places])
+
+
+def report_skipped(found: Found, skipped: Reasons) -> None:
+    """Say which files were passed over, and why."""
+    for file in sorted(skipped)[:SHOWN]:
+        print(f"skipped {printable(file)}: {skipped[file]}")
+    if len(skipped) > SHOWN:
+        print(f"skipped {len(skipped) - SHOWN} more")
+    if found.others:
+        print(f"passed over {found.others} files that are not named as pictures")
+
+
+def report(out: Path, pictures: Sequence[Picture], former: Index | None, settings: IndexSettings) -> None:
+    """Say what the index holds now and what became of the former one's pictures."""
+    before = {} if former is None else {picture.file: picture for picture in former.pictures}
+    now = {picture.file for picture in pictures}
+    new = sum(picture.file not in before for picture in pictures)
+    changed = sum(before.get(picture.file, picture) != picture for picture in pictures)
+    removed = sum(file not in now for file in before)
+    if former is not None and former.settings.kind != settings.kind:
+        print(f"kind: {former.settings.kind} → {settings.kind}")
+    if settings.recall is not None:
+        print(f"recall@10 against exact search: {settings.recall:.1f} % (sample of the pictures)")
+    print(f"{out}: {len(pictures)} pictures ({new} new, {changed} changed, {removed} removed)")

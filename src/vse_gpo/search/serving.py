@@ -1,0 +1,59 @@
+"""The page of an index, served until it is interrupted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vse_gpo.batch import choose_device
+from vse_gpo.data.files import read_lines
+from vse_gpo.search.answers import Answers
+from vse_gpo.search.index import Index
+from vse_gpo.search.page import build_page, serve
+
+SHOWN, SHORT = 6, 60  # examples, and characters of one
+
+
+def serve_page(
+    *,
+    index: str,
+    captions: str | None,
+    examples: str | Sequence[str] | None,
+    top: int,
+    model: str | None,
+    tokenizer: str | None,
+    vocabulary: str | None,
+    accelerator: str,
+    host: str,
+    port: int,
+    open: bool,
+) -> None:
+    """Serve the page until it is interrupted.
+
+    Args:
+        index: folder of the index.
+        captions: file with a caption a line: an image finds those that fit it.
+        examples: texts to click; None takes some of the captions.
+        top: images to show until another number is chosen.
+        model, tokenizer, vocabulary: where the index's model is now; see ``Index.open_model``.
+        accelerator: ``cpu`` refuses the GPU.
+        host, port: to listen at.
+        open: open the page in a browser.
+
+    Raises:
+        VSEError: if the index, its model or the captions are not there, or the port is taken.
+    """
+    found = Index.load(index)
+    known = [] if captions is None else read_lines(Path(captions).expanduser())
+    encoders = found.open_model(model, tokenizer=tokenizer, vocabulary=vocabulary).to(choose_device(accelerator))
+    answers = Answers(found, encoders, known)
+    texts = [examples] if isinstance(examples, str) else examples
+    shown = example_texts(answers.captions) if texts is None else list(texts)
+    page = build_page(answers, examples=shown, top=top)
+    address = serve(page, host=host, port=port, open_browser=open)
+    print(f"{address} shows {len(found)} images; Ctrl+C ends it", flush=True)
+    page.block_thread()
+
+
+def example_texts(captions: list[str]) -> list[str]:
+    """Some short captions, from all over the list."""
+    short = [caption for caption in captions if len(caption) <= SHORT]
+    return short[:: max(1, len(short) // SHOWN)][:SHOWN]

@@ -1,0 +1,32 @@
+"""Weights as safetensors, and whether they belong to a network."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vse_gpo.errors import VSEError
+
+
+def write_weights(module: nn.Module, path: Path) -> None:
+    """Write all weights as safetensors."""
+    save_file({name: weight.contiguous() for name, weight in module.state_dict().items()}, path)
+
+
+def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse weights of another model before anything of them is loaded.
+
+    Raises:
+        VSEError: if a weight is missing, extra or of another shape.
+    """
+    differing = [
+        name
+        for name in found.keys() | expected.keys()
+        if name not in found or name not in expected or found[name].shape != expected[name].shape
+    ]
+    if differing:
+        raise VSEError(
+            f"weights of another model: {len(differing)} of {len(expected)} are missing, extra or of another shape, "
+            f"first {min(differing)}; use the config that these weights were trained with"
+        )

@@ -1,0 +1,63 @@
+"""The checkpoint of the best epoch, also of those before a run went on in another folder."""
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_only
+
+from vse_gpo.storage.writing import whole_file
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's, which forgets the best epoch where a run goes on in another folder: here its file comes along.
+
+    It is looked for beside the checkpoint that the run goes on from, then where it was written. Warns if it is gone:
+    the best of the epochs to come is taken then.
+    """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self._trainer = trainer
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        folder = Path(self.dirpath or ".")
+        files: dict[str, str | None] = self._trainer.strategy.broadcast(  # the first process's word counts
+            {
+                path: _found(Path(path), Path(str(self._trainer.ckpt_path)).parent)
+                for path in state_dict["best_k_models"]
+            }
+        )
+        if gone := [path for path, file in files.items() if file is None]:
+            message = f"{gone[0]} is gone, expected the best epoch so far; only those to come count"
+            warnings.warn(message, stacklevel=2)
+            return
+        here = {path: str(folder / Path(path).name) for path in files}
+        for path, file in files.items():
+            _bring(Path(str(file)), Path(here[path]))
+        super().load_state_dict(
+            state_dict
+            | {
+                "dirpath": self.dirpath,
+                "best_k_models": {here[path]: score for path, score in state_dict["best_k_models"].items()},
+                "best_model_path": here.get(state_dict["best_model_path"], ""),
+                "kth_best_model_path": here.get(state_dict["kth_best_model_path"], ""),
+                "last_model_path": "",
+            }
+        )
+
+
+def _found(path: Path, beside: Path) -> str | None:
+    """The file of that name in the folder, or at its path, if it can be read."""
+    return next((str(file) for file in (beside / path.name, path) if os.access(file, os.R_OK)), None)
+
+
+@rank_zero_only
+def _bring(file: Path, here: Path) -> None:
+    if file.resolve() != here.resolve():
+        with file.open("rb") as source, whole_file(here) as target:
+            shutil.copyfileobj(source, target)

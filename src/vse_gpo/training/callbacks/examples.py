@@ -1,0 +1,57 @@
+"""Example retrievals: captions, the images that the model ranks first for them, and the true one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger, WandbLogger
+
+from vse_gpo.data.split import ImageSource
+from vse_gpo.figures.examples import Example, choose_queries, draw_examples, retrieve, tile
+from vse_gpo.storage.writing import whole_file
+from vse_gpo.training.callbacks.pictures import log_picture, picture_path
+from vse_gpo.training.module import RetrievalModule
+
+
+class Examples(Callback):
+    """Draws a few queries with their first images after each validation into ``examples/epoch_NN.png``.
+
+    The queries are the same in every epoch. TensorBoard gets the picture as ``val/examples``, W&B the same as a table
+    with one picture per cell. Features have no pictures: the images' names stand in their place.
+
+    Args:
+        queries: how many captions of dev.
+        seed: of their choice.
+    """
+
+    def __init__(self, *, queries: int, seed: int) -> None:
+        self.queries = queries
+        self.seed = seed
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: RetrievalModule) -> None:  # type: ignore[override]
+        if pl_module.embeddings is None or not trainer.is_global_zero:  # a sanity check has none
+            return
+        split = pl_module.split("dev")
+        rows = choose_queries(split, count=self.queries, seed=self.seed)
+        examples = retrieve(*pl_module.embeddings, split, rows)
+        path = picture_path(trainer, "examples")
+        with whole_file(path) as file:
+            draw_examples(examples, split.images).save(file, format="PNG")
+        log_picture(trainer.loggers, "val/examples", path, trainer.global_step)
+        log_table(trainer.loggers, "val/examples_table", examples, split.images, trainer.global_step)
+
+
+def log_table(loggers: Sequence[Logger], key: str, examples: Sequence[Example], images: ImageSource, step: int) -> None:
+    """Hand the examples to W&B, one query a row."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            def cell(row: int, images: ImageSource = images) -> Any:
+                return wandb.Image(tile(images, row), caption=images.name(row))
+
+            shown = max(len(example.first) for example in examples)
+            columns = ["caption", "rank of the true image", "true image", *map(str, range(1, shown + 1))]
+            data = [[e.caption, e.rank, cell(e.truth), *map(cell, e.first)] for e in examples]
+            logger.log_table(key, columns, data, step=step)

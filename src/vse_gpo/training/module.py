@@ -1,0 +1,246 @@
+"""The LightningModule: one training step, and validation over every image and caption once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from pytorch_lightning.utilities import GradClipAlgorithmType
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from vse_gpo.batch import Batch, Indexed
+from vse_gpo.errors import VSEError
+from vse_gpo.evaluation.encoding import Collector, EmbeddingModule
+from vse_gpo.model import VSE
+from vse_gpo.retrieval.protocols import Gallery, run_protocols
+from vse_gpo.retrieval.similarity import similarities
+from vse_gpo.storage.weights import check_weights
+from vse_gpo.training.compilation import compile_networks
+from vse_gpo.training.micro_batches import embed
+from vse_gpo.training.optimization import Groups, Optimization, steps_of_run
+from vse_gpo.training.phases import Phase, Phases, freeze
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # Lightning's, with weights in float32
+
+
+class RetrievalModule(EmbeddingModule):
+    """Trains a VSE model on pairs and reports recalls at each epoch's end.
+
+    Args:
+        model: the two encoders.
+        loss: similarity (B,B) → scalar; see ``vse_gpo.losses``.
+        phases: freezing, negatives and loss ramp by epoch.
+        optimization: how it is optimized.
+        mask_same_image: other captions of the same image in a batch are no negatives; published runs count them.
+        test_protocols: named protocols of the test; see ``vse_gpo.retrieval.protocols``.
+        seed: of everything random in a training step.
+        micro_batch: pairs that a process encodes at once in a training step; see ``micro_batches``. None takes all of
+            the batch.
+        compile: mode of ``torch.compile`` for the networks inside the backbones; see ``compilation``. None compiles
+            nothing.
+        settings: the run's resolved config, kept in its checkpoints as plain containers.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: VSE,
+        loss: nn.Module,
+        phases: Phases,
+        optimization: Optimization,
+        mask_same_image: bool,
+        test_protocols: Sequence[str],
+        seed: int,
+        settings: dict[str, Any],
+        micro_batch: int | None = None,
+        compile: str | None = None,
+    ) -> None:
+        super().__init__(model)
+        if compile is not None:
+            compile_networks(model, compile)
+        if micro_batch is not None and micro_batch < 1:
+            raise VSEError(f"micro_batch={micro_batch}, expected at least 1 pair, or null for the batch as a whole")
+        self.loss = loss
+        self.phases = phases
+        self.optimization = optimization
+        self.mask_same_image = mask_same_image
+        self.test_protocols = list(test_protocols)
+        self.seed = seed
+        self.micro_batch = micro_batch
+        self.settings = settings
+        self._collectors = {"": self.collector}  # beginning of the metrics' names → who collects for them
+        self._frozen_by: Phase | None = None
+
+    def forward(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        embeddings: tuple[Tensor, Tensor] = self.model(batch)
+        return embeddings
+
+    # training
+
+    def configure_optimizers(self) -> Any:
+        return self.optimization.build(self._groups(), self._steps_of_run)
+
+    def _groups(self) -> Groups:
+        return self.optimization.groups(self.model, self.loss)
+
+    def _steps_of_run(self) -> int:
+        """Not the trainer's own estimate, which starts the loader before a resumed run knows where it goes on."""
+        return steps_of_run(
+            batches=len(self.data.train_dataloader()),
+            limit=self.trainer.limit_train_batches,
+            accumulated=self.trainer.accumulate_grad_batches,
+            max_epochs=self.trainer.max_epochs,  # type: ignore[arg-type]
+            max_steps=self.trainer.max_steps,
+        )
+
+    def on_fit_start(self) -> None:
+        """A model that was loaded is in eval mode, and Lightning would leave it there.
+
+        Raises:
+            VSEError: in a precision whose weights are not float32, as those of the poolings are, or with a fused
+                optimizer in float16: it would unscale the gradients itself, after they are clipped and measured.
+        """
+        if self.trainer.precision not in PRECISIONS:
+            raise VSEError(f"trainer.precision={self.trainer.precision}, expected one of {', '.join(PRECISIONS)}")
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if scaled and any(
+            getattr(optimizer, "_step_supports_amp_scaling", False) for optimizer in self.trainer.optimizers
+        ):
+            raise VSEError(
+                f"trainer.precision={self.trainer.precision} with a fused optimizer: its gradients cannot be clipped; "
+                "set trainer.precision=bf16-mixed or optimizer.build.fused=false"
+            )
+        self.train()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Everything random in a step follows from (seed, step, process), so a resumed run repeats it exactly."""
+        part = batch_idx % self.trainer.accumulate_grad_batches  # of the step
+        torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank, part))
+        if self._frozen_by is not self.phase:
+            freeze(self.model.image_encoder.backbone, self.phase)
+            self._frozen_by = self.phase
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clips for fused optimizers as well, which Lightning refuses in bfloat16 too, where no gradient is scaled."""
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, MixedPrecision) and precision.scaler is None:
+            algorithm = GradClipAlgorithmType((gradient_clip_algorithm or "norm").lower())
+            Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    @property
+    def phase(self) -> Phase:
+        """What holds in the current epoch."""
+        return self.phases.at(self.current_epoch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
+        """The loss to step on, and what callbacks watch: all processes' embeddings and what counts as no negative."""
+        images, captions = self.model(batch) if self.micro_batch is None else embed(self.model, batch, self.micro_batch)
+        images, captions = self._from_all_processes(images), self._from_all_processes(captions)
+        not_negative = self._same_image(batch.image_index) if self.mask_same_image else None
+        with torch.autocast(self.device.type, enabled=False):  # a margin of 0.2 needs more than half precision
+            loss = self.batch_loss(images @ captions.T, not_negative)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
+        if self.phase.ramp_loss:
+            loss = loss * (batch_idx / self.trainer.num_training_batches)
+        return {"loss": loss, "images": images.detach(), "captions": captions.detach(), "not_negative": not_negative}
+
+    def batch_loss(
+        self, similarity: Float[Tensor, "all all"], not_negative: Bool[Tensor, "all all"] | None
+    ) -> Float[Tensor, ""]:
+        """The loss with the negatives that count in the current epoch, not ramped."""
+        loss: Tensor = self.loss(similarity, self.phase.negatives == "hardest", not_negative)
+        return loss
+
+    def _from_all_processes(self, embeddings: Float[Tensor, "batch dim"]) -> Float[Tensor, "all dim"]:
+        """Every process's embeddings, with gradient; DDP's mean over processes then gives the exact gradient."""
+        if self.trainer.world_size == 1:
+            return embeddings
+        return torch.cat(all_gather(embeddings))
+
+    def _same_image(self, image_index: Int[Tensor, " batch"]) -> Bool[Tensor, "all all"]:
+        everywhere = torch.cat(gather_all_tensors(image_index)) if self.trainer.world_size > 1 else image_index
+        return everywhere[:, None] == everywhere[None, :]
+
+    # evaluation
+
+    def evaluate_beside(self, name: str, model: VSE) -> None:
+        """Evaluate another model on whatever this one is evaluated on; its metrics are called ``val/NAME/…``.
+
+        Args:
+            name: that stands in the metrics' names.
+            model: in eval mode, on this module's device; it stays out of this module's parameters.
+        """
+        self._collectors[f"{name}/"] = Collector(model)
+
+    def validation_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
+        for collector in self._collectors.values():
+            collector.add(batch, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:  # only part of the data was run
+            for collector in self._collectors.values():
+                collector.clear()
+            return
+        for prefix, results in self._evaluate("dev", ["all"]).items():
+            for name, value in results["all"].items():
+                self.log(f"val/{prefix}{name}", value, prog_bar=name == "rsum")
+
+    def on_validation_end(self) -> None:
+        """Callbacks have had their turn: nothing holds the embeddings while training goes on."""
+        self.embeddings = None
+
+    def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
+        self.validation_step(batch, batch_idx, dataloader_idx)
+
+    def on_test_epoch_end(self) -> None:
+        for prefix, results in self._evaluate("test", self.test_protocols).items():
+            for protocol, metrics in results.items():
+                self.log_dict({f"test/{prefix}{protocol}/{name}": value for name, value in metrics.items()})
+
+    def on_test_end(self) -> None:
+        self.on_validation_end()
+
+    def _evaluate(self, part: str, protocols: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+        """Beginning of the names → protocol → metrics; keeps the embeddings of the module's own model."""
+        index = self.split(part).caption_to_image
+        gathered = {
+            prefix: collector.gather(index, processes=self.trainer.world_size)
+            for prefix, collector in self._collectors.items()
+        }
+        self.embeddings = gathered[""]
+        results = {}
+        for prefix, (images, captions) in gathered.items():
+            gallery = Gallery(similarities=similarities(images, captions), caption_to_image=index)
+            outcomes = run_protocols(gallery, protocols)
+            results[prefix] = {protocol: outcome.metrics() for protocol, outcome in outcomes.items()}
+        return results
+
+    # checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["settings"] = self.settings
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another model, or of other parameter groups, before anything of it is loaded."""
+        check_weights(checkpoint["state_dict"], self.state_dict())
+        here = {group["name"]: len(group["params"]) for group in self._groups()}
+        for state in checkpoint.get("optimizer_states", []):
+            there = {group.get("name"): len(group["params"]) for group in state["param_groups"]}
+            if there != here:
+                raise VSEError(
+                    f"the checkpoint's optimizer has {len(there)} groups of parameters ({', '.join(map(str, there))}), "
+                    f"expected {len(here)} ({', '.join(here)}); set optimizer.layer_decay as it was"
+                )
+
+
+def step_seed(seed: int, step: int, process: int, part: int = 0) -> int:
+    """A seed of its own for every step and process of a run, and every batch whose gradients a step accumulates."""
+    return int(np.random.SeedSequence((seed, step, process), spawn_key=(part,) if part else ()).generate_state(1)[0])

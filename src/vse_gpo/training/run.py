@@ -1,0 +1,179 @@
+"""One run: train a model, then test its best checkpoint."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
+
+from vse_gpo.data.datamodule import PairsDataModule
+from vse_gpo.errors import VSEError
+from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
+from vse_gpo.storage.settings import CONFIG, read_config
+from vse_gpo.training.processes import lightning_starts_processes, wait_for
+from vse_gpo.training.run_folder import (
+    begun,
+    checkpoint_to_resume,
+    finished,
+    keep_logged,
+    steps_taken,
+    write_config,
+    write_results,
+)
+
+OBJECTIVE = "val/best_rsum"
+Maker = Callable[..., Any]
+
+
+def train(
+    *,
+    settings: dict[str, Any],
+    folder: Path,
+    resume: str | None,
+    devices: Any,
+    in_sweep: bool,
+    seed: int,
+    max_epochs: int | None,
+    test_protocols: Sequence[str] | None,
+    make_data: Maker,
+    make_module: Maker,
+    make_trainer: Maker,
+    make_callbacks: Sequence[Maker],
+    make_loggers: Sequence[Maker],
+    make_checkpoint_io: Maker,
+) -> float:
+    """Train as the settings say; the run folder holds everything that comes of it.
+
+    Started again in the same folder, an interrupted run resumes; a finished one is left as it is.
+
+    Args:
+        settings: the run's resolved config, kept in its folder and its checkpoints.
+        folder: of the run.
+        resume: checkpoint to resume from, of this or another folder.
+        devices: as Lightning's Trainer takes them.
+        in_sweep: whether other runs follow in this process.
+        seed: of everything random.
+        max_epochs: of the run; None or −1 sets no end.
+        test_protocols: of the test; None tests nothing.
+        make_data, make_module, make_trainer, make_callbacks, make_loggers, make_checkpoint_io: build the parts, once
+            the seed is set; what ``make_module`` gives takes the settings.
+
+    Returns:
+        The best rSum on dev, the objective of a sweep.
+    """
+    resume = None if resume is None else str(Path(resume).expanduser())
+    resumes = resume is None or begun(folder, settings)  # also where a run that was resumed is started again
+    results = finished(folder, settings) if resumes else None
+    if results is not None:
+        print(f"{folder}: finished before, val/best_rsum {results[OBJECTIVE]:.1f}; delete it to train again")
+    elif in_sweep and lightning_starts_processes(devices):
+        write_config(folder, settings)
+        run_by_itself(folder)
+        results = finished(folder, settings)
+    else:
+        start, taken = (checkpoint_to_resume(folder) if resumes else None), None
+        if start is None and resume is not None:
+            start, taken = resume, steps_taken(resume, max_epochs)
+        pl.seed_everything(seed, workers=True, verbose=False)
+        data = opened_data(make_data, test_protocols)
+        module = make_module()(settings=settings)
+        rank_zero_only(write_config)(folder, settings)
+        rank_zero_only(keep_logged)(folder)
+        with own_wandb_run():
+            trainer: pl.Trainer = make_trainer(
+                callbacks=[make() for make in make_callbacks],
+                logger=[make() for make in make_loggers],
+                default_root_dir=str(folder),
+                plugins=[make_checkpoint_io()],
+            )
+            trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+            results = best_of_dev(trainer, taken)
+            if test_protocols is not None:
+                results |= tested(trainer, module, data, results["best_checkpoint"])
+        report(trainer, folder, results, test_protocols)
+    if results is None:
+        raise VSEError(f"{folder}: the run has left no results; see what it printed above")
+    objective: float = results[OBJECTIVE]
+    return objective
+
+
+def opened_data(make_data: Maker, test_protocols: Sequence[str] | None) -> PairsDataModule:
+    """The data, read and checked: bad test data stop a run now, and not after the training."""
+    data: PairsDataModule = make_data()
+    data.setup("fit")
+    if test_protocols is not None:
+        data.setup("test")
+        check_protocols(test_protocols, len(data.split("test").images), PROTOCOLS)
+    return data
+
+
+def tested(trainer: pl.Trainer, module: pl.LightningModule, data: PairsDataModule, best: str) -> dict[str, float]:
+    """What the best checkpoint scores in its test."""
+    trainer.test(module, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
+    return {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
+
+
+def report(trainer: pl.Trainer, folder: Path, results: dict[str, Any], test_protocols: Sequence[str] | None) -> None:
+    """Write ``metrics.json``, and print the result of the test."""
+    if trainer.is_global_zero:
+        write_results(folder, results)
+        if test_protocols is not None:
+            print(f"test rsum: {results[f'test/{test_protocols[0]}/rsum']:.1f} ({test_protocols[0]})")
+
+
+def run_by_itself(folder: Path) -> None:
+    """Run the job whose config lies in the folder by a command of its own.
+
+    Lightning starts a run's other processes by the command that was typed. In a sweep that is the whole sweep's, and
+    only the first job would get its processes.
+    """
+    quoted = str(folder).replace("'", r"\'")
+    config = ["--config-dir", str(folder), "--config-name", Path(CONFIG).stem]
+    of_hydra = [f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null", "hydra/job_logging=quiet"]
+    wait_for([sys.executable, "-m", "vse_gpo.train", *config, *of_hydra])
+
+
+@contextmanager
+def own_wandb_run() -> Iterator[None]:
+    """End a job's W&B run with the job, so that the next job of a sweep begins one of its own."""
+    try:
+        yield
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish(exit_code=int(sys.exc_info()[0] is not None))
+
+
+def written_config(folder: str) -> dict[str, Any] | None:
+    """The config in a run's folder, for the first process's logger; None in the others, which may be here before it."""
+    config: dict[str, Any] | None = rank_zero_only(read_config)(Path(folder))
+    return config
+
+
+def best_of_dev(trainer: pl.Trainer, taken: int | None) -> dict[str, Any]:
+    """The best epoch's rSum on dev and its checkpoint.
+
+    Args:
+        trainer: after the training.
+        taken: the steps of the checkpoint that a new run was resumed from.
+
+    Raises:
+        VSEError: if there was no step left to train, or no epoch came to its end.
+    """
+    best: Any = trainer.checkpoint_callback
+    if trainer.global_step == taken:
+        raise VSEError(
+            f"nothing to train: the run had come to its end, epoch {trainer.current_epoch} of {trainer.max_epochs}; "
+            "set trainer.max_epochs to train on"
+        )
+    if best.best_model_score is None:
+        raise VSEError(
+            f"no epoch to test: none was validated up to step {trainer.global_step}; train at least one whole epoch"
+        )
+    return {
+        OBJECTIVE: float(best.best_model_score),
+        "best_checkpoint": best.best_model_path,
+        "epochs": trainer.current_epoch,
+    }

@@ -1,0 +1,102 @@
+"""What an earlier start of the same run left in its folder: nothing, a part of the run, or all of it."""
+
+import json
+from collections.abc import Mapping
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vse_gpo.checkpoints.pickles import read_pickle
+from vse_gpo.errors import VSEError
+from vse_gpo.storage.settings import CONFIG, leaves, read_config
+from vse_gpo.storage.writing import write_text
+
+METRICS, LOGGED, LAST = "metrics.json", "metrics.csv", "checkpoints/last.ckpt"
+PART = "metrics.part{}.csv"
+
+
+def finished(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The results of the run if it came to its end.
+
+    Raises:
+        VSEError: if the folder holds results or checkpoints of another config.
+    """
+    _check_same_run(folder, settings)
+    path = folder / METRICS
+    results: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return results
+
+
+def checkpoint_to_resume(folder: Path) -> str | None:
+    """The last one of a run that was interrupted."""
+    return str(folder / LAST) if (folder / LAST).is_file() else None
+
+
+def begun(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the run itself, ``resume`` included, has left a checkpoint: its processes may ask at any time."""
+    last = folder / LAST
+    return last.is_file() and read_pickle(last, []).get("settings") == settings
+
+
+def keep_logged(folder: Path) -> None:
+    """Give the metrics of the part before a name of their own; the logger begins its file anew."""
+    if (folder / LOGGED).is_file():
+        (folder / LOGGED).rename(folder / PART.format(len(logged_files(folder)) - 1))
+
+
+def logged_files(folder: Path) -> list[Path]:
+    """The metrics of all parts of a run, in order."""
+    parts = takewhile(Path.is_file, (folder / PART.format(number) for number in count()))
+    return [*parts, *(path for path in [folder / LOGGED] if path.is_file())]
+
+
+def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the run's resolved config."""
+    write_text(folder / CONFIG, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=10**6))
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    write_text(folder / METRICS, json.dumps(results, indent=2) + "\n")
+
+
+def _check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
+    if not any((folder / name).is_file() for name in (METRICS, LAST)):
+        return  # nothing is lost
+    if not (folder / CONFIG).is_file():
+        raise VSEError(f"{folder}: holds a run without its {CONFIG}; choose another folder")
+    there, here = dict(leaves(read_config(folder))), dict(leaves(settings))
+    names = [name for name in there | here if name != "resume" and there.get(name) != here.get(name)]
+    if names:
+        name = names[0]
+        raise VSEError(
+            f"{folder}: holds a run of another config, {name}={there.get(name)} where it is {here.get(name)} now; "
+            "choose another folder, or set resume= to go on from its checkpoint"
+        )
+
+
+def steps_taken(path: str, max_epochs: int | None) -> int:
+    """How many steps a checkpoint's training has taken; stops before any work if it cannot be resumed from.
+
+    Args:
+        path: of the checkpoint.
+        max_epochs: of the run that is to go on from it; None or −1 sets no end.
+
+    Raises:
+        VSEError: if it is missing, damaged, holds weights alone, or was saved later than the run is to end.
+    """
+    expected = "expected a checkpoint such as runs/…/checkpoints/last.ckpt"
+    if not Path(path).is_file():
+        raise VSEError(f"resume={path}: no such file, {expected}")
+    checkpoint = read_pickle(path, [])
+    if not isinstance(checkpoint, dict) or "optimizer_states" not in checkpoint:
+        raise VSEError(f"resume={path}: holds no state of a training, {expected}")
+    epoch: int = checkpoint["epoch"]
+    if max_epochs is not None and 0 <= max_epochs <= epoch:
+        raise VSEError(
+            f"resume={path}: saved in epoch {epoch}, counted from 0, and trainer.max_epochs={max_epochs} ends the run "
+            "before it; set trainer.max_epochs to go on"
+        )
+    steps: int = checkpoint["global_step"]
+    return steps
