@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tiny_encoders import roberta_folder
-from tests.tiny_root import tiny_root
+from tests.helpers.tiny_encoders import roberta_folder
+from tests.helpers.tiny_root import tiny_root
 from vse_gpo import VSE
 
 REPOSITORY = Path(__file__).parents[1]

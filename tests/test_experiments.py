@@ -15,9 +15,9 @@ from PIL import Image
 from torchvision.models import resnet
 from transformers import BertConfig, BertTokenizerFast
 
-from tests.data.on_disk import write_features, write_texts
-from tests.tiny import tiny_trainer
-from tests.tiny_encoders import clip_folder
+from tests.helpers.on_disk import write_features, write_texts
+from tests.helpers.tiny import tiny_trainer
+from tests.helpers.tiny_encoders import clip_folder
 from vse_gpo.cli.names import unknown_names, without_experiment
 from vse_gpo.cli.run import config_folder
 from vse_gpo.evaluation.published import PUBLISHED

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
-from tests.tiny_encoders import FAMILIES, clip_folder
+from tests.helpers.tiny_encoders import FAMILIES, clip_folder
 from vse_gpo.backbones.clip import clip_images, clip_texts
 from vse_gpo.batch import Tokens
 from vse_gpo.errors import VSEError

@@ -8,7 +8,7 @@ from transformers import AlbertConfig, AutoModel, BertConfig, BertModel, PreTrai
 from vse_gpo.checkpoints.names import bert_names, bigru_names
 
 from tests.golden import FOLDER, assert_close, load, under
-from tests.tiny_encoders import FAMILIES, WORDS, clip_folder
+from tests.helpers.tiny_encoders import FAMILIES, WORDS, clip_folder
 from vse_gpo.backbones.texts import Bert, BiGRU, bert_of, load_bert
 from vse_gpo.batch import Tokens
 from vse_gpo.encoder import Encoder

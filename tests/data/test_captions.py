@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from tests.golden import FOLDER
-from tests.tiny_encoders import FAMILIES, SENTENCES, trained
+from tests.helpers.tiny_encoders import FAMILIES, SENTENCES, trained
 from vse_gpo.data.captions import PrepareCaptions, TreebankVocabulary, WordNoise, WordPieces, Words
 from vse_gpo.errors import VSEError
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.on_disk import CAPTIONS, FOLDER, listing, write_features, write_images, write_texts
+from tests.helpers.on_disk import CAPTIONS, FOLDER, listing, write_features, write_images, write_texts
 from vse_gpo.data.files import feature_rows, find_images, match_ids, open_features, read_lines, read_listing
 from vse_gpo.errors import VSEError
 

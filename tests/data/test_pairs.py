@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lightning_fabric.utilities.data import _set_sampler_epoch
 from torch.utils.data import DataLoader
 
-from tests.data.on_disk import picture
+from tests.helpers.on_disk import picture
 from vse_gpo.batch import Batch, Tokens
 from vse_gpo.data.captions import PrepareCaptions, WordNoise, Words
 from vse_gpo.data.images import PrepareImages, to_pixels

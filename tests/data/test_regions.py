@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.on_disk import listing, write_features
+from tests.helpers.on_disk import listing, write_features
 from vse_gpo.data.regions import PrepareRegions, RegionFiles
 from vse_gpo.errors import VSEError
 

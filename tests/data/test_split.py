@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.on_disk import CAPTIONS, FOLDER, write_features, write_images, write_texts
+from tests.helpers.on_disk import CAPTIONS, FOLDER, write_features, write_images, write_texts
 from vse_gpo.data.images import ImageFiles
 from vse_gpo.data.regions import RegionFiles
 from vse_gpo.data.split import DiskDataset, FirstImages, Split

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tests.pooling.test_family import FAMILY
-from tests.test_build import SETTINGS
+from tests.storage.test_settings import SETTINGS
 from vse_gpo import VSE
 from vse_gpo.cli.run import config_folder
 from vse_gpo.model import build_model

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.search.folder import paint, small_model
+from tests.helpers.photo_folder import paint, small_model
 from vse_gpo import VSE
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO, Mean

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.search.folder import unit, written
+from tests.helpers.photo_folder import unit, written
 from vse_gpo.errors import VSEError
 from vse_gpo.search.index import Index, leads_out, printable
 from vse_gpo.search.kinds import Flat, Graph, InvertedLists

@@ -18,7 +18,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.search.folder import paint, small_model
+from tests.helpers.photo_folder import paint, small_model
 from tests.search.test_answers import HOSTILE, indexed
 from vse_gpo.errors import VSEError
 from vse_gpo.search.answers import Answers

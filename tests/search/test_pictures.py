@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, features
 
-from tests.search.folder import paint, small_model
+from tests.helpers.photo_folder import paint, small_model
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.errors import VSEError
 from vse_gpo.search.pictures import Embedded, Parts, Pixels, embed_pictures, find_pictures, open_picture

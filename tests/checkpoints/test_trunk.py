@@ -1,0 +1,74 @@
+"""Trunks beside their features: a model of features reads pictures as if their features had been written first."""
+
+import pytest
+import torch
+from torch import nn
+
+from tests.storage.test_settings import SETTINGS as OF_PICTURES
+from vse_gpo import VSE
+from vse_gpo.checkpoints.trunk import keep_trunk, with_trunk
+from vse_gpo.errors import VSEError
+from vse_gpo.model import build_model
+from vse_gpo.storage.settings import build
+
+TRUNK = {"network": OF_PICTURES["image_encoder"]["backbone"], "prepare": OF_PICTURES["prepare_images"]}
+PIXELS = list(torch.randint(0, 256, (3, 3, 40, 50), generator=torch.Generator().manual_seed(1), dtype=torch.uint8))
+
+
+def model_of_features(width: int) -> VSE:
+    torch.manual_seed(1)
+    settings = OF_PICTURES | {"prepare_images": {"_target_": "vse_gpo.data.regions.PrepareRegions"}}
+    settings["image_encoder"] = OF_PICTURES["image_encoder"] | {
+        "backbone": {"_target_": "vse_gpo.backbones.images.Regions", "width": width},
+        "projection": {"_target_": "vse_gpo.encoder.ResidualProjection", "in_features": width, "out_features": 6},
+    }
+    return build_model(settings, build(settings).state_dict())
+
+
+@pytest.fixture
+def trunk() -> nn.Module:
+    torch.manual_seed(0)
+    network: nn.Module = build(TRUNK["network"])
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return network.eval()
+
+
+def test_a_model_of_features_reads_pictures(trunk, tmp_path):
+    keep_trunk(tmp_path / "trunk", trunk, TRUNK)
+    before = model_of_features(8)
+    after = with_trunk(before, tmp_path / "trunk")
+    with torch.inference_mode():
+        features = trunk(build(TRUNK["prepare"])(PIXELS)).values
+    expected = before.encode_images(list(features))
+    assert expected.std(0).max() > 0.01
+    torch.testing.assert_close(after.encode_images(PIXELS), expected)
+    captions = ["a red circle", "a heart"]
+    assert torch.equal(after.encode_captions(captions), before.encode_captions(captions))
+    after.save_pretrained(tmp_path / "model")
+    assert torch.equal(VSE.from_pretrained(tmp_path / "model").encode_images(PIXELS), after.encode_images(PIXELS))
+
+
+def test_a_second_start_takes_the_first_ones_weights(trunk, tmp_path):
+    keep_trunk(tmp_path / "trunk", trunk, TRUNK)
+    other = build(TRUNK["network"])
+    keep_trunk(tmp_path / "trunk", other, TRUNK)
+    for name, weight in trunk.state_dict().items():
+        assert torch.equal(other.state_dict()[name], weight)
+
+
+def test_features_of_another_trunk_are_not_mixed_in(trunk, tmp_path):
+    keep_trunk(tmp_path / "trunk", trunk, TRUNK)
+    larger = TRUNK | {"prepare": TRUNK["prepare"] | {"size": 64}}
+    with pytest.raises(VSEError, match="holds features of another trunk or of other pixels; name a new folder"):
+        keep_trunk(tmp_path / "trunk", trunk, larger)
+
+
+def test_a_trunk_must_fit_the_model(trunk, tmp_path):
+    keep_trunk(tmp_path / "trunk", trunk, TRUNK)
+    with pytest.raises(VSEError, match="its features are 8 wide, the model was trained on others 9 wide"):
+        with_trunk(model_of_features(9), tmp_path / "trunk")
+    with pytest.raises(VSEError, match="reads pictures already"):
+        with_trunk(with_trunk(model_of_features(8), tmp_path / "trunk"), tmp_path / "trunk")
+    with pytest.raises(VSEError, match=r"no trunk .*expected trunk\.json and trunk\.safetensors"):
+        with_trunk(model_of_features(8), tmp_path)

@@ -1,0 +1,175 @@
+"""Extraction of features: what is written, and what a killed one leaves to the next."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from tests.helpers.on_disk import CAPTIONS, FOLDER, write_images, write_texts
+from vse_gpo import extract
+from vse_gpo.backbones.images import timm_grid
+from vse_gpo.batch import Features
+from vse_gpo.data.files import read_listing
+from vse_gpo.data.images import PrepareImages
+from vse_gpo.data.pairs import EvaluationImages
+from vse_gpo.data.shapes import ShapesDataset
+from vse_gpo.errors import VSEError
+
+IMAGES, SETTINGS = 7, {"backbone": {"cells": 2}, "dtype": "float32"}
+
+
+class Means(nn.Module):
+    """The mean colour of each quarter; fails at a batch if asked to."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        super().__init__()
+        self.fails_at, self.seen = fails_at, 0
+
+    def forward(self, pixels: torch.Tensor) -> Features:
+        if self.seen == self.fails_at:
+            raise KeyboardInterrupt
+        self.seen += 1
+        values = nn.functional.adaptive_avg_pool2d(pixels.float(), 2).flatten(2).transpose(1, 2)
+        return Features(values, torch.full((len(values),), 4))
+
+
+@pytest.fixture
+def images() -> EvaluationImages:
+    split = ShapesDataset(train=0, dev=0, test=IMAGES, size=32, captions=2, seed=0).split("test")
+    return EvaluationImages(split, PrepareImages(size=32))
+
+
+def write(images: EvaluationImages, path: Path, network: nn.Module, settings=SETTINGS) -> nn.Module:
+    extract.write_features(
+        network,
+        images,
+        path,
+        settings=settings,
+        dtype=settings["dtype"],
+        batch_size=2,
+        workers=0,
+        device=torch.device("cpu"),
+    )
+    return network
+
+
+def test_features_of_every_image_in_order(images, tmp_path):
+    write(images, tmp_path / "test_ims.npy", Means())
+    found = np.load(tmp_path / "test_ims.npy")
+    expected = torch.stack([images[row][0] for row in range(IMAGES)])
+    assert found.shape == (IMAGES, 4, 3)
+    np.testing.assert_array_equal(found, Means()(expected).values.numpy())
+    assert [path.name for path in tmp_path.iterdir()] == ["test_ims.npy"]
+
+
+def test_an_interrupted_extraction_goes_on_where_it_was(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(extract, "SAVE_EVERY", 0.0)
+    write(images, tmp_path / "whole.npy", Means())
+    with pytest.raises(KeyboardInterrupt):
+        write(images, tmp_path / "test_ims.npy", Means(fails_at=2))
+    assert not (tmp_path / "test_ims.npy").exists()
+    assert write(images, tmp_path / "test_ims.npy", Means()).seen == 2  # of four batches
+    assert (tmp_path / "test_ims.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert write(images, tmp_path / "test_ims.npy", Means()).seen == 0  # nothing is left to do
+
+
+def test_other_settings_begin_anew(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(extract, "SAVE_EVERY", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        write(images, tmp_path / "test_ims.npy", Means(fails_at=2))
+    half = {**SETTINGS, "dtype": "float16"}
+    assert write(images, tmp_path / "test_ims.npy", Means(), half).seen == 4
+    assert np.load(tmp_path / "test_ims.npy").dtype == np.float16
+
+
+def test_patch_tokens_of_a_transformer_are_features_as_well(images, tmp_path):
+    network = timm_grid("test_vit", size=32, pretrained=False, class_token=True).eval()
+    write(images, tmp_path / "test_ims.npy", network)
+    found = np.load(tmp_path / "test_ims.npy")
+    with torch.inference_mode():
+        expected = network(torch.stack([images[row][0] for row in range(IMAGES)])).values
+    assert found.shape == (IMAGES, 5, 64)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_features_of_another_program_are_kept(tmp_path):
+    (tmp_path / "precomp").mkdir()
+    (tmp_path / "precomp" / "train_ims.npy").write_bytes(b"features")
+    with pytest.raises(VSEError, match="holds features that this command has not written; name a new folder"):
+        extract.extract(OmegaConf.create({"out": str(tmp_path)}))
+    assert (tmp_path / "precomp" / "train_ims.npy").read_bytes() == b"features"
+
+
+def extracted(root: Path, out: Path, *changes: str) -> bytes:
+    """Features of the train split of a data set of files, by the command."""
+    trunk = ["backbone.network.name=test_resnet", "backbone.network.pretrained=false", "backbone.prepare.size=64"]
+    places = ["dataset=own", f"dataset.root={root}", f"dataset.image_folder={FOLDER}", f"out={out}", "splits=[train]"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["vse-extract", *places, *trunk, "workers=0", "accelerator=cpu", *changes])
+        extract.main()
+    return (out / "precomp" / "train_ims.npy").read_bytes()
+
+
+def test_features_may_lie_beside_their_captions_and_are_of_their_images_alone(tmp_path, capsys):
+    root, out = tmp_path / "data", tmp_path / "out"
+    write_texts(root)
+    write_images(root, list(CAPTIONS))
+    features = extracted(root, out)
+    assert extracted(root, out) == features  # nothing is left to do
+    with pytest.raises(SystemExit):
+        extracted(root, out, "dtype=float16")
+    assert "features in float32, expected dtype=float16; name a new folder" in capsys.readouterr().err
+    assert len(extracted(root, root)) == len(features)
+    assert (root / "precomp" / "train_caps.txt").is_file()
+
+    turned = dict(reversed(CAPTIONS.items()))
+    write_texts(root, captions=turned)
+    for folder in (out, root):
+        with pytest.raises(SystemExit):
+            extracted(root, folder)
+        assert "features of other images than train has now; name a new folder" in capsys.readouterr().err
+    assert read_listing(out, "train").image_ids == list(CAPTIONS)
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    import torch
+    from tests.data.test_extraction import IMAGES, SETTINGS, Means, write
+    from vse_gpo import extract
+    from vse_gpo.data.images import PrepareImages
+    from vse_gpo.data.pairs import EvaluationImages
+    from vse_gpo.data.shapes import ShapesDataset
+
+    class Killed(Means):
+        def forward(self, pixels):
+            if self.seen == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().forward(pixels)
+
+    extract.SAVE_EVERY = 0.0
+    split = ShapesDataset(train=0, dev=0, test=IMAGES, size=32, captions=2, seed=0).split("test")
+    write(EvaluationImages(split, PrepareImages(size=32)), Path(sys.argv[1]), Killed())
+"""
+
+
+def test_a_killed_extraction_goes_on_where_it_was(images, tmp_path, monkeypatch):
+    path = tmp_path / "test_ims.npy"
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), str(path)], cwd=root, env=os.environ, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert json.loads(path.with_suffix(".progress.json").read_text())["rows"] == 4
+    assert write(images, path, Means()).seen == 2
+    write(images, tmp_path / "whole.npy", Means())
+    assert path.read_bytes() == (tmp_path / "whole.npy").read_bytes()

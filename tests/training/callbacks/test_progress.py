@@ -1,0 +1,54 @@
+"""What a user sees while a run goes on."""
+
+import re
+from pathlib import Path
+
+import pytest
+import rich
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from tests.helpers.tiny import save_last, tiny_data, tiny_module, tiny_trainer
+from vse_gpo.training.callbacks.progress import Bar, EpochLines
+from vse_gpo.training.callbacks.throughput import Throughput
+
+
+def shown(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, terminal: bool) -> str:
+    """What two epochs print."""
+    monkeypatch.setenv("TTY_COMPATIBLE", str(int(terminal)))
+    monkeypatch.setenv("COLUMNS", "160")
+    rich.reconfigure()
+    best = ModelCheckpoint(dirpath=folder, monitor="val/rsum", mode="max", save_on_train_epoch_end=True)
+    trainer = tiny_trainer(
+        folder, max_epochs=2, enable_progress_bar=True, callbacks=[Throughput(), Bar(), EpochLines(), best]
+    )
+    trainer.fit(tiny_module(), datamodule=tiny_data())
+    output = capsys.readouterr()
+    assert output.err == ""
+    return output.out
+
+
+def test_a_log_file_gets_one_line_per_epoch(tmp_path, monkeypatch, capsys):
+    first, *epochs = shown(tmp_path, monkeypatch, capsys, terminal=False).splitlines()
+    assert re.fullmatch(rf"{tmp_path}: [\d,]+ parameters, 6 steps an epoch on cpu", first)
+    line = r"epoch (\d): loss (\d+\.\d{3}), val rsum (\d+\.\d) \(best (\d+\.\d)\), \d+ s, \d+ pairs/s"
+    found = [re.fullmatch(line, epoch) for epoch in epochs]
+    assert all(found), epochs
+    numbers, _, rsums, bests = zip(*[match.groups() for match in found if match], strict=True)
+    assert numbers == ("0", "1")
+    assert float(bests[1]) == max(map(float, rsums))
+
+
+def test_a_run_that_goes_on_inside_an_epoch_tells_of_the_rest_of_it(tmp_path, capsys):
+    tiny_trainer(tmp_path, max_epochs=1, callbacks=[save_last(tmp_path, every_n_steps=4)]).fit(
+        tiny_module(), datamodule=tiny_data()
+    )
+    trainer = tiny_trainer(tmp_path, max_epochs=1, callbacks=[EpochLines()], enable_checkpointing=False)
+    trainer.fit(tiny_module(), datamodule=tiny_data(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert trainer.global_step == 6
+    assert "\nepoch 0: loss " in capsys.readouterr().out
+
+
+def test_a_terminal_also_gets_a_bar(tmp_path, monkeypatch, capsys):
+    output = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown(tmp_path, monkeypatch, capsys, terminal=True))
+    assert re.search(r"Epoch 1/1 .* 6/6 .* loss: \d+\.\d{3} lr: 1\.0e-0[23] best rsum: \d+\.\d left: 0:00:00", output)
+    assert output.count("epoch 0: loss") == 1

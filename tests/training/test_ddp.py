@@ -1,0 +1,135 @@
+"""Two processes do what one does: the same metrics, loss, gradients and weights."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from vse_gpo.cli.processes import run_id
+
+from tests.helpers.ddp_runs import LOSSES, STEPS, run_all
+from tests.helpers.tiny_root import tiny_root
+from vse_gpo import train
+from vse_gpo.data.pairs import EvaluationShare
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What one process, and two under torchrun, wrote; and the run's folder of two."""
+    folder = tmp_path_factory.mktemp("ddp")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with (folder / "output.txt").open("w") as output:
+        both = subprocess.Popen(
+            [*torchrun, "-m", "tests.helpers.ddp_runs", str(folder)],
+            env=os.environ | {"PYTHONPATH": paths},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        run_all(folder / "1", processes=1, micro_batches=[None])
+        assert both.wait() == 0, (folder / "output.txt").read_text()
+    return folder
+
+
+def read(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("micro_batch", [None, 2])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_three_clipped_steps_are_the_same(folder, loss, micro_batch, rank):
+    one = read(folder / "1" / f"{loss}, None, 0.pt")
+    two = read(folder / "2" / f"{loss}, {micro_batch}, {rank}.pt")
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-5, atol=0.0)
+    assert len(one["gradients"]) == STEPS
+    norms = []
+    for found, expected in zip(two["gradients"], one["gradients"], strict=True):
+        assert found.keys() == expected.keys()
+        assert ("loss.log_scale" in found) == (loss == "InfoNCE")
+        norms.append(torch.stack([gradient.norm() for gradient in expected.values()]).norm())
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-5 * float(norms[-1]))
+    assert max(norms) > 2.0  # so the trainer clipped
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], weight, rtol=1e-5, atol=1e-5)
+
+
+def test_validation_gives_the_same_numbers(folder):
+    one, two = (read(folder / str(processes) / "story, 0.pt")["metrics"] for processes in (1, 2))
+    names = [name for name in one if name.startswith("val/")]
+    assert len(names) == 2 * 11  # of the trained weights and of their average
+    assert [float(two[name]) for name in names] == pytest.approx([float(one[name]) for name in names])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_weights_are_the_same_after_frozen_ramped_and_hardest_epochs(folder, rank):
+    one, two = read(folder / "1" / "story, 0.pt"), read(folder / "2" / f"story, {rank}.pt")
+    for kind in ("weights", "average"):
+        for name, value in one[kind].items():
+            torch.testing.assert_close(two[kind][name], value, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-4, atol=0.0)
+
+
+def test_processes_that_torchrun_started_share_a_runs_folder(folder):
+    [run] = folder.glob("runs/*/*")
+    files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+    pictures = {"pooling/epoch_00.png", "examples/epoch_00.png"}
+    assert files == {"config.yaml", "metrics.json", "metrics.csv"} | checkpoints | pictures
+    output = (folder / "output.txt").read_text()
+    assert output.count("test rsum: ") == output.count("\nepoch 0: ") == 1
+
+
+def test_all_processes_end_after_the_step_in_which_one_was_asked_to(folder):
+    first, second = (read(folder / "2" / f"preempted, {rank}.pt") for rank in (0, 1))
+    assert first == {"code": 128 + signal.SIGTERM, "step": 2}
+    assert second == {"code": 0, "step": 2}  # or Lightning would kill the first
+    assert read(folder / "2" / "preempted.ckpt")["global_step"] == 2
+
+
+def test_every_job_of_a_sweep_gets_its_processes(tmp_path, monkeypatch, capfd):
+    overrides = [*tiny_root(tmp_path / "data"), "trainer=ddp", "trainer.devices=2", "trainer.max_epochs=1"]
+    typed = ["vse-train", "-m", *overrides, f"hydra.sweep.dir={tmp_path}/sweep", "~callbacks.pooling_curves"]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setattr(sys, "argv", [*typed, "seed=0,1"])
+    train.main()
+    output = capfd.readouterr().out
+    assert output.count("test rsum: ") == output.count("\nepoch 0: ") == 2
+    results = [json.loads((tmp_path / "sweep" / f"{n}_f8k" / "metrics.json").read_text()) for n in (0, 1)]
+    configs = [(tmp_path / "sweep" / f"{n}_f8k" / "config.yaml").read_text() for n in (0, 1)]
+    assert ["seed: 0" in configs[0], "seed: 1" in configs[1]] == [True, True]
+    assert [result["epochs"] for result in results] == [1, 1]
+    train.main()  # finished before
+    assert capfd.readouterr().out.count("finished before") == 2
+
+
+# what tells a run from others
+
+
+def test_the_time_tells_a_run_of_one_launch_from_others(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert run_id("now") == "now"
+
+
+def test_the_step_of_slurms_job_tells_it(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    for name, value in {"SLURM_NTASKS": "8", "SLURM_JOB_ID": "123", "SLURM_STEP_ID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert run_id("now") == "slurm_123.0"
+
+
+# shares
+
+
+def test_shares_cover_every_item_once():
+    for items in (1, 2, 7, 8):
+        shares = [list(EvaluationShare(items, rank=rank, processes=3)) for rank in range(3)]
+        assert sorted(row for share in shares for row in share) == list(range(items))
