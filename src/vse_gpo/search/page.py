@@ -1,6 +1,5 @@
 """The page: a text, a picture or a click on a result finds pictures. Everything on it comes from this machine."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,19 +7,23 @@ from typing import Any, NamedTuple
 
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.search.answers import LONGEST, Answers
+from vse_gpo.search.guard import Guard, without_settings_of_gradio
 from vse_gpo.search.index import printable
 from vse_gpo.search.markup import STYLE, PageQuery, answer_markup, line_markup
 
+without_settings_of_gradio()  # Gradio reads some of them when it is imported
 try:
     import gradio as gr
     import httpx
     import pandas as pd
+    from starlette.middleware import Middleware
 except ImportError as error:
     raise VSEError("the page needs Gradio, which is not installed; pip install 'vse_gpo[search]'") from error
 
 MOST = 60  # pictures at once
 KEPT = 3600  # seconds that an uploaded picture stays on the disk
-LARGEST = "100mb"  # picture that is uploaded
+LARGEST = "100mb"  # image that is uploaded
+QUOTA = 10**9  # bytes of all uploads that are kept
 CLICK = """
 element.addEventListener("click", (event) => {
   const picture = event.target.closest("[data-row]");
@@ -131,7 +134,7 @@ def build_page(answers: Answers, *, examples: Sequence[str], top: int) -> gr.Blo
     return page
 
 
-def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool) -> str:
+def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool, hosts: Sequence[str] = ()) -> str:
     """Serve the page from threads of its own, and no other file; its address.
 
     Args:
@@ -139,12 +142,14 @@ def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool) -> str:
         host: address to listen at; 127.0.0.1 is reached from this machine alone.
         port: to listen at.
         open_browser: whether to show the page in one.
+        hosts: names that other machines reach the page by.
 
     Raises:
-        VSEError: if the port is taken, or the environment would have Gradio serve more.
+        VSEError: if the port is taken.
     """
-    if os.environ.get("GRADIO_ALLOWED_PATHS"):
-        raise VSEError("GRADIO_ALLOWED_PATHS is set, and the page would serve the files there; unset it")
+    without_settings_of_gradio()  # and the others now
+    uploads = Path(page.GRADIO_CACHE)
+    guard = Middleware(Guard, hosts=hosts, uploads=uploads, quota=QUOTA)
     try:
         _, address, _ = page.launch(
             server_name=host,
@@ -158,6 +163,7 @@ def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool) -> str:
             ssr_mode=False,
             footer_links=[],
             allowed_paths=[],
+            app_kwargs={"middleware": [guard]},
             max_file_size=LARGEST,
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
             css=STYLE,
