@@ -14,6 +14,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from vse_gpo.batch import Tokens
 from vse_gpo.errors import VSEError, first_line
 
+UNSAFE = {"attn_implementation", "auto_map", "dtype", "quantization_config", "torch_dtype"}  # may fetch or run code
+NAMED = {"model_type"}
+
 Network = TypeVar("Network", bound=PreTrainedModel)
 
 
@@ -76,16 +79,21 @@ def without_gaps(network: Network, info: Mapping[str, Any]) -> Network:
 
 
 def network_of(config: Mapping[str, Any]) -> PreTrainedModel:
-    """A Hugging Face network with random weights.
+    """A Hugging Face network with random weights; what its architecture does not need is left out of the config.
 
     Args:
-        config: as Hugging Face writes it, ``model_type`` included.
+        config: as Hugging Face writes it, ``model_type`` included; it may come from anywhere.
 
     Raises:
-        VSEError: if it describes no network.
+        VSEError: if it describes no network, or one that fetches parts from elsewhere.
     """
     try:
-        network: PreTrainedModel = AutoModel.from_config(AutoConfig.for_model(**config))
+        known = AutoConfig.for_model(config["model_type"]).to_dict()
+        nested = [name for name in config if "backbone" in name]
+        if nested:
+            raise ValueError(f"{nested[0]} may fetch another network")
+        kept = {name: value for name, value in config.items() if name in known.keys() - UNSAFE or name in NAMED}
+        network: PreTrainedModel = AutoModel.from_config(AutoConfig.for_model(**kept), trust_remote_code=False)
     except (TypeError, ValueError, KeyError) as error:
         raise VSEError(f"no network: {first_line(error)}; expected a config of Hugging Face") from error
     return network.train()

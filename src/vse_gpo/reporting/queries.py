@@ -22,11 +22,14 @@ from vse_gpo.retrieval.protocols import Gallery, run_protocols
 from vse_gpo.retrieval.recalls import Outcome
 from vse_gpo.retrieval.similarity import similarities
 from vse_gpo.retrieval.uncertainty import bootstrap_intervals
+from vse_gpo.storage.registry import DATA_PARTS
 from vse_gpo.storage.settings import build
 
 FOUND = 3  # shown of what a query finds
 SIDE = 160  # pixels of a picture, at most
 AT_ONCE = 64
+
+build_data = partial(build, parts=DATA_PARTS)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Test
     Raises:
         VSEError: if the data set cannot be opened.
     """
-    data = open_data(model, dataset, build, split=dataset["test_split"], batch_size=AT_ONCE, workers=0)
+    data = open_data(model, dataset, build_data, split=dataset["test_split"], batch_size=AT_ONCE, workers=0)
     split = data.split("test")
     images, captions = (part.cpu() for part in encode_split(model, data))
     test = Gallery(similarities=similarities(images, captions), caption_to_image=split.caption_to_image)
@@ -98,7 +101,7 @@ def _pictures(dataset: dict[str, Any], split: Split) -> ImageSource | None:
         return split.images
     source = dict(dataset["source"]) | {"open_images": partial(ImageFiles, folder=dataset["image_folder"])}
     try:
-        opened: Split = build(source).split(split.name)
+        opened: Split = build_data(source).split(split.name)
     except VSEError:
         return None
     return opened.images
