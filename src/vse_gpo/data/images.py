@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from vse_gpo.data.files import HELP, Listing, find_images
+from vse_gpo.data.decoding import RGB, read_image, rgb_pixels
+from vse_gpo.data.files import Listing, find_images
 from vse_gpo.data.split import OpenImages
-from vse_gpo.errors import VSEError, first_line
+from vse_gpo.errors import VSEError
 
-RGB = UInt8[Tensor, "3 height width"]
 ImageLike = Tensor | Image.Image | Path | str
 
 
@@ -24,9 +24,11 @@ class ImageFiles:
     Args:
         root, listing: see ``OpenImages``.
         folder: of the images, under the root.
+        upright: turn images as their camera says; the released programs do not.
     """
 
-    def __init__(self, root: Path, listing: Listing, *, folder: str) -> None:
+    def __init__(self, root: Path, listing: Listing, *, folder: str, upright: bool = True) -> None:
+        self.upright = upright
         self.folder = root / folder
         self.files = find_images(root, folder, listing)
 
@@ -34,40 +36,10 @@ class ImageFiles:
         return len(self.files)
 
     def __getitem__(self, row: int) -> RGB:
-        return read_image(self.folder / self.files[row])
+        return read_image(self.folder / self.files[row], upright=self.upright)
 
     def name(self, row: int) -> str:
         return self.files[row]
-
-
-def read_image(path: Path, *, upright: bool = False, side: int | None = None) -> RGB:
-    """Decode a file as ``rgb_pixels`` does; of an animation the first frame.
-
-    Args:
-        path: of the file.
-        upright: turn the picture as its camera says; the data sets are read as they lie there.
-        side: of the square that the picture is to fit in, in pixels; None keeps its size.
-
-    Raises:
-        VSEError: if the file is missing, empty, truncated or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            if side is not None:
-                image.thumbnail((side, side))  # decodes a JPEG at no more than it needs
-            return rgb_pixels(ImageOps.exif_transpose(image) if upright else image)
-    except Exception as error:  # Pillow's decoders raise what they like on a damaged file
-        if isinstance(error, OSError) and error.strerror:
-            raise VSEError(f"{path}: {error.strerror.lower()}; {HELP}") from None
-        reason = "no image" if isinstance(error, UnidentifiedImageError) else first_line(error)
-        raise VSEError(f"{path}: cannot be decoded ({reason}, {path.stat().st_size} bytes); fetch it again") from None
-
-
-def rgb_pixels(image: Image.Image) -> RGB:
-    """Eight bits a channel; grey becomes three equal channels, transparency is dropped."""
-    if image.mode.startswith("I;16"):  # Pillow would clip these to 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 class PrepareImages:

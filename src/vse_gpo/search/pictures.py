@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vse_gpo.batch import Indexed, encode_batches
-from vse_gpo.data.images import PrepareImages, read_image
+from vse_gpo.data.decoding import read_image
+from vse_gpo.data.images import PrepareImages
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 from vse_gpo.search.index import Picture
