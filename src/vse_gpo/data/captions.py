@@ -203,7 +203,7 @@ class WordNoise:
     """Size augmentation of captions: changes whole words, all pieces of a word together.
 
     Args:
-        probability: of noise on a word; 50 % of the noised words become masks, 10 % random tokens, 40 % are dropped.
+        probability: that a word is noised; of these, 50 % become masks, 10 % random tokens and 40 % are dropped.
     """
 
     def __init__(self, probability: float = 0.2) -> None:
