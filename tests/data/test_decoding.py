@@ -85,7 +85,7 @@ def test_deep_files_are_scaled(tmp_path):
 def test_only_known_formats_are_decoded(tmp_path):
     picture().save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
-    with pytest.raises(VSEError, match=r"a\.jpg: cannot be decoded \(no image"):
+    with pytest.raises(VSEError, match=r"a\.jpg: cannot be decoded \(not an image"):
         read_image(tmp_path / "a.jpg")
 
 

@@ -50,7 +50,7 @@ def read_image(path: Path, *, upright: bool = True, side: int | None = None) -> 
     except Exception as error:  # Pillow's decoders raise what they like on a damaged file
         if isinstance(error, OSError) and error.strerror:
             raise VSEError(f"{path}: {error.strerror.lower()}; {HELP}") from None
-        reason = "no image" if isinstance(error, UnidentifiedImageError) else first_line(error)
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
         raise VSEError(f"{path}: cannot be decoded ({reason}, {path.stat().st_size} bytes); fetch it again") from None
 
 

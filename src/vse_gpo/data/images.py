@@ -19,7 +19,7 @@ ImageLike = Tensor | Image.Image | Path | str
 
 
 class ImageFiles:
-    """The image files of a split, found through ``id_mapping.json``; that each is there is checked at once.
+    """The image files of a split, found through ``id_mapping.json``; checks at once that they all exist.
 
     Args:
         root, listing: see ``OpenImages``.
@@ -47,8 +47,8 @@ class PrepareImages:
 
     Args:
         size: side of the result; the published grid runs use 512.
-        crop: range of the share of both sides that a training crop keeps, one draw for both.
-        flip: probability of a mirror image in training.
+        crop: range of the fraction of height and width that a training crop keeps; one draw for both.
+        flip: probability of a horizontal flip in training.
     """
 
     def __init__(self, *, size: int, crop: Sequence[float] = (0.6, 1.0), flip: float = 0.5) -> None:
@@ -61,7 +61,7 @@ class PrepareImages:
         return torch.stack([self.encode(to_pixels(image)) for image in images])
 
     def opener(self, image_folder: str) -> OpenImages:
-        """Opens what this prepares: the image files of a data set, under their folder."""
+        """Opener for this preparation: the image files of a data set, under their folder."""
         return partial(ImageFiles, folder=image_folder)
 
     def encode(self, pixels: RGB, random: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
@@ -81,10 +81,10 @@ class PrepareImages:
 
 
 def to_pixels(image: ImageLike) -> RGB:
-    """A path, PIL image or uint8 tensor (3, H, W) as uint8 RGB.
+    """Convert a path, PIL image or uint8 tensor (3, H, W) to uint8 RGB.
 
     Raises:
-        VSEError: if a tensor is of another kind, or a file cannot be read.
+        VSEError: if a tensor has another shape or type, or a file cannot be read.
     """
     if isinstance(image, Image.Image):
         return rgb_pixels(image)
@@ -96,8 +96,8 @@ def to_pixels(image: ImageLike) -> RGB:
 
 
 def resize(pixels: RGB, size: int) -> UInt8[Tensor, "3 size size"]:
-    """Bilinear without antialiasing, as OpenCV's INTER_LINEAR, within one grey level.
+    """Resize bilinearly without antialiasing, equal to OpenCV's INTER_LINEAR within one grey level.
 
-    Done in bytes: four times as fast as in floats, and then rounded.
+    Works on bytes: four times as fast as floats with rounding at the end.
     """
     return torch.nn.functional.interpolate(pixels[None], (size, size), mode="bilinear", align_corners=False)[0]

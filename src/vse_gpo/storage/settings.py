@@ -28,20 +28,20 @@ def walk(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def leaves(settings: Settings) -> Iterator[tuple[str, Any]]:
-    """Every dotted name with its value, groups left out unless they are empty."""
+    """Every dotted name with its value, without groups unless they are empty."""
     return ((name, value) for name, value in walk(settings) if not (isinstance(value, dict) and value))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The resolved config that a run was started with."""
+    """Read the resolved config of a run from its folder."""
     settings: dict[str, Any] = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     return settings
 
 
 def build(settings: Any, folder: Path | None = None, *, parts: Collection[str] = MODEL_PARTS) -> Any:
-    """The object that ``_target_`` names, with the other settings as its arguments, built from the inside out.
+    """Build the object that ``_target_`` names, with the other settings as its arguments, innermost parts first.
 
-    What Hydra's ``instantiate`` does, for settings that may come from anywhere.
+    Works like Hydra's ``instantiate``, but is safe for untrusted settings: it builds only registered parts.
 
     Args:
         settings: plain containers.
@@ -88,12 +88,12 @@ def _inside(name: str, folder: Path | None) -> str:
         raise VSEError(f"{INSIDE}{name}: settings that name files must come with their folder")
     place = (folder / name).resolve()
     if not place.is_relative_to(folder.resolve()):
-        raise VSEError(f"{INSIDE}{name} leads out of {folder}")
+        raise VSEError(f"{INSIDE}{name} points outside {folder}")
     return str(place)
 
 
 def without_weights(settings: Any) -> Any:
-    """The settings of the same architecture, with nothing fetched or read: the weights come from elsewhere."""
+    """Settings of the same architecture that fetch and read no weights; these come from elsewhere."""
     if isinstance(settings, Mapping):
         changed = {name: without_weights(value) for name, value in settings.items()}
         if "_target_" in changed:
