@@ -162,7 +162,7 @@ def read_mapping(path: Path, folder: str) -> dict[str, str]:
     """
     expected = f"expected {{image id: file under {folder}}}"
     try:
-        mapping = json.loads(path.read_text(encoding="utf-8"))
+        mapping = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise VSEError(f"{path}: {_reason(error)}, {expected}; {HELP}") from None
     except ValueError as error:
