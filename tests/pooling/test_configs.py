@@ -11,8 +11,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from tests.helpers.small_settings import SETTINGS
 from tests.pooling.test_family import FAMILY
-from tests.storage.test_settings import SETTINGS
 from vse_gpo import VSE
 from vse_gpo.cli.names import check_choices
 from vse_gpo.cli.run import config_folder
