@@ -193,9 +193,9 @@ def read_vocabulary(path: str) -> dict[str, int]:
         index: dict[str, int] = json.loads(Path(path).read_text(encoding="utf-8-sig"))["word2idx"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VSEError(f"text.vocabulary={path}: {type(error).__name__}: {error}; {expected}") from error
-    if not isinstance(index, dict) or not all(type(number) is int for number in index.values()):
+    if isinstance(index, dict) and not all(type(number) is int for number in index.values()):
         raise VSEError(f"{path}: words whose index is not a whole number; {expected}")
-    if [index.get(word) for word in ("<pad>", "<start>", "<end>", "<unk>")] != [
+    if not isinstance(index, dict) or [index.get(word) for word in ("<pad>", "<start>", "<end>", "<unk>")] != [
         0,
         1,
         2,
