@@ -57,16 +57,15 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
+        optuna = import_optuna()
         typed = [f"{name}={values}" for name, values in self.params.items()]
         overrides = {o.get_key_element(): o for o in OverridesParser.create().parse_overrides([*typed, *arguments])}
         space = {name: distribution(o) for name, o in overrides.items() if o.is_sweep_override()}
         fixed = [o.input_line for o in overrides.values() if not o.is_sweep_override() and o.input_line is not None]
         self.folder.mkdir(parents=True, exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(self.folder / "study.log")))
+        storage = optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(self.folder / "study.log"))
+        )
         study = optuna.create_study(storage=storage, study_name="study", direction="maximize", load_if_exists=True)
         study.sampler = self.sampler(seed=self.seed + len(study.trials))
         for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
@@ -81,8 +80,6 @@ class OptunaSweeper(Sweeper):
         print(ended)  # noqa: T201
 
     def _run(self, study: "optuna.Study", trials: Sequence[Any], fixed: Sequence[str]) -> None:
-        from optuna.trial import TrialState
-
         jobs = self.launcher.launch(
             [[*fixed, *(f"{name}={value}" for name, value in trial.params.items())] for trial in trials],
             initial_job_idx=trials[0].number,
@@ -91,19 +88,25 @@ class OptunaSweeper(Sweeper):
             if job.status == JobStatus.COMPLETED:
                 study.tell(trial.number, float(job.return_value), skip_if_finished=True)
             else:
-                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                study.tell(trial.number, state=import_optuna().trial.TrialState.FAIL, skip_if_finished=True)
         if all(job.status == JobStatus.FAILED for job in jobs):
             _ = jobs[0].return_value  # raises its error
 
 
+def import_optuna() -> Any:
+    """Optuna, an extra: Hydra loads this module for every command, and only a study needs it."""
+    import optuna  # noqa: PLC0415, see above
+
+    return optuna
+
+
 def distribution(override: Override) -> "optuna.distributions.BaseDistribution":
     """The values of a setting."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
+    distributions = import_optuna().distributions
     if not override.is_interval_sweep():
-        return CategoricalDistribution(list(override.sweep_string_iterator()))
+        return distributions.CategoricalDistribution(list(override.sweep_string_iterator()))
     values: Any = override.value()
     log = "log" in values.tags
     if isinstance(values.start, int) and isinstance(values.end, int):
-        return IntDistribution(values.start, values.end, log=log)
-    return FloatDistribution(values.start, values.end, log=log)
+        return distributions.IntDistribution(values.start, values.end, log=log)
+    return distributions.FloatDistribution(values.start, values.end, log=log)

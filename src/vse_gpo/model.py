@@ -186,7 +186,7 @@ def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Pa
     """A model in eval mode from its settings, every weight accounted for.
 
     Args:
-        settings: of the model, as ``configs/architecture`` puts them together, in plain containers.
+        settings: of the model, as ``configs/train.yaml`` puts them together under ``model``, in plain containers.
         weights: of all its parameters, by name.
         folder: of files that the settings name.
 

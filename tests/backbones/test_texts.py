@@ -148,7 +148,7 @@ def test_a_caption_that_is_longer_than_the_encoder_gives_one_line(family):
 
 def test_layers_that_are_shared_are_told():
     albert = AlbertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=8)
-    with pytest.raises(VSEError, match=r"albert: no stack of 3 layers.*set module\.layer_decay=1\.0"):
+    with pytest.raises(VSEError, match=r"albert: no stack of 3 layers.*set optimizer\.layer_decay=1\.0"):
         bert_of(albert.to_dict()).layers()
 
 

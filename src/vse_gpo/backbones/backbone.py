@@ -55,7 +55,7 @@ def transformer_layers(network: PreTrainedModel) -> Layers:
     if stack is None:
         raise VSEError(
             f"{network.config.model_type}: no stack of {depth} layers, so none can be slowed down or frozen by itself; "
-            "set module.layer_decay=1.0, and trunk to frozen or trainable in the phases"
+            "set optimizer.layer_decay=1.0, and trunk to frozen or trainable in the phases"
         )
     layers: Layers = [[], *(list(layer.parameters()) for layer in stack)]
     depths = {parameter: index for index, layer in enumerate(layers) for parameter in layer}

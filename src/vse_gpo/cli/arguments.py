@@ -5,7 +5,7 @@ setting, taken as it was typed: Hydra would read quotes, commas, braces and ``${
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,8 +122,7 @@ def _is_setting(name: str, config_name: str) -> bool:
 
 
 def _top_names(config_name: str) -> list[str]:
-    config: Mapping[Any, Any] = OmegaConf.load(Path(config_folder()) / f"{config_name}.yaml")  # type: ignore[assignment]
-    return [str(name) for name in config]
+    return [str(name) for name in OmegaConf.load(Path(config_folder()) / f"{config_name}.yaml")]
 
 
 def _option(word: str) -> str | None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from matplotlib.ticker import MaxNLocator
+
 from vse_gpo.reporting.runs import Points
 
 WIDTH, HEIGHT = 420, 240
@@ -57,8 +59,6 @@ def line_chart(title: str, series: Mapping[str, Points], below: str) -> Chart:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Round numbers that hold both ends between them."""
-    from matplotlib.ticker import MaxNLocator
-
     if low == high:
         low, high = low - 1, high + 1
     return [float(f"{tick:.6g}") for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]

@@ -24,7 +24,7 @@ def compile_networks(model: VSE, mode: str) -> None:
     Raises:
         VSEError: if torch has no such mode, it has CUDA graphs, or neither backbone has a network to compile.
     """
-    from torch._inductor import list_mode_options  # takes a second
+    from torch._inductor import list_mode_options  # noqa: PLC0415, takes a second
 
     modes = list_mode_options()
     if mode in modes and modes[mode].get("triton.cudagraphs"):

@@ -1,7 +1,7 @@
 """Weights & Biases as a run needs it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning.loggers import WandbLogger
 
@@ -15,7 +15,7 @@ def wandb_run(
     id: str,
     save_dir: str,
     offline: bool,
-    log_model: bool | str,
+    log_model: bool | Literal["all"],
     config: dict[str, Any] | None,
     best: Mapping[str, Sequence[str]],
 ) -> WandbLogger:
@@ -38,7 +38,7 @@ def wandb_run(
         id=id,
         save_dir=save_dir,
         offline=offline,
-        log_model=log_model,  # type: ignore[arg-type]
+        log_model=log_model,
         config=config,
     )
     for summary, metrics in best.items():

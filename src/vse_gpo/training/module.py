@@ -1,7 +1,7 @@
 """The LightningModule: one training step, and validation over every image and caption once."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -25,6 +25,15 @@ from vse_gpo.training.optimization import Groups, Optimization, steps_of_run
 from vse_gpo.training.phases import Phase, Phases, freeze
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # Lightning's, with weights in float32
+
+
+class StepOutputs(TypedDict):
+    """What a training step gives: the loss to step on, and what callbacks watch."""
+
+    loss: Float[Tensor, ""]
+    images: Float[Tensor, "all dim"]  # embeddings of all processes
+    captions: Float[Tensor, "all dim"]
+    not_negative: Bool[Tensor, "all all"] | None  # pairs beside the diagonal that are no negatives
 
 
 class RetrievalModule(EmbeddingModule):
@@ -93,7 +102,7 @@ class RetrievalModule(EmbeddingModule):
             batches=len(self.data.train_dataloader()),
             limit=self.trainer.limit_train_batches,
             accumulated=self.trainer.accumulate_grad_batches,
-            max_epochs=self.trainer.max_epochs,  # type: ignore[arg-type]
+            max_epochs=self.trainer.max_epochs,
             max_steps=self.trainer.max_steps,
         )
 
@@ -140,8 +149,8 @@ class RetrievalModule(EmbeddingModule):
         """What holds in the current epoch."""
         return self.phases.at(self.current_epoch)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
-        """The loss to step on, and what callbacks watch: all processes' embeddings and what counts as no negative."""
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutputs:
+        """The loss of one batch, over the embeddings of all processes."""
         images, captions = self.model(batch) if self.micro_batch is None else embed(self.model, batch, self.micro_batch)
         images, captions = self._from_all_processes(images), self._from_all_processes(captions)
         not_negative = self._same_image(batch.image_index) if self.mask_same_image else None

@@ -93,20 +93,20 @@ def decayed_groups(name: str, backbone: Backbone, lr: float, decay: float) -> Gr
     ]
 
 
-def steps_of_run(*, batches: int, limit: int | float, accumulated: int, max_epochs: int, max_steps: int) -> int:
+def steps_of_run(*, batches: int, limit: int | float, accumulated: int, max_epochs: int | None, max_steps: int) -> int:
     """Optimizer steps of a whole run.
 
     Args:
         batches: of an epoch.
         limit: the trainer's ``limit_train_batches``: a number of batches, or the share of them that runs.
         accumulated: batches per optimizer step; an epoch's last step may have fewer.
-        max_epochs, max_steps: where the run ends, whichever comes first; −1 sets no end.
+        max_epochs, max_steps: where the run ends, whichever comes first; −1, and for epochs None, sets no end.
 
     Raises:
         VSEError: if neither ends it.
     """
     run = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    ends = [max_epochs * math.ceil(run / accumulated)] if max_epochs >= 0 else []
+    ends = [max_epochs * math.ceil(run / accumulated)] if max_epochs is not None and max_epochs >= 0 else []
     ends += [max_steps] if max_steps >= 0 else []
     if not ends:
         raise VSEError("a schedule over steps needs a run that ends; set trainer.max_epochs")

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from torch import nn
-
 from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.errors import VSEError
 
@@ -67,11 +65,10 @@ class Phases:
         self.story = sorted(others + here, key=lambda phase: phase.from_epoch)
 
 
-def freeze(backbone: nn.Module, phase: Phase) -> None:
+def freeze(backbone: Backbone, phase: Phase) -> None:
     """Let the backbone train or not, as the phase says; its last stages are those of ``Backbone.layers``, coarse."""
     backbone.requires_grad_(phase.trunk == "trainable")
     if isinstance(phase.trunk, int):
-        layered: Backbone = backbone  # type: ignore[assignment]
-        stages = layered.layers(coarse=True)
+        stages = backbone.layers(coarse=True)
         for parameter in chain(*stages[max(0, len(stages) - phase.trunk) :]):
             parameter.requires_grad_(True)

@@ -20,7 +20,7 @@ def run_id(now: str) -> str:
         now: the time in this process.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:  # inside a SLURM job too
-        from torch.distributed.rendezvous import rendezvous
+        from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415, help does without torch
 
         store, rank, _ = next(rendezvous("env://"))
         if rank == 0:

@@ -62,7 +62,7 @@ def weigh_by_rank(
         return pooled
     values = values[:, : weights.shape[1]]
     if values.device.type == "cuda" and values.dtype == torch.float32 and HAS_TRITON:
-        from vse_gpo.pooling.kernels import triton_kernels  # takes a second
+        from vse_gpo.pooling.kernels import triton_kernels  # noqa: PLC0415, takes a second
 
         if values.shape[1] <= triton_kernels.LARGEST_SET and triton_kernels.run_on(values.device):
             return triton_kernels.weigh_by_rank(values, lengths, weights)

@@ -11,7 +11,7 @@ from torch import Tensor
 from vse_gpo.batch import Batch
 from vse_gpo.errors import VSEError
 from vse_gpo.training.callbacks.progress import is_logged, print_line
-from vse_gpo.training.module import RetrievalModule
+from vse_gpo.training.module import RetrievalModule, StepOutputs
 
 ANSWERS = ("warn", "stop", "soften")
 
@@ -69,11 +69,11 @@ class Collapse(Callback):
         self,
         trainer: pl.Trainer,
         pl_module: RetrievalModule,
-        outputs: dict[str, Tensor | None],
+        outputs: StepOutputs,
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        if not is_logged(trainer, trainer.global_step) or len(outputs["images"]) < 2:  # type: ignore[arg-type]
+        if not is_logged(trainer, trainer.global_step) or len(outputs["images"]) < 2:
             return  # one pair alone has no spread
         signs = signs_of_collapse(pl_module, outputs, loss=trainer.callback_metrics["train/loss"])
         pl_module.log_dict({f"train/{name}": value for name, value in signs._asdict().items()})
@@ -110,7 +110,7 @@ class Collapse(Callback):
 
 
 @torch.no_grad()
-def signs_of_collapse(module: RetrievalModule, outputs: dict[str, Tensor | None], *, loss: Float[Tensor, ""]) -> Signs:
+def signs_of_collapse(module: RetrievalModule, outputs: StepOutputs, *, loss: Float[Tensor, ""]) -> Signs:
     """The signs in one batch.
 
     Args:
@@ -118,7 +118,7 @@ def signs_of_collapse(module: RetrievalModule, outputs: dict[str, Tensor | None]
         outputs: of its training step.
         loss: of the batch, not ramped.
     """
-    images, captions = outputs["images"].float(), outputs["captions"].float()  # type: ignore[union-attr]
+    images, captions = outputs["images"].float(), outputs["captions"].float()
     same = (images.mean(0) @ captions.mean(0)).expand(len(images), len(images))
     level = module.batch_loss(same, outputs["not_negative"])
     return Signs(spread(images), spread(captions), loss / level)

@@ -46,7 +46,7 @@ def log_table(loggers: Sequence[Logger], key: str, examples: Sequence[Example], 
     """Hand the examples to W&B, one query a row."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            import wandb
+            import wandb  # noqa: PLC0415, only its logger needs it
 
             def cell(row: int, images: ImageSource = images) -> Any:
                 return wandb.Image(tile(images, row), caption=images.name(row))

@@ -75,7 +75,7 @@ class EpochLines(Callback):
 
 def best_rsum(trainer: pl.Trainer) -> float | None:
     """The best rSum on dev of the epochs before; None in the first."""
-    score = trainer.checkpoint_callback.best_model_score if trainer.checkpoint_callback else None  # type: ignore[attr-defined]
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return None if score is None else float(score)
 
 
