@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import AlbertConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, T5Config
-from vse_gpo.checkpoints.names import bert_names, bigru_names
+from vse_gpo.checkpoints.released import bert_names, bigru_names
 
 from tests.golden import FOLDER, assert_close, load, under
 from tests.helpers.tiny_encoders import FAMILIES, WORDS, clip_folder
