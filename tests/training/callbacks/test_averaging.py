@@ -12,7 +12,17 @@ from hydra import compose, initialize_config_dir
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from tests.helpers.tiny import DECAY, WARMUP_POWER, WIDTH, TinySource, averaged, tiny_data, tiny_module, tiny_trainer, weights
+from tests.helpers.tiny import (
+    DECAY,
+    WARMUP_POWER,
+    WIDTH,
+    TinySource,
+    averaged,
+    tiny_data,
+    tiny_module,
+    tiny_trainer,
+    weights,
+)
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.checkpoints.pickles import model_weights
