@@ -120,9 +120,9 @@ def test_a_model_put_together_by_hand_cannot_be_saved(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("vse_gpo.json", b"{", "no saved model"),
-        ("vse_gpo.json", b'{"_target_": "os.system"}', "settings of no model"),
-        ("model.safetensors", b"cut", "no saved model"),
+        ("vse_gpo.json", b"{", "not a saved model"),
+        ("vse_gpo.json", b'{"_target_": "os.system"}', "not the settings of a model"),
+        ("model.safetensors", b"cut", "not a saved model"),
     ],
 )
 def test_damaged_folders_give_one_line(file, content, message, model, tmp_path):
