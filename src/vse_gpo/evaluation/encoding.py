@@ -40,7 +40,7 @@ class Collector:
         self._collected = ([], [])
 
     def gather(self, caption_to_image: Any, *, processes: int) -> Embeddings:
-        """The embeddings of all processes in the order of the split; afterwards, none are kept.
+        """The embeddings of all processes in the order of the split; empties the collector.
 
         Raises:
             VSEError: if a row of the split was not encoded.

@@ -137,7 +137,7 @@ def embed_pictures(
 
 
 def _together(items: Sequence[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor, list[tuple[int, str]]]:
-    """Rows and pixels of readable images, in one tensor, as each takes a file descriptor; reasons for the other rows."""
+    """Rows and pixels of readable images, in one tensor, as each takes a file descriptor; reasons for the others."""
     read = [(row, pixels) for row, pixels in items if isinstance(pixels, Tensor)]
     pixels = torch.stack([one for _, one in read]) if read else torch.empty(0)
     return [row for row, _ in read], pixels, [(row, reason) for row, reason in items if isinstance(reason, str)]
