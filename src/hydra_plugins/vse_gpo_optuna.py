@@ -1,4 +1,4 @@
-"""hydra/sweeper=study: Optuna chooses the values of a sweep's jobs. Hydra finds its plugins in this package alone."""
+"""hydra/sweeper=study: Optuna chooses the values of a sweep's jobs. Hydra finds plugins only in this package."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class OptunaSweeper(Sweeper):
-    """Hydra's own sweeper of Optuna asks for Optuna below 3; this one needs a current Optuna, and can be interrupted.
+    """Hydra's own Optuna sweeper requires Optuna below 3; this one needs a current Optuna, and can be resumed.
 
-    The study is a file in the sweep's folder. The same sweep in the same folder goes on: first with the trials that
-    were running, whose jobs go on from their checkpoints, then with new ones. A trial's number is its job's.
+    The study is a file in the sweep's folder. The same sweep in the same folder resumes: first the trials that were
+    running, whose jobs resume from their checkpoints, then new ones. A trial's number is its job's number.
 
     Args:
-        sampler: seed → sampler. Its seed follows from the number of trials so far, so that a sweep that goes on draws
-            new ones.
-        trials: of the whole study.
-        at_once: trials that are launched together, and know nothing of each other's results.
-        seed: of the first sampler.
+        sampler: seed → sampler. The seed depends on the number of trials so far, so that a resumed sweep draws new
+            values.
+        trials: trials of the whole study.
+        at_once: trials that are launched together, without each other's results.
+        seed: seed of the first sampler.
         params: setting → values, in Hydra's grammar: ``1,2`` or ``choice(1,2)``, ``interval(0.1,0.3)``,
             ``tag(log,interval(1e-4,1e-3))``.
     """
@@ -76,7 +76,7 @@ class OptunaSweeper(Sweeper):
         if study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
             ended = f"best of {len(study.trials)} trials: {study.best_value:.1f}, {study.best_params}"
         else:
-            ended = f"none of {len(study.trials)} trials came to its end: all failed or were stopped by the pruner"
+            ended = f"no result from {len(study.trials)} trials: all failed or were stopped by the pruner"
         print(ended)  # noqa: T201
 
     def _run(self, study: "optuna.Study", trials: Sequence[Any], fixed: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ class OptunaSweeper(Sweeper):
             [[*fixed, *(f"{name}={value}" for name, value in trial.params.items())] for trial in trials],
             initial_job_idx=trials[0].number,
         )
-        for trial, job in zip(trials, jobs, strict=True):  # the study knows already which ones its pruner stopped
+        for trial, job in zip(trials, jobs, strict=True):  # the study already knows which ones its pruner stopped
             if job.status == JobStatus.COMPLETED:
                 study.tell(trial.number, float(job.return_value), skip_if_finished=True)
             else:
@@ -101,7 +101,7 @@ def import_optuna() -> Any:
 
 
 def distribution(override: Override) -> "optuna.distributions.BaseDistribution":
-    """The values of a setting."""
+    """Distribution of the values of a setting."""
     distributions = import_optuna().distributions
     if not override.is_interval_sweep():
         return distributions.CategoricalDistribution(list(override.sweep_string_iterator()))

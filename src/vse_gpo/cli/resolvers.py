@@ -1,4 +1,4 @@
-"""Functions that configs call, as ``${words_in:FILE}``."""
+"""Functions that configs call, such as ``${words_in:FILE}``."""
 
 import secrets
 from pathlib import Path
@@ -19,7 +19,7 @@ def words_in(path: str) -> int:
 
 
 def local(place: str) -> str:
-    """Absolute path of a file or folder that exists here, so that the model can be used elsewhere; else the name."""
+    """Absolute path of a file or folder that exists, so that the model can be used elsewhere; otherwise the name."""
     path = Path(place).expanduser()
     return str(path.resolve()) if path.exists() else place
 
@@ -39,7 +39,7 @@ def wandb_id(resume: str | None, folder: str) -> str:
 
 def register() -> None:
     """Make the functions known to OmegaConf."""
-    # ${first:a,b} in a config: the first that is not null
+    # ${first:a,b} in a config: the first value that is not null
     first = "first"
     OmegaConf.register_new_resolver(first, lambda *values: next(value for value in values if value is not None))
     OmegaConf.register_new_resolver("local", local)
