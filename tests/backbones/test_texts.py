@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 from transformers import AlbertConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, T5Config
-from vse_gpo.checkpoints.names import bert_names, bigru_names
 
 from tests.golden import FOLDER, assert_close, load, under
 from tests.helpers.tiny_encoders import FAMILIES, WORDS, clip_folder
 from vse_gpo.backbones.texts import Bert, BiGRU, bert_of, load_bert
 from vse_gpo.batch import Tokens
+from vse_gpo.checkpoints.released import bert_names, bigru_names
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.helpers.on_disk import CAPTIONS, FOLDER, listing, picture, write_images
 from tests.golden import load
+from tests.helpers.on_disk import CAPTIONS, FOLDER, listing, picture, write_images
 from vse_gpo.backbones.grid import IMAGENET_STD, PixelNormalization, caffe_pixels
 from vse_gpo.data.images import ImageFiles, PrepareImages, read_image, resize, to_pixels
 from vse_gpo.errors import VSEError

@@ -105,7 +105,7 @@ def test_an_odd_text_is_a_query(text, index, model):
 
 @pytest.mark.parametrize("row", [-1, 6, 10**9])
 def test_a_row_that_is_not_there_is_refused(row, index, model):
-    with pytest.raises(VSEError, match="no picture"):
+    with pytest.raises(VSEError, match="no image"):
         Answers(index, model).result(row)
 
 
@@ -147,7 +147,7 @@ def test_names_and_captions_are_text(index, model):
     assert "<b>a heart" not in markup
     assert "&lt;b&gt;a heart&lt;/b&gt;" in markup
     assert "&lt;img src=x onerror=alert(1)&gt;" in markup
-    assert "5 of 6 pictures in 12 ms" in markup
+    assert "5 of 6 images in 12 ms" in markup
 
 
 def test_a_lost_picture_and_one_that_leads_out_are_said_in_its_place(index, model, tmp_path):

@@ -76,12 +76,12 @@ def test_an_update_embeds_new_and_changed_pictures_alone(made, pictures, model, 
     assert [picture.file for picture in seen[0]] == sorted([FILES[1], "new.png", "broken.png"])
     assert_encoded(made, pictures, model, [*FILES[1:], "new.png"])
     printed = capsys.readouterr().out
-    assert "8 pictures (1 new, 1 changed, 1 removed)" in printed
+    assert "8 images (1 new, 1 changed, 1 removed)" in printed
     assert "skipped broken.png: cannot be decoded (not an image, 0 bytes)" in printed
     before = {path: path.stat().st_mtime_ns for path in made.iterdir()}
     run_index(f"images={pictures}", f"out={made}")
     assert {path: path.stat().st_mtime_ns for path in made.iterdir()} == before
-    assert "8 pictures (0 new, 0 changed, 0 removed)" in capsys.readouterr().out
+    assert "8 images (0 new, 0 changed, 0 removed)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
@@ -137,9 +137,9 @@ def test_what_cannot_become_an_index_gets_one_line(made, pictures, model, tmp_pa
         ([f"images={pictures}", f"out={tmp_path}", f"model={model}"], "exists and is no index"),
         ([f"images={pictures}", f"out={tmp_path / 'new'}"], "model must be set"),
         ([f"images={tmp_path / 'no'}", f"out={tmp_path / 'new'}", f"model={model}"], "no such folder"),
-        ([f"images={tmp_path / 'none'}", f"out={tmp_path / 'new'}", f"model={model}"], "no picture that can be read"),
+        ([f"images={tmp_path / 'none'}", f"out={tmp_path / 'new'}", f"model={model}"], "no image that can be read"),
         ([f"images={pictures}", f"out={made}", "kind=flatt"], "no such kind .did you mean flat"),
-        ([f"images={pictures}", f"out={made}", "batch_size=0"], "batch_size=0 .* expected at least 1 picture"),
+        ([f"images={pictures}", f"out={made}", "batch_size=0"], "batch_size=0 .* expected at least 1 image"),
     ):
         with pytest.raises(VSEError, match=line):
             run_index(*overrides)

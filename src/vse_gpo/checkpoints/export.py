@@ -217,7 +217,7 @@ def write_torch(program: ExportedProgram, path: Path, _names: list[str]) -> Run:
 
 def write_onnx(program: ExportedProgram, path: Path, names: list[str]) -> Run:
     """Write a file for any ONNX runtime; weights of more than 1.5 GB go into a second file next to it."""
-    import onnxruntime
+    import onnxruntime  # noqa: PLC0415, an extra
 
     with torch.no_grad():
         onnx: Any = torch.onnx.export(

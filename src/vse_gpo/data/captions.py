@@ -128,8 +128,7 @@ class TreebankVocabulary:
     """
 
     def __init__(self, path: str, size: int | None = None) -> None:
-        from nltk.tokenize import NLTKWordTokenizer  # takes a second: imports all of NLTK
-        from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
+        from nltk.tokenize import NLTKWordTokenizer, punkt  # noqa: PLC0415, takes a second: imports all of NLTK
 
         self._path = path
         self._watched = self._unknown = 0  # numbers of words
@@ -140,9 +139,9 @@ class TreebankVocabulary:
                 f"text.vocabulary={path}: {self.vocabulary_size} words with <mask>, the model knows {size}; give the "
                 f"vocabulary that it was trained with, or for a new model text.vocabulary_size={self.vocabulary_size}"
             )
-        language = PunktParameters()
+        language = punkt.PunktParameters()
         language.abbrev_types = {word[:-1] for word in self._index if word.endswith(".") and word[-2:-1].isalpha()}
-        self._sentences = PunktSentenceTokenizer(language)
+        self._sentences = punkt.PunktSentenceTokenizer(language)
         self._words = NLTKWordTokenizer()
         self.mask_id = self._index["<mask>"]
         self.unknown_id = self._index["<unk>"]
