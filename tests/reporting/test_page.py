@@ -2,13 +2,10 @@
 
 import re
 
-import pytest
 import torch
 
-from vse_gpo.errors import VSEError
 from vse_gpo.reporting.page import Extra, render
 from vse_gpo.reporting.queries import Item, Shown, data_uri
-from vse_gpo.reporting.run import named_apart, write_report
 from vse_gpo.reporting.runs import Run, Scores
 
 EVIL = '<script>alert(1)</script> & "quotes"'
@@ -39,16 +36,3 @@ def test_scores_stand_beside_their_intervals_and_the_published_row(tmp_path):
     page = render([run(tmp_path, "a")], {}, "f30k_butd_region", [])
     for shown in ("81.0<small>79.0–83.0</small>", "published: f30k_butd_region", "<td>81.7</td>", "<td>513.5</td>"):
         assert shown in page
-
-
-def test_runs_of_one_name_are_told_apart(tmp_path):
-    assert [one.name for one in named_apart([run(tmp_path, "a")] * 3)] == ["a", "a #2", "a #3"]
-
-
-def test_an_unknown_row_or_folder_writes_nothing(tmp_path):
-    out = tmp_path / "report.html"
-    with pytest.raises(VSEError, match="no such row"):
-        write_report([tmp_path], out, "nowhere", 4, 0)
-    with pytest.raises(VSEError, match="no run"):
-        write_report([tmp_path], out, None, 4, 0)
-    assert not out.exists()
