@@ -109,7 +109,7 @@ def nothing_is_built() -> Never:
 def test_features_of_another_program_are_kept(tmp_path):
     (tmp_path / "precomp").mkdir()
     (tmp_path / "precomp" / "train_ims.npy").write_bytes(b"features")
-    with pytest.raises(VSEError, match="holds features that this command has not written; name a new folder"):
+    with pytest.raises(VSEError, match="holds features that this command did not write; name a new folder"):
         extraction.extract(
             out=str(tmp_path),
             root=str(tmp_path),

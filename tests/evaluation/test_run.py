@@ -146,14 +146,14 @@ def test_members_of_another_test_set_are_refused(trained, single):
     arrays["image_ids"] = arrays["image_ids"][::-1]
     np.savez(trained / "turned.npz", **arrays)
     members = f"embeddings=[{trained / 'ours.npz'},{trained / 'turned.npz'}]"
-    with pytest.raises(VSEError, match="ours and turned have other image_ids"):
+    with pytest.raises(VSEError, match="ours and turned have different image_ids"):
         inside(trained, "refused", members, "protocols=[all]")
     inside(trained, "turned", f"embeddings={trained / 'turned.npz'}", "protocols=[all]")
-    with pytest.raises(VSEError, match="other images; evaluate both on one test set"):
+    with pytest.raises(VSEError, match="different images; evaluate both on one test set"):
         compare(trained / "single", trained / "turned")
     del arrays["image_ids"]
     np.savez(trained / "unknown.npz", **arrays)
-    with pytest.raises(VSEError, match="ours and turned have other image_ids"):
+    with pytest.raises(VSEError, match="ours and turned have different image_ids"):
         inside(trained, "refused", members.replace("[", f"[{trained / 'unknown.npz'},"), "protocols=[all]")
 
 

@@ -1,11 +1,11 @@
-"""What was typed → the overrides that Hydra reads, and the words that it must not read.
+"""Typed arguments → overrides that Hydra parses, and words that it must not parse.
 
-Every command takes ``name=value``. Some take words as well, as ``vse-search "a dog"``; a word is the value of a
-setting, taken as it was typed: Hydra would read quotes, commas, braces and ``${}`` in it.
+Every command takes ``name=value``. Some take words as well, such as ``vse-search "a dog"``; a word is the value of a
+setting, taken as it was typed: Hydra would interpret quotes, commas, braces and ``${}`` in it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ SWITCHES = {  # Hydra's flags: https://hydra.cc/docs/advanced/hydra-command-line
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun"),
     *("--shell-completion", "-sc"),
 }
-VALUED = {  # those that take a value
+VALUED = {  # flags that take a value
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
     *("--info", "-i", "--experimental-rerun"),
 }
@@ -28,7 +28,7 @@ DELETION = re.compile(r"~[\w@.-]+(/[\w@.-]+)*")  # ~callbacks.examples, but not 
 
 
 class Typed(NamedTuple):
-    """A command line, taken apart."""
+    """A parsed command line."""
 
     overrides: list[str]  # for Hydra, its flags included
     words: dict[str, Any]  # setting → what was typed for it, never parsed
@@ -42,18 +42,18 @@ def read_arguments(
     verbatim: Sequence[str] = (),
     bare: str | None = None,
 ) -> Typed:
-    """Take a command line apart.
+    """Parse a command line.
 
     Args:
         arguments: what was typed, without the command.
-        config_name: of the command.
+        config_name: root config of the command.
         words: settings that words are for, in order; the last may end with ``...`` and takes all further words as a
             list. Settings that take one word are never parsed, however they are set.
         verbatim: further settings that are never parsed.
-        bare: setting that a word was probably meant for, where the command takes none.
+        bare: setting that a word was probably meant for, if the command takes no words.
 
     Raises:
-        VSEError: if there is a flag that Hydra does not have or a word too many, with what to type instead.
+        VSEError: if there is a flag that Hydra does not have, or one word too many; says what to type instead.
     """
     unparsed = [*verbatim, *(name for name in words if not name.endswith(MANY))]
     own, _, after = _split(list(arguments), "--")
@@ -93,7 +93,7 @@ def _split(arguments: list[str], mark: str) -> tuple[list[str], str, list[str]]:
 
 
 def _place(given: dict[str, Any], typed: Sequence[str], *, words: Sequence[str], bare: str | None) -> None:
-    """Give each word to its setting."""
+    """Assign each word to its setting."""
     free = [name for name in words if name not in given]
     for word in typed:
         if free and free[0].endswith(MANY):
@@ -122,8 +122,7 @@ def _is_setting(name: str, config_name: str) -> bool:
 
 
 def _top_names(config_name: str) -> list[str]:
-    config: Mapping[Any, Any] = OmegaConf.load(Path(config_folder()) / f"{config_name}.yaml")  # type: ignore[assignment]
-    return [str(name) for name in config]
+    return [str(name) for name in OmegaConf.load(Path(config_folder()) / f"{config_name}.yaml")]
 
 
 def _option(word: str) -> str | None:
@@ -142,7 +141,7 @@ def _no_such_flag(flag: str, following: str | None) -> str:
 
 
 def expand_home(override: str) -> str:
-    """The override with every path that begins with ``~/`` made whole; Hydra would not read it."""
+    """The override with ``~/`` expanded in every path; Hydra cannot parse it."""
     name, _, value = override.partition("=")
     home = str(Path.home())
     return f"{name}=" + re.sub(r"(^|[\[,])(['\"]?)~(?=/|$)", lambda found: found[1] + found[2] + home, value)
@@ -152,7 +151,7 @@ PLAIN = re.compile(r"[\w./:@%+*$?|\\-]*", re.ASCII)
 
 
 def quoted(value: str) -> str:
-    """The value as Hydra reads it whatever it holds: in quotes where it must be."""
+    """The value as Hydra parses it, in quotes if necessary."""
     if value == "…" or PLAIN.fullmatch(value):
         return value
     if "'" in value and '"' not in value:
@@ -161,7 +160,7 @@ def quoted(value: str) -> str:
 
 
 def for_shell(argument: str) -> str:
-    """The argument as a shell takes it."""
+    """The argument as a shell takes it, in quotes if necessary."""
     if re.fullmatch(r"[\w./:@%+=,…\[\]-]*", argument):
         return argument
     return '"' + re.sub(r'([$`"\\])', r"\\\1", argument) + '"'

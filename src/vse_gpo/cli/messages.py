@@ -10,31 +10,31 @@ from vse_gpo.cli.arguments import for_shell, quoted
 from vse_gpo.cli.names import composed_names
 from vse_gpo.errors import VSEError, did_you_mean
 
-REMARKS = (  # of libraries, on what no user can change
+REMARKS = (  # library warnings about what no user can change
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     "Experiment logs directory",  # CSVLogger finds config.yaml beside its file
-    "Checkpoint directory .* exists and is not empty",  # a run goes on in its folder
-    "The dirpath has changed from",  # a run goes on in another folder; what is the best so far comes along
-    "You're resuming from a checkpoint that ended before the epoch ended",  # the order of pairs goes on where it was
+    "Checkpoint directory .* exists and is not empty",  # a run resumes in its folder
+    "The dirpath has changed from",  # a run resumes in another folder and takes its best checkpoint along
+    "You're resuming from a checkpoint that ended before the epoch ended",  # the order of pairs is resumed
     r"It is recommended to use `self\.log\(.*sync_dist=True",  # every process has the metrics of the whole split
-    r"torch\.distributed\.nn\.functional\.all_gather is deprecated",  # what is to replace it is private
-    r"Found \d+ module\(s\) in eval mode at the start of training",  # the BatchNorms of a pretrained trunk, on purpose
+    r"torch\.distributed\.nn\.functional\.all_gather is deprecated",  # its replacement is private
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # deliberate: BatchNorms of a pretrained trunk
     r"`ModelCheckpoint.*could not find the monitored key",  # an epoch's line says that it was not validated
     r"The \.grad attribute of a Tensor that is not a leaf",  # torch's compiler asks every input for its gradient
 )
 
 
 def ignore_remarks() -> None:
-    """Keep remarks of libraries that no user can act on off the screen."""
+    """Hide library warnings that no user can act on."""
     for remark in REMARKS:
         warnings.filterwarnings("ignore", remark)
 
 
 def user_message(error: BaseException | None, config_name: str | None) -> str | None:
-    """The line for the user that an error or one of its causes carries; None if it is a bug of ours."""
+    """The line for the user from an error or one of its causes; None if the error is a bug in this package."""
     while error is not None:
         if isinstance(error, VSEError):
-            # an error in a loader's process arrives as its traceback, the message last
+            # an error in a loader's process arrives as a traceback that ends with the message
             return str(error).strip().splitlines()[-1].removeprefix("vse_gpo.errors.VSEError: ")
         if isinstance(error, InstantiationException):
             if _call_was_refused(error):
@@ -70,14 +70,14 @@ def _config_message(error: HydraException | OmegaConfBaseException, config_name:
 
 
 def unreadable(override: str) -> str:
-    """The line on an override that Hydra's grammar does not know, with the argument to type."""
+    """The line about an override that Hydra cannot parse, with the argument to type."""
     name, equals, value = override.partition("=")
     to_type = f"type {for_shell(f'{name}={quoted(value)}')}" if equals else "settings are name=value"
     return f"{override}: cannot be read as name=value; {to_type}"
 
 
 def several_values(override: str) -> str:
-    """The line on values with commas between them, which may be one value, a list or several runs."""
+    """The line about values separated by commas, which may be one value, a list or several runs."""
     name, _, value = override.partition("=")
     return (
         f"{override}: one value or several? Type {for_shell(f'{name}={quoted(value)}')} for one value with a comma in "
@@ -86,5 +86,5 @@ def several_values(override: str) -> str:
 
 
 def one_line(message: str) -> str:
-    """The lines of a message joined."""
+    """Join the lines of a message."""
     return "; ".join(line.strip() for line in message.splitlines() if line.strip())

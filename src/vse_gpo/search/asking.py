@@ -1,4 +1,4 @@
-"""One question to an index, asked from the command line."""
+"""One query of an index from the command line."""
 
 import json
 import sys
@@ -31,10 +31,10 @@ def search_index(
 
     Args:
         index: folder of the index.
-        query: what to look for.
-        image: file of an image to look for instead.
+        query: text to search for.
+        image: image file to search for instead.
         top: images to show.
-        json: print JSON and nothing else.
+        json: print only JSON.
         model, tokenizer, vocabulary: where the index's model is now; see ``Index.open_model``.
 
     Raises:
@@ -51,7 +51,7 @@ def search_index(
 
 
 def embed_query(model: VSE, query: str | None, image: str | None) -> Tensor:
-    """The unit embedding (1, E) of what is asked; a query that the tokeniser cuts is told by one line."""
+    """Unit embedding (1, E) of the query; prints a warning line if the tokeniser cuts the text."""
     if image is not None:
         return model.encode_images([open_picture(Path(image).expanduser())])
     embedding, remarks = embed_text(model, query or "")
@@ -61,13 +61,13 @@ def embed_query(model: VSE, query: str | None, image: str | None) -> Tensor:
 
 
 def print_json(scores: Sequence[float], files: Sequence[str]) -> None:
-    """Rank, score and file of every image found, as one line."""
+    """Print rank, score and file of every found image as one line."""
     hits = enumerate(zip(scores, files, strict=True), 1)
     print(json.dumps([{"rank": rank, "score": score, "file": file} for rank, (score, file) in hits]))
 
 
 def print_table(title: str, scores: Sequence[float], files: Sequence[str]) -> None:
-    """Rank, score and file of every image found."""
+    """Print rank, score and file of every found image."""
     table = Table(title=Text(printable(title)), title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("score", justify="right")
