@@ -85,4 +85,4 @@ def test_pictures_of_every_kind_are_drawn_small(mode, tmp_path):
 
 def test_a_picture_that_cannot_be_read_has_its_reason(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
-    assert draw_image(tmp_path / "a.png", "a") == ("a", "", "cannot be decoded (no image, 10 bytes)")
+    assert draw_image(tmp_path / "a.png", "a") == ("a", "", "cannot be decoded (not an image, 10 bytes)")

@@ -23,6 +23,7 @@ VALUED = {  # flags that take a value
     *("--info", "-i", "--experimental-rerun"),
 }
 MANY = "..."  # ends the name of a setting that takes any number of words
+FLAG = re.compile(r"--?[A-Za-z][\w-]*(=|$)")  # but "-5 degrees" is a word
 OVERRIDE = re.compile(r"[+~]{0,2}([\w@/.-]+)=")
 DELETION = re.compile(r"~[\w@.-]+(/[\w@.-]+)*")  # ~callbacks.examples, but not ~/photos
 
@@ -69,9 +70,9 @@ def read_arguments(
             overrides += (
                 [argument] if "=" in argument else [argument, *(value for value in [next(waiting, None)] if value)]
             )
-        elif argument.startswith("-") and len(argument) > 1:
+        elif FLAG.match(argument):
             raise VSEError(_no_such_flag(argument, next(waiting, None)))
-        elif DELETION.fullmatch(argument):
+        elif DELETION.fullmatch(argument) and (not words or _is_setting(argument.removeprefix("~"), config_name)):
             overrides.append(argument)
         elif setting and (not words or _is_setting(setting[1], config_name)):
             name, _, value = argument.partition("=")
