@@ -21,6 +21,7 @@ from vse_gpo.data.shapes import ShapesDataset
 from vse_gpo.data.shapes.dataset import write_captions
 from vse_gpo.data.shapes.drawing import draw
 from vse_gpo.data.shapes.scenes import INKS, KINDS, VISIBLE, Scene, Shape, sample_scene
+from vse_gpo.search.index import Index
 
 RELATIONS = ("left of", "right of", "above", "below")
 QUERIES, SCENES = 50, 5  # queries, and new scenes that each is true of
@@ -132,8 +133,6 @@ def write_gallery(folder: Path, scenes: dict[str, Scene], dataset: ShapesDataset
 
 def measure(folder: Path, scenes: dict[str, Scene], questions: list[Question]) -> None:
     """Print how many questions find a right picture first, and how many in the first row."""
-    from vse_gpo.search.index import Index
-
     index = Index.load(folder)
     _, found = index.search(index.open_model().encode_captions([str(question) for question in questions]), ROW)
     right = [

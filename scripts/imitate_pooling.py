@@ -6,26 +6,24 @@ root mean square error of the coefficients. Writes OUT/imitation.json and OUT/im
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from vse_gpo.batch import valid_items
-from vse_gpo.cli.run import errors_as_lines
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.figures.poolings import draw_panel, save_figure
 from vse_gpo.pooling import GPO
 from vse_gpo.storage.writing import write_text
-from vse_gpo.training.callbacks.pooling_curves import draw_panel, save_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # ranks (items,) from 1 and sizes (sizes, 1) → what each rank gets, before a row is divided by its sum
 Pattern = Callable[[Int[Tensor, " items"], Int[Tensor, "sizes 1"]], Shaped[Tensor, "..."]]
@@ -56,8 +54,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150, help="of training, per pattern")
     parser.add_argument("--lr", type=float, default=1e-3)
     chosen = parser.parse_args()
-    with errors_as_lines():
+    try:
         run(chosen.out, {"seed": chosen.seed, "steps": chosen.steps, "lr": chosen.lr})
+    except VSEError as error:
+        sys.exit(f"error: {error}")
 
 
 def run(out: Path, settings: Mapping[str, Any]) -> None:
@@ -130,10 +130,8 @@ def error_table(errors: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 @torch.no_grad()
-def draw(trained: Mapping[str, GPO]) -> "Figure":
+def draw(trained: Mapping[str, GPO]) -> Figure:
     """A panel per pattern, a line per size."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(8, 4.6), dpi=200, layout="constrained")
     *panels, corner = figure.subplots(2, 3).flat
     for axes, (name, pooling) in zip(panels, trained.items(), strict=True):
@@ -146,7 +144,7 @@ def draw(trained: Mapping[str, GPO]) -> "Figure":
     return figure
 
 
-def draw_imitation(axes: "Axes", pooling: GPO, pattern: Pattern) -> None:
+def draw_imitation(axes: Axes, pooling: GPO, pattern: Pattern) -> None:
     """What was learned, and dotted what it should be."""
     lengths = torch.tensor(SIZES_DRAWN)
     learned, expected = pooling.coefficients(lengths), target(pattern, lengths)

@@ -11,7 +11,7 @@ from benchmarks.measure import Measured, seconds
 from vse_gpo.retrieval.annotations import CocoRows, eccv_folder, read_crisscrossed, read_positives
 from vse_gpo.retrieval.crisscrossed import CrisscrossedCorrelation, CrisscrossedRecalls
 from vse_gpo.retrieval.eccv import ListedPositives, eccv_scores
-from vse_gpo.retrieval.protocols import Test, run_protocols
+from vse_gpo.retrieval.protocols import Gallery, run_protocols
 from vse_gpo.retrieval.recalls import Outcome
 from vse_gpo.retrieval.similarity import similarities
 
@@ -38,8 +38,8 @@ def annotated(cxc: str) -> list[Measured]:
     ]
 
     def run(*names: str) -> dict[str, Outcome]:
-        test = Test(similarities=similarities(images, captions), caption_to_image=index)
-        return run_protocols(test, names, known)
+        gallery = Gallery(similarities=similarities(images, captions), caption_to_image=index)
+        return run_protocols(gallery, names, known)
 
     for name, outcome in run(*known).items():
         queries = ", ".join(f"{one.direction} {len(one.rows):,}" for one in outcome.queries)
@@ -55,7 +55,7 @@ def with_package(images: torch.Tensor, captions: torch.Tensor, image_ids: np.nda
     """The same by the benchmark's own package, from full ranked lists as it asks for them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from eccv_caption import Metrics
+        from eccv_caption import Metrics  # noqa: PLC0415, warns as it is imported
     matrix = images @ captions.T
     lists = []
     for queries, names, gallery in ((matrix, image_ids, caption_ids), (matrix.T, caption_ids, image_ids)):

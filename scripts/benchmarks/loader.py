@@ -64,8 +64,8 @@ def _ours(files: list[Path]) -> None:
 
 
 def _released(files: list[Path]) -> None:
-    import cv2
-    import imageio.v2 as imageio
+    import cv2  # noqa: PLC0415, the released program's readers, in its own process
+    import imageio.v2 as imageio  # noqa: PLC0415
 
     cv2.setNumThreads(0)
     random = np.random.default_rng(0)

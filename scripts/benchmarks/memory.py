@@ -8,6 +8,9 @@ from benchmarks.measure import Measured, alone, begin_peak, peak
 from vse_gpo.backbones.images import timm_grid
 from vse_gpo.backbones.texts import BiGRU
 from vse_gpo.batch import Batch, Tokens, take
+from vse_gpo.data.captions import PrepareCaptions
+from vse_gpo.data.images import PrepareImages
+from vse_gpo.data.shapes import GrammarWords
 from vse_gpo.encoder import Encoder, linear_projection
 from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
@@ -41,8 +44,8 @@ def _measure_step(pairs: int, micro_batch: int) -> tuple[float, float, float]:
         text_encoder=Encoder(
             backbone=BiGRU(vocabulary_size=1000, width=256), projection=torch.nn.Identity(), pooling=GPO()
         ),
-        prepare_images=torch.stack,
-        prepare_captions=lambda captions: captions,
+        prepare_images=PrepareImages(size=224),
+        prepare_captions=PrepareCaptions(tokenizer=GrammarWords()),
     )
     index = torch.arange(pairs)
     batch = Batch(

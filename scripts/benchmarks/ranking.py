@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.galleries import embeddings
 from benchmarks.measure import CONSOLE, MIB, Measured, alone, begin_peak, peak, seconds, turn_by_turn
-from vse_gpo.retrieval import evaluate
+from vse_gpo.evaluation.scoring import evaluate
 
 PROTOCOLS = ["coco_5k", "coco_1k_5fold"]
 

@@ -5,7 +5,7 @@ import pytest
 from vse_gpo.errors import VSEError
 from vse_gpo.training.run_folder import (
     LAST,
-    checkpoint_to_go_on_from,
+    checkpoint_to_resume,
     finished,
     keep_logged,
     write_config,
@@ -26,14 +26,14 @@ def folder(tmp_path):
 
 def test_an_empty_folder_holds_nothing(tmp_path):
     assert finished(tmp_path, SETTINGS) is None
-    assert checkpoint_to_go_on_from(tmp_path) is None
+    assert checkpoint_to_resume(tmp_path) is None
     keep_logged(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_run_is_gone_on_with_and_a_finished_one_known(folder):
+def test_an_interrupted_run_resumes_and_a_finished_one_is_known(folder):
     assert finished(folder, SETTINGS) is None
-    assert checkpoint_to_go_on_from(folder) == str(folder / LAST)
+    assert checkpoint_to_resume(folder) == str(folder / LAST)
     write_results(folder, {"val/best_rsum": 1.5})
     assert finished(folder, SETTINGS) == {"val/best_rsum": 1.5}
     assert finished(folder, SETTINGS | {"resume": "elsewhere"}) == {"val/best_rsum": 1.5}
