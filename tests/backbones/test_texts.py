@@ -148,7 +148,7 @@ def test_a_caption_that_is_longer_than_the_encoder_gives_one_line(family):
 
 def test_layers_that_are_shared_are_told():
     albert = AlbertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=8)
-    with pytest.raises(VSEError, match=r"albert: no stack of 3 layers.*set module\.layer_decay=1\.0"):
+    with pytest.raises(VSEError, match=r"albert: no stack of 3 layers.*set optimizer\.layer_decay=1\.0"):
         bert_of(albert.to_dict()).layers()
 
 
@@ -156,7 +156,7 @@ def test_a_model_that_is_no_text_encoder_is_refused_in_one_line(tmp_path):
     T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2).save_pretrained(tmp_path / "t5")
     clip_folder(tmp_path / "clip")
     for name in ("t5", "clip"):
-        with pytest.raises(VSEError, match=f"{name} is no text encoder alone; for CLIP set text=clip"):
+        with pytest.raises(VSEError, match=f"{name} is not a text encoder; for CLIP set text=clip"):
             load_bert(str(tmp_path / name), random_weights=True)
     FAMILIES["roberta"].save_pretrained(tmp_path)
     with pytest.raises(VSEError, match=r"features 8 wide, text\.width is 768; set text\.width=8"):

@@ -131,7 +131,7 @@ def test_weights_that_are_missing_extra_or_of_another_shape_are_named(bigru, voc
         load_released(tmp_path / "short.pth", vocabulary=vocabulary)
     checkpoint["model"][0] = {"classifier.weight": torch.ones(1)}
     torch.save(checkpoint, tmp_path / "other.pth")
-    with pytest.raises(VSEError, match=r"no released image encoder, first classifier\.weight"):
+    with pytest.raises(VSEError, match=r"not the weights of a released image encoder, first classifier\.weight"):
         load_released(tmp_path / "other.pth", vocabulary=vocabulary)
 
 

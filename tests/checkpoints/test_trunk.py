@@ -68,7 +68,7 @@ def test_a_trunk_must_fit_the_model(trunk, tmp_path):
     keep_trunk(tmp_path / "trunk", trunk, TRUNK)
     with pytest.raises(VSEError, match="its features are 8 wide, the model was trained on others 9 wide"):
         with_trunk(model_of_features(9), tmp_path / "trunk")
-    with pytest.raises(VSEError, match="reads pictures already"):
+    with pytest.raises(VSEError, match="reads images already"):
         with_trunk(with_trunk(model_of_features(8), tmp_path / "trunk"), tmp_path / "trunk")
     with pytest.raises(VSEError, match=r"no trunk .*expected trunk\.json and trunk\.safetensors"):
         with_trunk(model_of_features(8), tmp_path)

@@ -104,7 +104,7 @@ def test_patch_tokens_of_a_transformer_are_features_as_well(images, tmp_path):
 def test_features_of_another_program_are_kept(tmp_path):
     (tmp_path / "precomp").mkdir()
     (tmp_path / "precomp" / "train_ims.npy").write_bytes(b"features")
-    with pytest.raises(VSEError, match="holds features that this command has not written; name a new folder"):
+    with pytest.raises(VSEError, match="holds features that this command did not write; name a new folder"):
         extract.extract(OmegaConf.create({"out": str(tmp_path)}))
     assert (tmp_path / "precomp" / "train_ims.npy").read_bytes() == b"features"
 

@@ -109,8 +109,8 @@ def test_a_truncated_file_is_named(name: str, kept: float, tmp_path: Path) -> No
     ("data", "message"),
     [
         (None, "no such file"),
-        (b"", r"cannot be decoded \(no image, 0 bytes\)"),
-        (b"<html>not found</html>", r"cannot be decoded \(no image, 22 bytes\)"),
+        (b"", r"cannot be decoded \(not an image, 0 bytes\)"),
+        (b"<html>not found</html>", r"cannot be decoded \(not an image, 22 bytes\)"),
     ],
 )
 def test_a_file_that_is_no_image(data: bytes | None, message: str, tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ def test_scores_stand_beside_their_intervals_and_the_published_row(tmp_path):
         assert shown in page
 
 
+def test_a_published_row_without_any_of_the_scores_is_left_out(tmp_path):
+    """Of CLIP only the mean R@1 of both directions was published."""
+    scores = {"coco_5k": Scores(metrics={"i2t_r1": 55.0, "rsum": 430.0}, intervals={})}
+    assert "published:" not in render([run(tmp_path, "a", scores=scores)], {}, "coco_clip_vitb32", [])
+
+
 def test_runs_of_one_name_are_told_apart(tmp_path):
     assert [one.name for one in named_apart([run(tmp_path, "a")] * 3)] == ["a", "a #2", "a #3"]
 

@@ -111,7 +111,7 @@ def test_a_row_that_is_not_there_is_refused(row, index, model):
 
 def test_a_file_that_is_no_picture_gets_one_line_without_its_folder(index, model, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(VSEError, match=r"^cannot be decoded \(no image, 10 bytes\)$"):
+    with pytest.raises(VSEError, match=r"^cannot be decoded \(not an image, 10 bytes\)$"):
         Answers(index, model).picture(tmp_path / "broken.png")
 
 

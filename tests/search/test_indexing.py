@@ -77,7 +77,7 @@ def test_an_update_embeds_new_and_changed_pictures_alone(made, pictures, model, 
     assert_encoded(made, pictures, model, [*FILES[1:], "new.png"])
     printed = capsys.readouterr().out
     assert "8 pictures (1 new, 1 changed, 1 removed)" in printed
-    assert "skipped broken.png: cannot be decoded (no image, 0 bytes)" in printed
+    assert "skipped broken.png: cannot be decoded (not an image, 0 bytes)" in printed
     before = {path: path.stat().st_mtime_ns for path in made.iterdir()}
     run_index(f"images={pictures}", f"out={made}")
     assert {path: path.stat().st_mtime_ns for path in made.iterdir()} == before

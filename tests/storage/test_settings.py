@@ -36,17 +36,17 @@ def test_parts_are_built_from_the_inside_out():
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("os.system", "no part of a model"),
-        ("vse_gpo.commands.run_command", "no part of a model"),
+        ("os.system", "not a part of a model"),
+        ("vse_gpo.commands.run_command", "not a part of a model"),
         ("vse_gpo.data.files.os.system", "no such part"),
         ("torch.nn.modules.module.torch.hub.load", "no such part"),
         ("vse_gpo.pooling.Nothing", "no such part"),
-        ("vse_gpo.data.files._reason", "no part of a model"),
-        ("vse_gpo.model.upload", "no part of a model"),
-        ("vse_gpo.model.write_weights", "no part of a model"),
+        ("vse_gpo.data.files._reason", "not a part of a model"),
+        ("vse_gpo.model.upload", "not a part of a model"),
+        ("vse_gpo.model.write_weights", "not a part of a model"),
         ("vse_gpo.model.VSE.from_pretrained", "no such part"),
-        ("vse_gpo.backbones.texts.AutoModel", "no part of a model, it is transformers"),
-        (3, "no part of a model"),
+        ("vse_gpo.backbones.texts.AutoModel", "not a part of a model, it is transformers"),
+        (3, "not a part of a model"),
     ],
 )
 def test_nothing_else_is_built(target, message):
@@ -61,7 +61,7 @@ def test_arguments_that_do_not_fit_are_an_error_for_the_user():
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname"])
 def test_files_stay_inside_the_folder(name, tmp_path):
-    with pytest.raises(VSEError, match="leads out of"):
+    with pytest.raises(VSEError, match="points outside"):
         build({"path": f"inside:{name}"}, tmp_path)
     assert build({"path": "inside:words.json"}, tmp_path) == {"path": str(tmp_path / "words.json")}
 
@@ -174,9 +174,9 @@ def test_a_model_put_together_by_hand_cannot_be_saved(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("vse_gpo.json", b"{", "no saved model"),
-        ("vse_gpo.json", b'{"_target_": "os.system"}', "settings of no model"),
-        ("model.safetensors", b"cut", "no saved model"),
+        ("vse_gpo.json", b"{", "not a saved model"),
+        ("vse_gpo.json", b'{"_target_": "os.system"}', "not the settings of a model"),
+        ("model.safetensors", b"cut", "not a saved model"),
     ],
 )
 def test_damaged_folders_give_one_line(file, content, message, model, tmp_path):

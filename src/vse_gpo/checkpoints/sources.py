@@ -1,4 +1,4 @@
-"""A model from whatever holds one."""
+"""Load a model from any source that holds one."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from vse_gpo.model import VSE, build_model
 
 
 def load_model(source: str | Path, *, tokenizer: str | None = None, vocabulary: str | None = None) -> VSE:
-    """A model in eval mode from whatever holds one: a training's checkpoint, a released .pth file, a folder or hub id.
+    """Load a model in eval mode: from a training checkpoint, a released .pth file, a saved folder or a hub id.
 
     Args:
         source: a file with the suffix .ckpt or .pth, a folder that ``save_pretrained`` wrote, or a hub id.
@@ -27,14 +27,14 @@ def load_model(source: str | Path, *, tokenizer: str | None = None, vocabulary: 
 
 
 def load_checkpoint(path: str | Path) -> VSE:
-    """The model in a training's checkpoint.
+    """Load the model in a training checkpoint.
 
     Raises:
-        VSEError: if the file is none.
+        VSEError: if the file is not a training checkpoint.
     """
     checkpoint = read_pickle(path, [])
     try:
         settings, weights = checkpoint["settings"]["model"], checkpoint["state_dict"]
     except (KeyError, TypeError) as error:
-        raise VSEError(f"{path}: no checkpoint of a training, expected runs/…/checkpoints/best.ckpt") from error
+        raise VSEError(f"{path}: not a training checkpoint, expected runs/…/checkpoints/best.ckpt") from error
     return build_model(settings, model_weights(weights))

@@ -19,11 +19,11 @@ ImageLike = Tensor | Image.Image | Path | str
 
 
 class ImageFiles:
-    """The image files of a split, found through ``id_mapping.json``; that each is there is checked at once.
+    """The image files of a split, found through ``id_mapping.json``; checks at once that they all exist.
 
     Args:
         root, listing: see ``OpenImages``.
-        folder: of the images, under the root.
+        folder: image folder under the root.
     """
 
     def __init__(self, root: Path, listing: Listing, *, folder: str) -> None:
@@ -41,30 +41,30 @@ class ImageFiles:
 
 
 def read_image(path: Path, *, upright: bool = False, side: int | None = None) -> RGB:
-    """Decode a file as ``rgb_pixels`` does; of an animation the first frame.
+    """Decode a file to pixels as ``rgb_pixels`` gives them; for an animation, its first frame.
 
     Args:
-        path: of the file.
-        upright: turn the picture as its camera says; the data sets are read as they lie there.
-        side: of the square that the picture is to fit in, in pixels; None keeps its size.
+        path: image file.
+        upright: rotate the image by its EXIF orientation; data sets are read without it.
+        side: shrink the image to fit into a square of this side, in pixels; None keeps its size.
 
     Raises:
-        VSEError: if the file is missing, empty, truncated or no image.
+        VSEError: if the file is missing, empty, truncated or not an image.
     """
     try:
         with Image.open(path) as image:
             if side is not None:
-                image.thumbnail((side, side))  # decodes a JPEG at no more than it needs
+                image.thumbnail((side, side))  # decodes a JPEG at a lower resolution
             return rgb_pixels(ImageOps.exif_transpose(image) if upright else image)
-    except Exception as error:  # Pillow's decoders raise what they like on a damaged file
+    except Exception as error:  # Pillow's decoders raise many types on a damaged file
         if isinstance(error, OSError) and error.strerror:
             raise VSEError(f"{path}: {error.strerror.lower()}; {HELP}") from None
-        reason = "no image" if isinstance(error, UnidentifiedImageError) else first_line(error)
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
         raise VSEError(f"{path}: cannot be decoded ({reason}, {path.stat().st_size} bytes); fetch it again") from None
 
 
 def rgb_pixels(image: Image.Image) -> RGB:
-    """Eight bits a channel; grey becomes three equal channels, transparency is dropped."""
+    """Convert to 8 bits per channel; grey becomes three equal channels, transparency is dropped."""
     if image.mode.startswith("I;16"):  # Pillow would clip these to 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
@@ -75,8 +75,8 @@ class PrepareImages:
 
     Args:
         size: side of the result; the published grid runs use 512.
-        crop: range of the share of both sides that a training crop keeps, one draw for both.
-        flip: probability of a mirror image in training.
+        crop: range of the fraction of height and width that a training crop keeps; one draw for both.
+        flip: probability of a horizontal flip in training.
     """
 
     def __init__(self, *, size: int, crop: Sequence[float] = (0.6, 1.0), flip: float = 0.5) -> None:
@@ -89,7 +89,7 @@ class PrepareImages:
         return torch.stack([self.encode(to_pixels(image)) for image in images])
 
     def opener(self, image_folder: str) -> OpenImages:
-        """Opens what this prepares: the image files of a data set, under their folder."""
+        """Opener for this preparation: the image files of a data set, under their folder."""
         return partial(ImageFiles, folder=image_folder)
 
     def encode(self, pixels: RGB, random: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
@@ -109,10 +109,10 @@ class PrepareImages:
 
 
 def to_pixels(image: ImageLike) -> RGB:
-    """A path, PIL image or uint8 tensor (3, H, W) as uint8 RGB.
+    """Convert a path, PIL image or uint8 tensor (3, H, W) to uint8 RGB.
 
     Raises:
-        VSEError: if a tensor is of another kind, or a file cannot be read.
+        VSEError: if a tensor has another shape or type, or a file cannot be read.
     """
     if isinstance(image, Image.Image):
         return rgb_pixels(image)
@@ -124,8 +124,8 @@ def to_pixels(image: ImageLike) -> RGB:
 
 
 def resize(pixels: RGB, size: int) -> UInt8[Tensor, "3 size size"]:
-    """Bilinear without antialiasing, as OpenCV's INTER_LINEAR, within one grey level.
+    """Resize bilinearly without antialiasing, equal to OpenCV's INTER_LINEAR within one grey level.
 
-    Done in bytes: four times as fast as in floats, and then rounded.
+    Works on bytes: four times as fast as floats with rounding at the end.
     """
     return torch.nn.functional.interpolate(pixels[None], (size, size), mode="bilinear", align_corners=False)[0]
