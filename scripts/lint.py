@@ -1,4 +1,4 @@
-"""python scripts/lint.py [FILES] : what the linters leave unchecked, in all files of the repository or in these.
+"""python scripts/lint.py [FILES] : what other linters do not check, in these files or in all of the repository.
 
 - An ``Args:`` section names each parameter of its function or class once, and nothing else. Names may share an entry,
   as ``width, height: pixels.``
