@@ -218,5 +218,5 @@ class Refusing(torch.nn.Module):
 def test_what_a_part_refuses_is_told_as_it_is():
     inputs = {"features": ("batch", 4)}
     tower = Tower(name="text", module=Refusing(), inputs=inputs, sample=lambda sets, _items: (torch.ones(sets, 4),))
-    with pytest.raises(VSEError, match="^a caption of 7 tokens, the text encoder takes 5; set max_tokens=5$"):
+    with pytest.raises(VSEError, match=r"^a caption of 7 tokens, the text encoder takes 5; set max_tokens=5$"):
         trace(tower)

@@ -116,7 +116,7 @@ def test_what_is_transparent_is_seen_over_white(mode: str, tmp_path: Path) -> No
 def test_an_image_of_too_many_pixels_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("1", (3000, 3000)).save(tmp_path / "panorama.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_000_000)
-    with pytest.raises(VSEError, match="panorama.png: more than the 8 million pixels that are decoded; make it smaller"):
+    with pytest.raises(VSEError, match=r"panorama\.png: more than 8 million pixels, not decoded .*; make it smaller"):
         read_image(tmp_path / "panorama.png")
 
 

@@ -18,7 +18,7 @@ from vse_gpo.storage.settings import CONFIG
 
 BEST = Path("checkpoints", "best.ckpt")  # in a run's folder
 FILES = (".ckpt", ".pth", ".tar", ".pt", ".bin", ".safetensors")  # suffixes that no hub id ends in
-EXPECTED = "expected runs/…/checkpoints/best.ckpt of a training, or a released model_best.pth"
+EXPECTED = "expected runs/…/checkpoints/best.ckpt or a released model_best.pth"
 
 
 def load_model(source: str | Path, *, tokenizer: str | Path | None = None, vocabulary: str | Path | None = None) -> VSE:
@@ -61,7 +61,7 @@ def load_checkpoint(
     keys = [*checkpoint] if isinstance(checkpoint, dict) else []
     if "state_dict" in keys and isinstance(settings := checkpoint.get("settings"), dict) and "model" in settings:
         return build_model(settings["model"], model_weights(checkpoint["state_dict"]))
-    if "model" in keys:
+    if "model" in keys or Path(path).suffix in (".pth", ".tar"):
         return released_model(
             checkpoint,
             path,
@@ -69,7 +69,7 @@ def load_checkpoint(
             vocabulary=None if vocabulary is None else str(vocabulary),
         )
     held = ", ".join(map(str, keys[:4])) or type(checkpoint).__name__
-    raise VSEError(f"{path}: no model of this program, it holds {held}; {EXPECTED}")
+    raise VSEError(f"{path}: no checkpoint of a training, {EXPECTED}, found {held}")
 
 
 def load_folder(folder: Path) -> VSE:

@@ -61,7 +61,9 @@ def read_image(path: Path, *, upright: bool = False, side: int | None = None) ->
             return rgb_pixels(ImageOps.exif_transpose(image) if upright else image)
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise VSEError(f"{path}: more than the {most} million pixels that are decoded; make it smaller") from None
+        raise VSEError(
+            f"{path}: more than {most} million pixels, not decoded as it could be a decompression bomb; make it smaller"
+        ) from None
     except Exception as error:  # Pillow's decoders raise what they like on a damaged file
         if isinstance(error, OSError) and error.strerror:
             raise VSEError(f"{path}: {error.strerror.lower()}; {HELP}") from None
