@@ -16,7 +16,6 @@ from vse_gpo.errors import VSEError
 NASTY = "=(),~'\"\\ {}[]:$#%&!?*|;<>^`@+-./犬é\t\n\r0.5e_1a"
 TYPED = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 TEXTS = st.text(alphabet=NASTY, max_size=10) | st.text(TYPED, max_size=10)
-)
 
 
 def train(*arguments: str) -> list[str]:
