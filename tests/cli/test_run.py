@@ -212,5 +212,3 @@ def test_an_installed_wheel_carries_its_configs(tmp_path):
     done = run(tmp_path / "site" / "bin" / "vse-train", "--cfg", "job", cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
     assert (done.returncode, done.stderr) == (0, "")
     assert "name: shapes" in done.stdout
-
-
