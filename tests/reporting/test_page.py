@@ -36,3 +36,9 @@ def test_scores_stand_beside_their_intervals_and_the_published_row(tmp_path):
     page = render([run(tmp_path, "a")], {}, "f30k_butd_region", [])
     for shown in ("81.0<small>79.0–83.0</small>", "published: f30k_butd_region", "<td>81.7</td>", "<td>513.5</td>"):
         assert shown in page
+
+
+def test_a_published_row_without_any_of_the_scores_is_left_out(tmp_path):
+    """Of CLIP only the mean R@1 of both directions was published."""
+    scores = {"coco_5k": Scores(metrics={"i2t_r1": 55.0, "rsum": 430.0}, intervals={})}
+    assert "published:" not in render([run(tmp_path, "a", scores=scores)], {}, "coco_clip_vitb32", [])

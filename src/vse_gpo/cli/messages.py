@@ -1,12 +1,16 @@
 """Errors and warnings → lines for the user."""
 
 import re
+import sys
 import warnings
+from collections.abc import Iterable
+from pathlib import Path
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from vse_gpo.cli.arguments import for_shell, quoted
+from vse_gpo.cli.folders import config_folder
 from vse_gpo.cli.names import composed_names
 from vse_gpo.errors import VSEError, did_you_mean
 
@@ -35,7 +39,7 @@ def user_message(error: BaseException | None, config_name: str | None) -> str | 
     while error is not None:
         if isinstance(error, VSEError):
             # an error in a loader's process arrives as a traceback that ends with the message
-            return str(error).strip().splitlines()[-1].removeprefix("vse_gpo.errors.VSEError: ")
+            return str(error).rpartition("vse_gpo.errors.VSEError: ")[2]
         if isinstance(error, InstantiationException):
             if _call_was_refused(error):
                 return one_line(str(error))
@@ -54,19 +58,44 @@ def _call_was_refused(error: InstantiationException) -> bool:
 
 
 def _config_message(error: HydraException | OmegaConfBaseException, config_name: str | None) -> str:
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        hint = did_you_mean(choice, error.options)
-        return f"{group}={choice}: no such option{hint}; there are {', '.join(error.options)}"
+    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
+        return no_such_option(str(error.missing_cfg_file), error.options)
     if isinstance(error, OverrideParseException):
         return unreadable(error.override or "")
     if match := re.match(r"Ambiguous value for argument '(.+)'", str(error)):
         return several_values(match[1])
     if match := re.match(r"VSEError raised while resolving interpolation: (.+)", str(error)):
         return match[1]
-    if match := re.search(r"Could not override '([^']+)'", str(error)):
-        return f"{match[1]}: no such setting{did_you_mean(match[1], composed_names(config_name, match[1]))}"
+    if match := re.search(
+        r"Could not override '([^']+)'|Override (\S+)=.* config group '.+' does not exist", str(error)
+    ):
+        return no_such_setting(match[1] or match[2], config_name)
     return one_line(str(error))
+
+
+def no_such_option(path: str, options: Iterable[str] | None) -> str:
+    """The line about an option that a group does not have, with those that it has.
+
+    Args:
+        path: of the option, ``group/option``.
+        options: of the group, where Hydra names them.
+    """
+    group, _, choice = path.rpartition("/")
+    options = list(options or sorted(path.stem for path in (Path(config_folder()) / group).glob("*.yaml")))
+    overrides = (argument.partition("=") for argument in sys.argv[1:])
+    typed = (name for name, _, value in overrides if name.partition("@")[0] == group and value == choice)
+    hint = did_you_mean(choice, options)
+    return f"{next(typed, group)}={choice}: no such option{hint}; there are {', '.join(options)}"
+
+
+def no_such_setting(name: str, config_name: str | None) -> str:
+    """The line about a name that the config does not have, with the one that was probably meant."""
+    known = composed_names(config_name, name)
+    group, _, setting = name.partition(".")
+    parts = sorted(part.removeprefix(f"{group}@") for part in known if part.startswith(f"{group}@"))
+    if setting and parts:  # one choice for several parts of the config, whose values are set one by one
+        return f"{name}: no such setting (did you mean {' or '.join(f'{part}.{setting}' for part in parts)}?)"
+    return f"{name}: no such setting{did_you_mean(name, known)}"
 
 
 def unreadable(override: str) -> str:

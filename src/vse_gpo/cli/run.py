@@ -23,7 +23,7 @@ from vse_gpo.cli import resolvers as _registered  # noqa: F401, configs call the
 from vse_gpo.cli.allocator import keep_freed_memory
 from vse_gpo.cli.arguments import read_arguments
 from vse_gpo.cli.folders import config_folder
-from vse_gpo.cli.messages import ignore_remarks, user_message
+from vse_gpo.cli.messages import ignore_remarks, one_line, user_message
 from vse_gpo.cli.names import check_choices, check_settings, plain, without_experiment
 from vse_gpo.errors import VSEError
 
@@ -151,5 +151,5 @@ def _exit_with_message(error: Exception, config_name: str | None) -> NoReturn:
     message = user_message(error, config_name)
     if message is None:
         raise error
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {one_line(message)}\n")
     sys.exit(1)
