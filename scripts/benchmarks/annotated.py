@@ -17,7 +17,7 @@ from vse_gpo.retrieval.similarity import similarities
 
 
 def annotated(cxc: str) -> list[Measured]:
-    """cxc, cxc_correlation and eccv over COCO's ids, and the package eccv-caption for its share."""
+    """cxc, cxc_correlation and eccv over COCO ids, and the package eccv-caption for the protocols that it has."""
     folder = eccv_folder()
     caption_ids = np.load(folder / "coco_test_ids.npy", allow_pickle=False)
     owner = {caption: image for image, caption in read_positives(folder, "original")[0]}
@@ -52,7 +52,7 @@ def annotated(cxc: str) -> list[Measured]:
 
 
 def with_package(images: torch.Tensor, captions: torch.Tensor, image_ids: np.ndarray, caption_ids: np.ndarray) -> None:
-    """The same by the benchmark's own package, from full ranked lists as it asks for them."""
+    """The same by the package eccv-caption, from the full ranked lists that it requires."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from eccv_caption import Metrics  # noqa: PLC0415, warns as it is imported

@@ -22,7 +22,7 @@ LAYERS = 6  # of MiniLM
 
 
 class PlainGPO(GPO):
-    """As released: every set's coefficients for itself, all channels sorted by ``torch.sort``."""
+    """As released: coefficients are computed separately for every set, and ``torch.sort`` sorts all channels."""
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         return plain_gpo(self, features, lengths)

@@ -1,6 +1,8 @@
 """python -m vse_gpo.evaluate checkpoint=… dataset=… protocols=[…] : any model by every protocol."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hydra.utils import instantiate
@@ -15,7 +17,7 @@ def main() -> None:
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """What ``vse_gpo.evaluation.run.evaluate_sources`` takes."""
+    """Arguments of ``vse_gpo.evaluation.run.evaluate_sources``."""
     settings: Any = OmegaConf.to_container(config, resolve=True)
     as_they_are = (
         *("published", "cxc", "cxc_threshold_originals", "pmrp", "tokenizer", "vocabulary", "save_embeddings"),
@@ -33,8 +35,21 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
     }
 
 
+class CallableModule(ModuleType):
+    """This module, once imported, takes the place of the function ``vse_gpo.evaluate``, so it can be called like it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """See ``vse_gpo.evaluation.scoring.evaluate``."""
+        from vse_gpo.evaluation.scoring import evaluate  # the command answers before torch is imported
+
+        return evaluate(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = CallableModule
+
+
 def several(value: Any) -> list[str]:
-    """One name or a list of them, as a list."""
+    """One name or a list of names, as a list."""
     if value is None:
         return []
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]

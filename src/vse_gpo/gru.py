@@ -52,7 +52,7 @@ def _scan(
 
     torch exports ``nn.GRU`` as one copy of the step per item of the example; a scan stays a loop.
     """
-    from torch._higher_order_ops.scan import scan  # has no public name yet
+    from torch._higher_order_ops.scan import scan  # noqa: PLC0415, only an export needs it; it has no public name yet
 
     weight, hidden_weight, bias, hidden_bias = (
         gru.get_parameter(f"{name}_{direction}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

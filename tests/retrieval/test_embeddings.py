@@ -125,3 +125,29 @@ def test_a_matrix_needs_equally_many_captions(tmp_path):
     np.save(tmp_path / "odd.npy", np.zeros((3, 7)))
     with pytest.raises(VSEError, match="equally many captions"):
         read_encoded(tmp_path / "odd.npy")
+
+
+def test_a_file_of_another_scale_gives_the_same_similarities(tmp_path):
+    everywhere = (slice(0, 3), slice(0, 4))
+    tiles = []
+    for scale in (1.0, 1e-30, 1e30):
+        whole = arrays()
+        changed = {name: (whole[name] * scale).astype(">f4") for name in ("image_embeddings", "caption_embeddings")}
+        np.savez(tmp_path / "other.npz", **(whole | changed))
+        tiles.append(read_encoded(tmp_path / "other.npz").similarities.image_caption.exact_tile(*everywhere))
+    torch.testing.assert_close(tiles[1], tiles[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(tiles[2], tiles[0], atol=1e-6, rtol=0)
+
+
+def test_a_matrix_in_another_byte_order_or_precision_is_read(tmp_path):
+    values = np.random.default_rng(0).standard_normal((3, 6)).astype(np.float32)
+    for kind in (">f4", ">f8", "longdouble"):
+        np.save(tmp_path / "sims.npy", values.astype(np.dtype(kind)))
+        tile = read_encoded(tmp_path / "sims.npy").similarities.image_caption.tile(slice(0, 3), slice(0, 6))
+        assert np.array_equal(tile.numpy(), values)
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_embeddings(Path("~/ours.npz"), **{**arrays(), "image_ids": ["a", "b", "c"]})
+    assert read_encoded("~/ours.npz").image_ids == ["a", "b", "c"]

@@ -63,7 +63,7 @@ def test_the_runs_folder_holds_everything(run):
 @pytest.mark.parametrize(
     ("max_epochs", "line"),
     [
-        (2, "nothing to train: the run had come to its end, epoch 2 of 2; set trainer.max_epochs to train on"),
+        (2, "nothing to train: the run had already ended, epoch 2 of 2; set trainer.max_epochs to train longer"),
         (1, r"resume=\S+: saved in epoch 1, counted from 0, and trainer.max_epochs=1 ends the run before it; [^\n]+"),
     ],
 )

@@ -223,4 +223,4 @@ def test_a_study_of_real_runs_takes_their_best_rsum_and_ends_hopeless_ones(monke
         metrics = json.loads((tmp_path / "sweep" / f"{trial.number}_f8k" / "metrics.json").read_text())
         assert metrics["val/best_rsum"] == pytest.approx(max(trial.intermediate_values.values()))
         assert metrics["epochs"] == 2
-    assert "none of 2 trials came to its end" in capfd.readouterr().out
+    assert "no result from 2 trials" in capfd.readouterr().out

@@ -126,7 +126,7 @@ def timm_grid(
         VSEError: if timm has no such model (the nearest names are listed) or cannot build it for the size, its features
             have another width, or the weights belong to another network.
     """
-    from vse_gpo.backbones.timm_trunks import TimmGrid, create_trunk  # importing timm takes a second
+    from vse_gpo.backbones.timm_trunks import TimmGrid, create_trunk  # noqa: PLC0415, importing timm takes a second
 
     network: Any = create_trunk(name, size=size, pretrained=pretrained, weights=weights)
     check_width(name, network.head_hidden_size, width, "backbone.width")

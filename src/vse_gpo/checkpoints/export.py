@@ -163,6 +163,8 @@ def export_towers(model: VSE, folder: Path, write: "Writer", *, kind: str, seed:
             path = part / f"{tower.name}.{kind}"
             try:
                 run = write(program, path, list(tower.inputs))
+            except VSEError:
+                raise
             except (RuntimeError, ValueError, TypeError, AssertionError) as error:
                 raise _refusal(tower, error) from error
             longest = _longest(program)
@@ -194,6 +196,8 @@ def trace(tower: Tower) -> ExportedProgram:
         # neither 1 nor a size of the model: a graph would treat equal sizes as the same
         example = tower.sample(3, 7)
         return torch.export.export(tower.module, example, dynamic_shapes=dynamic, strict=False)
+    except VSEError:
+        raise
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise _refusal(tower, error) from error
     finally:
@@ -217,7 +221,7 @@ def write_torch(program: ExportedProgram, path: Path, _names: list[str]) -> Run:
 
 def write_onnx(program: ExportedProgram, path: Path, names: list[str]) -> Run:
     """Write a file for any ONNX runtime; weights of more than 1.5 GB go into a second file next to it."""
-    import onnxruntime
+    import onnxruntime  # noqa: PLC0415, an extra
 
     with torch.no_grad():
         onnx: Any = torch.onnx.export(

@@ -134,8 +134,7 @@ class TreebankVocabulary:
     """
 
     def __init__(self, path: str, size: int | None = None) -> None:
-        from nltk.tokenize import NLTKWordTokenizer  # takes a second: imports all of NLTK
-        from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
+        from nltk.tokenize import NLTKWordTokenizer, punkt  # noqa: PLC0415, takes a second: imports all of NLTK
 
         self._path = path
         self._watched = self._unknown = 0  # numbers of words
@@ -146,9 +145,9 @@ class TreebankVocabulary:
                 f"text.vocabulary={path}: {self.vocabulary_size} words with <mask>, the model knows {size}; give the "
                 f"vocabulary that it was trained with, or for a new model text.vocabulary_size={self.vocabulary_size}"
             )
-        language = PunktParameters()
+        language = punkt.PunktParameters()
         language.abbrev_types = {word[:-1] for word in self._index if word.endswith(".") and word[-2:-1].isalpha()}
-        self._sentences = PunktSentenceTokenizer(language)
+        self._sentences = punkt.PunktSentenceTokenizer(language)
         self._words = NLTKWordTokenizer()
         self.mask_id = self._index["<mask>"]
         self.unknown_id = self._index["<unk>"]
@@ -168,7 +167,7 @@ class TreebankVocabulary:
         return [token for word in words for token in word]
 
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-        shutil.copyfile(self._path, folder / "vocabulary.json")
+        shutil.copyfile(Path(self._path).expanduser(), folder / "vocabulary.json")
         return settings | {"path": "inside:vocabulary.json"}
 
     def _watch(self, words: list[str]) -> None:
@@ -182,7 +181,7 @@ class TreebankVocabulary:
             )
 
 
-def read_vocabulary(path: str) -> dict[str, int]:
+def read_vocabulary(path: str | Path) -> dict[str, int]:
     """Read a SCAN vocabulary file as word → index; <mask> is added as the last word.
 
     Raises:
@@ -190,7 +189,7 @@ def read_vocabulary(path: str) -> dict[str, int]:
     """
     expected = "expected a SCAN vocabulary: JSON with word2idx, idx2word and idx"
     try:
-        index: dict[str, int] = json.loads(Path(path).read_text(encoding="utf-8-sig"))["word2idx"]
+        index: dict[str, int] = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))["word2idx"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VSEError(f"text.vocabulary={path}: {type(error).__name__}: {error}; {expected}") from error
     if isinstance(index, dict) and not all(type(number) is int for number in index.values()):

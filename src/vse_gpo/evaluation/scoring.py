@@ -1,20 +1,19 @@
-"""Score what was encoded: every source and their ensemble, by every protocol."""
+"""Score encoded test sets: every source and their ensemble, by every protocol."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.annotated import Annotations, read_annotations
 from vse_gpo.evaluation.published import published_row
 from vse_gpo.evaluation.results import Result
+from vse_gpo.retrieval.arrays import Array, Ids, Index
 from vse_gpo.retrieval.embeddings import Encoded, encoded
 from vse_gpo.retrieval.protocols import Gallery, run_protocols
-from vse_gpo.retrieval.recalls import Array, Metrics
+from vse_gpo.retrieval.recalls import Metrics
 from vse_gpo.retrieval.similarity import ensemble
 from vse_gpo.retrieval.uncertainty import bootstrap_intervals
 
@@ -23,10 +22,10 @@ def evaluate(
     image_embeddings: Array,
     caption_embeddings: Array,
     *,
-    caption_to_image: npt.NDArray[np.integer] | torch.Tensor | Sequence[int],
-    protocols: Sequence[str] = ("all",),
-    image_ids: Sequence[Any] | None = None,
-    caption_ids: Sequence[Any] | None = None,
+    caption_to_image: Index,
+    protocols: str | Sequence[str] = ("all",),
+    image_ids: Ids = None,
+    caption_ids: Ids = None,
     cxc: str | Path | None = None,
     pmrp: str | Path | None = None,
 ) -> dict[str, Metrics]:
@@ -36,16 +35,22 @@ def evaluate(
         image_embeddings: (images, E); scaled to unit length.
         caption_embeddings: (captions, E); scaled to unit length.
         caption_to_image: (captions,) row of each caption's image; any number of captions per image.
-        protocols: names, as ``coco_5k`` or ``cxc``.
-        image_ids: COCO's, per image, for the annotated protocols.
-        caption_ids: COCO's, per caption; found by the images' where they are not given.
+        protocols: names, such as ``coco_5k`` or ``cxc``, or one name.
+        image_ids: COCO id per image, for the annotated protocols.
+        caption_ids: COCO id per caption; derived from the images' ids if not given.
         cxc: folder of Crisscrossed Captions, for ``cxc`` and ``cxc_correlation``.
         pmrp: folder of the plausible matches, for ``pmrp``.
 
     Raises:
         VSEError: if a protocol is unknown, made for another number of images or lacks its annotations, or if embeddings
             are of different widths, zero or not finite.
+
+    Example:
+        >>> images, captions = [[1.0, 0.0], [0.0, 2.0]], [[3.0, 0.0], [0.8, 0.6]]
+        >>> evaluate(images, captions, caption_to_image=[0, 1], protocols=["all"])["all"]["t2i_r1"]
+        50.0
     """
+    protocols = [protocols] if isinstance(protocols, str) else protocols
     annotations = read_annotations(protocols, cxc=cxc, pmrp=pmrp)
     test = encoded(
         image_embeddings,
@@ -63,7 +68,7 @@ def combine(encoded: Mapping[str, Encoded]) -> Encoded:
     """The ensemble of all sources: the mean of their similarities.
 
     Raises:
-        VSEError: if they do not hold the same images and captions in the same order.
+        VSEError: if the sources do not hold the same images and captions in the same order.
     """
     (first_name, first), *others = encoded.items()
     for what in ("image_ids", "caption_ids"):
@@ -71,11 +76,11 @@ def combine(encoded: Mapping[str, Encoded]) -> Encoded:
         for name, ids in knowing[1:]:
             if ids != knowing[0][1]:
                 raise VSEError(
-                    f"{knowing[0][0]} and {name} have other {what}; an ensemble needs one test set in one order"
+                    f"{knowing[0][0]} and {name} have different {what}; an ensemble needs one test set in one order"
                 )
     for name, other in others:
         if first.caption_to_image.tolist() != other.caption_to_image.tolist():
-            raise VSEError(f"{first_name} and {name} have other captions; an ensemble needs one test set in one order")
+            raise VSEError(f"{first_name} and {name} have different captions; an ensemble needs one test set in order")
     known: Any = {
         what: next((getattr(one, what) for one in encoded.values() if getattr(one, what) is not None), None)
         for what in ("image_ids", "caption_ids", "files")
@@ -95,14 +100,14 @@ def score(
     published: str | None = None,
     seed: int = 0,
 ) -> list[Result]:
-    """Every source by every protocol, with intervals and what was published.
+    """Score every source by every protocol, with intervals and published numbers.
 
     Args:
-        sources: name → its test set; the ensemble, where there is one, comes last.
-        protocols: names.
-        annotations: that they need.
-        published: row to compare the last source with.
-        seed: of the intervals.
+        sources: name → its test set; the ensemble, if there is one, comes last.
+        protocols: names of protocols.
+        annotations: annotations that the protocols need.
+        published: published row to compare the last source with.
+        seed: seed of the intervals.
     """
     row = published_row(published).protocols if published else {}
     last = [*sources][-1]

@@ -1,4 +1,4 @@
-"""Embeddings and similarities on disk: of this program or any other."""
+"""Embeddings and similarities on disk, from this program or any other."""
 
 import json
 import pickle
@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.retrieval.arrays import Array, Ids, Index, float_tensor, read_index, unit_embeddings
 from vse_gpo.retrieval.similarity import Similarities, matrix_similarities, similarities
 from vse_gpo.storage.writing import whole_file
 
@@ -27,11 +28,11 @@ class Encoded:
     """A test set as one model sees it.
 
     Args:
-        similarities: of its images and captions.
+        similarities: similarities of its images and captions.
         caption_to_image: row of each caption's image.
-        image_ids: per image; None where they are not known.
-        caption_ids: per caption; None where they are not known.
-        files: a name per image that a person can find it by; its id, mostly.
+        image_ids: id per image; None if unknown.
+        caption_ids: id per caption; None if unknown.
+        files: name per image by which a person can find it, usually its id.
     """
 
     similarities: Similarities
@@ -42,19 +43,19 @@ class Encoded:
 
 
 def read_encoded(path: str | Path, device: torch.device | None = None) -> Encoded:
-    """Embeddings (.npz or .safetensors) or a similarity matrix (.npy), without running code.
+    """Read embeddings (.npz or .safetensors) or a similarity matrix (.npy), without running code from the file.
 
     Args:
         path: .npz and .safetensors hold image_embeddings, caption_embeddings and caption_to_image, and may hold
             image_ids and caption_ids (.safetensors: numbers, or JSON lists in its metadata). Embeddings are scaled to
             unit length. .npy holds similarities (images, captions), image-major with equally many captions each, or
             {'npts', 'sims'} as the released program pickled it.
-        device: to compare on.
+        device: device to compare on.
 
     Raises:
-        VSEError: if the file is missing, damaged, holds something else or its parts do not fit each other.
+        VSEError: if the file is missing, damaged or of another kind, or its arrays do not fit each other.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
     if path.suffix == ".npy":
         return _of_matrix(_read_npy(path), path, device)
@@ -77,7 +78,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
 def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         lists = {name: json.loads(text) for name, text in (file.metadata() or {}).items() if name.endswith("_ids")}
-        return lists | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+        return lists | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is not a mapping
 
 
 def _of_embeddings(arrays: dict[str, Any], path: Path, device: torch.device | None) -> Encoded:
@@ -97,43 +98,34 @@ def _of_embeddings(arrays: dict[str, Any], path: Path, device: torch.device | No
 
 
 def encoded(
-    image_embeddings: npt.NDArray[np.floating] | torch.Tensor,
-    caption_embeddings: npt.NDArray[np.floating] | torch.Tensor,
+    image_embeddings: Array,
+    caption_embeddings: Array,
     *,
-    caption_to_image: npt.NDArray[np.integer] | torch.Tensor | Sequence[int],
-    image_ids: Sequence[Any] | None = None,
-    caption_ids: Sequence[Any] | None = None,
+    caption_to_image: Index,
+    image_ids: Ids = None,
+    caption_ids: Ids = None,
     device: torch.device | None = None,
 ) -> Encoded:
-    """A test set of any program's embeddings, scaled to unit length.
+    """A test set from any program's embeddings, scaled to unit length.
 
     Raises:
-        VSEError: if the arguments do not fit each other.
+        VSEError: if an embedding is zero or not finite, or the arguments do not fit each other.
     """
-    images, captions = (torch.as_tensor(rows) for rows in (image_embeddings, caption_embeddings))
-    if not (images.is_floating_point() and captions.is_floating_point()):
-        raise VSEError(f"embeddings of {images.dtype} and {captions.dtype}, expected floats")
-    index = np.asarray(caption_to_image)
-    if index.dtype.kind not in "iu" or index.shape != (len(captions),):
-        raise VSEError(
-            f"caption_to_image has shape {index.shape} of {index.dtype} for {len(captions)} captions, expected the row "
-            "of each caption's image"
-        )
+    images, captions = unit_embeddings(image_embeddings, caption_embeddings, device)
     known = {
         "image_ids": _ids(image_ids, "image_ids", len(images)),
         "caption_ids": _ids(caption_ids, "caption_ids", len(captions)),
     }
-    compared = similarities(*(_unit(rows.to(device or rows.device)) for rows in (images, captions)))
-    return Encoded(similarities=compared, caption_to_image=index.astype(np.int64), files=known["image_ids"], **known)
+    return Encoded(
+        similarities=similarities(images, captions),
+        caption_to_image=read_index(caption_to_image, len(captions)),
+        files=known["image_ids"],
+        **known,
+    )
 
 
-def _unit(rows: torch.Tensor) -> torch.Tensor:
-    rows = rows if rows.dtype == torch.float64 else rows.float()
-    return torch.nn.functional.normalize(rows, dim=1) if rows.ndim == 2 else rows
-
-
-def _ids(ids: Any, name: str, rows: int) -> list[str] | None:
-    """Ids of any form as texts, one for each row."""
+def _ids(ids: Ids, name: str, rows: int) -> list[str] | None:
+    """Ids of any type as strings, one per row."""
     if ids is None:
         return None
     listed = [
@@ -145,7 +137,7 @@ def _ids(ids: Any, name: str, rows: int) -> list[str] | None:
     return listed
 
 
-def _of_matrix(values: npt.NDArray[np.floating], path: Path, device: torch.device | None) -> Encoded:
+def _of_matrix(values: npt.NDArray[Any], path: Path, device: torch.device | None) -> Encoded:
     if values.ndim != 2 or 0 in values.shape or values.dtype.kind != "f" or values.shape[1] % values.shape[0]:
         raise VSEError(
             f"embeddings={path}: shape {values.shape} of {values.dtype}, expected similarities (images, captions) in "
@@ -153,13 +145,13 @@ def _of_matrix(values: npt.NDArray[np.floating], path: Path, device: torch.devic
         )
     images, captions = values.shape
     return Encoded(
-        similarities=matrix_similarities(torch.from_numpy(values).to(device or "cpu")),
+        similarities=matrix_similarities(float_tensor(values, "similarities").to(device or "cpu")),
         caption_to_image=np.repeat(np.arange(images), captions // images),
     )
 
 
 class _OnlyArrays(pickle.Unpickler):
-    """Reads a pickle of arrays, numbers and plain containers, and refuses all else."""
+    """Reads a pickle of arrays, numbers and plain containers, and refuses everything else."""
 
     ARRAYS = frozenset(
         {
@@ -172,20 +164,20 @@ class _OnlyArrays(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.ARRAYS:
-            raise VSEError(f"refused, it holds {module}.{name}; expected {{'npts', 'sims'}} with arrays alone")
+            raise VSEError(f"refused, it holds {module}.{name}; expected {{'npts', 'sims'}} with only arrays")
         return super().find_class(module, name)
 
 
-def _read_npy(path: Path) -> npt.NDArray[np.floating]:
+def _read_npy(path: Path) -> npt.NDArray[Any]:
     try:
         with path.open("rb") as file:
             if _is_pickle(file):
-                # the released program's form, by an unpickler that knows arrays only
+                # the released program's format, read by an unpickler that knows only arrays
                 saved = _OnlyArrays(file).load().item()
-                values: npt.NDArray[np.floating] = np.asarray(saved["sims"])
+                values: npt.NDArray[Any] = np.asarray(saved["sims"])
                 return values
             file.seek(0)
-            plain: npt.NDArray[np.floating] = np.load(file, allow_pickle=False)
+            plain: npt.NDArray[Any] = np.load(file, allow_pickle=False)
             return plain
     except OSError as error:
         raise VSEError(f"embeddings={path}: {(error.strerror or str(error)).lower()}") from error
@@ -199,7 +191,7 @@ def _read_npy(path: Path) -> npt.NDArray[np.floating]:
 
 
 def _is_pickle(file: BinaryIO) -> bool:
-    """Whether a .npy file holds objects; leaves the file where its data begin."""
+    """Whether a .npy file holds objects; leaves the file position at the start of its data."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     _, _, kind = read(file)
@@ -215,7 +207,7 @@ def write_embeddings(
     image_ids: Sequence[str],
 ) -> None:
     """Write an .npz file that ``read_encoded`` reads."""
-    with whole_file(path) as file:
+    with whole_file(path.expanduser()) as file:
         np.savez(
             file,
             image_embeddings=image_embeddings,

@@ -1,4 +1,4 @@
-"""R@K, median and mean rank and rSum: what the ranks of many queries amount to."""
+"""R@K, median and mean rank, and rSum, computed from the ranks of many queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,29 +6,29 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
+from vse_gpo.errors import VSEError
+from vse_gpo.retrieval.arrays import Array, Index, float_tensor, read_index, unit_embeddings
 from vse_gpo.retrieval.ranks import Ranks, image_caption_ranks
-from vse_gpo.retrieval.similarity import similarities
+from vse_gpo.retrieval.similarity import Similarities, matrix_similarities, similarities
 
-Array = npt.NDArray[np.floating] | Tensor
 Metrics = dict[str, float]
 CUTS = (1, 5, 10)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Queries:
-    """The queries of one direction and what each of them scored."""
+    """The queries of one direction and the scores of each."""
 
     direction: str  # i2t, t2i, t2t or i2i
-    rows: npt.NDArray[np.int64]  # which image or caption asks
+    rows: npt.NDArray[np.int64]  # row of the image or caption that is the query
     owners: npt.NDArray[np.int64]  # row of the image that each query is or belongs to
     scores: Mapping[str, npt.NDArray[np.floating]]  # 0 to 100 for each query
-    ranks: npt.NDArray[np.int64] | None = None  # of the best positive, from 0
-    folds: npt.NDArray[np.int64] | None = None  # in which each query searches, numbered from 0
+    ranks: npt.NDArray[np.int64] | None = None  # rank of the best positive, from 0
+    folds: npt.NDArray[np.int64] | None = None  # fold that each query searches, from 0
 
     def mean(self, values: npt.NDArray[np.floating] | npt.NDArray[np.integer]) -> float:
-        """Over the queries, or over the folds' means."""
+        """Mean over the queries, or over the means of the folds."""
         return float(np.mean([values[fold].mean() for fold in self._folds()]))
 
     def medians(self) -> Metrics:
@@ -46,14 +46,14 @@ class Queries:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a protocol found: its queries, sums of their mean scores, and numbers that belong to no query."""
+    """Result of a protocol: its queries, sums of their mean scores, and numbers that do not belong to a query."""
 
     queries: Sequence[Queries] = ()
-    totals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # name → {mean score: its share}
+    totals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # name → {mean score: its weight}
     others: Metrics = field(default_factory=dict)
 
     def metrics(self) -> Metrics:
-        """Every number by name."""
+        """All numbers by name."""
         metrics: Metrics = {}
         for queries in self.queries:
             metrics |= {f"{queries.direction}_{name}": queries.mean(score) for name, score in queries.scores.items()}
@@ -75,14 +75,14 @@ def recall_queries(
     rows: npt.NDArray[np.int64] | None = None,
     folds: npt.NDArray[np.int64] | None = None,
 ) -> Queries:
-    """Queries that score 100 where the best positive is among the first 1, 5 or 10.
+    """Queries that score 100 if the best positive is among the first 1, 5 or 10, otherwise 0.
 
     Args:
-        direction: of the retrieval.
-        ranks: of each query's best positive, from 0.
+        direction: i2t, t2i, t2t or i2i.
+        ranks: rank of each query's best positive, from 0.
         owners: row of the image of each query.
-        rows: of each query among images or captions; all of them in order if None.
-        folds: of each query; None where it searches everything.
+        rows: row of each query among images or captions; None: all of them in order.
+        folds: fold of each query; None: every query searches everything.
     """
     return Queries(
         direction=direction,
@@ -100,9 +100,9 @@ def recall_outcome(
     """Image-to-caption and caption-to-image recalls and their sum.
 
     Args:
-        ranks: of images and captions.
+        ranks: ranks of images and captions.
         caption_to_image: row of each caption's image.
-        folds: of each image; None where all are searched.
+        folds: fold of each image; None: every query searches everything.
     """
     images = np.arange(len(ranks.images))
     return Outcome(
@@ -116,28 +116,58 @@ def recall_outcome(
     )
 
 
-def image_caption_recalls(
-    image_embeddings: Array, caption_embeddings: Array, caption_to_image: npt.NDArray[np.integer] | Tensor
-) -> Metrics:
-    """R@1, 5, 10 in percent, median and mean rank from 1, both ways, and rSum, the sum of the six recalls.
+def image_caption_recalls(image_embeddings: Array, caption_embeddings: Array, caption_to_image: Index) -> Metrics:
+    """R@1, 5, 10 in percent, median and mean rank from 1, in both directions, and rSum, the sum of the six recalls.
 
     Args:
-        image_embeddings: (images, E) unit vectors.
-        caption_embeddings: (captions, E) unit vectors.
+        image_embeddings: (images, E), scaled to unit length; see ``unit_embeddings``.
+        caption_embeddings: (captions, E), scaled to unit length.
         caption_to_image: (captions,) row of each caption's image; any number of captions per image.
 
     Returns:
         i2t_r1, i2t_r5, i2t_r10, i2t_medr, i2t_meanr, the same for t2i, and rsum.
 
     Raises:
-        VSEError: if the arguments do not fit each other, or an embedding holds NaN.
+        VSEError: if an embedding is zero or not finite, or the arguments do not fit each other.
 
     Example:
         Two images with one caption each, the second caption nearer to the first image:
 
-        >>> image_caption_recalls(np.eye(2), np.array([[1.0, 0.0], [0.8, 0.6]]), np.array([0, 1]))["t2i_r1"]
+        >>> image_caption_recalls([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.8, 0.6]], [0, 1])["t2i_r1"]
         50.0
     """
-    compared = similarities(torch.as_tensor(image_embeddings), torch.as_tensor(caption_embeddings))
-    index = torch.as_tensor(caption_to_image, dtype=torch.long)
-    return recall_outcome(image_caption_ranks(compared.image_caption, index), index.cpu().numpy()).metrics()
+    images, captions = unit_embeddings(image_embeddings, caption_embeddings)
+    return _recalls(similarities(images, captions), read_index(caption_to_image, len(captions)))
+
+
+def matrix_recalls(similarity: Array, caption_to_image: Index) -> Metrics:
+    """The same metrics from a similarity matrix, as of a model that compares images and captions without embeddings.
+
+    Ties count against the query: a constant matrix scores nothing.
+
+    Args:
+        similarity: (images, captions), larger where they fit better.
+        caption_to_image: (captions,) row of each caption's image; any number of captions per image.
+
+    Returns:
+        i2t_r1, i2t_r5, i2t_r10, i2t_medr, i2t_meanr, the same for t2i, and rsum.
+
+    Raises:
+        VSEError: if a similarity is NaN or infinite, or the arguments do not fit each other.
+
+    Example:
+        Two images; the first has two captions, of which one fits the other image as well as its own:
+
+        >>> metrics = matrix_recalls([[0.9, 0.5, 0.1], [0.2, 0.5, 0.8]], [0, 0, 1])
+        >>> round(metrics["i2t_r1"], 1), round(metrics["t2i_r1"], 1)
+        (100.0, 66.7)
+    """
+    values = float_tensor(similarity, "similarities")
+    if values.ndim != 2 or 0 in values.shape:
+        raise VSEError(f"similarities of shape {tuple(values.shape)}, expected (images, captions), none of them 0")
+    return _recalls(matrix_similarities(values), read_index(caption_to_image, values.shape[1]))
+
+
+def _recalls(compared: Similarities, caption_to_image: npt.NDArray[np.int64]) -> Metrics:
+    ranks = image_caption_ranks(compared.image_caption, torch.from_numpy(caption_to_image))
+    return recall_outcome(ranks, caption_to_image).metrics()
