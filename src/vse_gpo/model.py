@@ -226,7 +226,7 @@ def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Pa
         VSEError: if the settings do not describe a model, or the weights do not match it.
     """
     if not isinstance(settings, dict) or settings.get("_target_") != "vse_gpo.model.VSE":
-        raise VSEError("settings of no model, expected those of vse_gpo.model.VSE")
+        raise VSEError("not the settings of a model, expected those of vse_gpo.model.VSE")
     plain = without_weights(settings)
     check_weights(weights, outline(plain, folder))  # before any memory is taken: settings may ask for any size
     check_values(weights)

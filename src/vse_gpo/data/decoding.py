@@ -100,14 +100,16 @@ def rgb_pixels(image: Image.Image, *, upright: bool = True) -> RGB:
 
 
 def eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Deeper greys in eight bits: 16-bit ones by their high byte, others by the range that they seem to use.
+    """Deeper greys in eight bits, by the range that they seem to use; below 0 is black, NaN too.
 
-    That range is 0–1 for floats, else 0–255, 0–65,535 or up to the largest value; below 0 is black, NaN too.
+    16-bit greys have their own range. For others it is 0–255, 0–65,535 or what the largest value needs; for floats 0–1
+    comes first.
     """
-    if values.dtype.itemsize == 2 and values.dtype.kind in "ui":
-        return (values >> 8).astype(np.uint8)
+    if values.dtype.kind in "ui":
+        largest = 2**16 - 1 if values.dtype.itemsize == 2 else int(values.max(initial=0))
+        shift = max(8, largest.bit_length() - 8) if largest > 255 else 0
+        return (values.clip(min=0) >> shift).astype(np.uint8)
     numbers = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    largest = numbers.max(initial=0.0)
-    ranges = [1.0] if values.dtype.kind == "f" else []
-    full = next((full for full in (*ranges, 255.0, 65535.0) if largest <= full), largest)
+    largest_float = numbers.max(initial=0.0)
+    full = next((full for full in (1.0, 255.0, 65535.0) if largest_float <= full), largest_float)
     return np.clip(numbers / full * 255.0, 0, 255).round().astype(np.uint8)

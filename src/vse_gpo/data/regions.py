@@ -54,8 +54,8 @@ class RegionFiles:
         """Refuse ids that seem to name captions: right answers would count as wrong."""
         if len(self.ids) == len(listing.captions) > 1 and np.array_equal(self.features[0], self.features[1]):
             raise VSEError(
-                f"{self.path}: rows 0 and 1 hold the same features, but ids {self.ids[0]} and {self.ids[1]} differ; the "
-                f"ids of {listing.name} seem to name captions, expected the image's id on each line"
+                f"{self.path}: rows 0 and 1 hold the same features, but ids {self.ids[0]} and {self.ids[1]} differ; "
+                f"the ids of {listing.name} seem to name captions, expected the image's id on each line"
             )
 
     def __getstate__(self) -> dict[str, Any]:

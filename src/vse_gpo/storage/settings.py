@@ -70,7 +70,7 @@ def build(settings: Any, folder: Path | None = None, *, parts: Collection[str] =
 
 def _find(target: Any, parts: Collection[str]) -> Any:
     if not isinstance(target, str) or target not in parts:
-        raise VSEError(f"{target}: cannot be built from settings, expected a registered part such as {min(parts)}")
+        raise VSEError(f"{target}: not a part of a model, expected a registered one such as {min(parts)}")
     module, _, name = target.rpartition(".")
     return getattr(importlib.import_module(module), name)
 

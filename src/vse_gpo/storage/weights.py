@@ -42,7 +42,8 @@ def check_values(weights: Mapping[str, Tensor]) -> None:
     floats = {name: weight for name, weight in weights.items() if weight.is_floating_point()}
     if broken := [name for name, weight in floats.items() if not torch.isfinite(weight).all()]:
         raise VSEError(
-            f"weights with NaN or infinity: {len(broken)} of {len(weights)}, first {min(broken)}; take an earlier checkpoint"
+            f"weights with NaN or infinity: {len(broken)} of {len(weights)}, first {min(broken)}; take an earlier "
+            "checkpoint"
         )
     matrices = [weight for weight in floats.values() if weight.ndim > 1]
     if matrices and not any(weight.any() for weight in matrices):
