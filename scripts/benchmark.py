@@ -17,12 +17,15 @@ python scripts/benchmark.py startup            how long commands take to answer
 import argparse
 import json
 import platform
+import sys
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
 import torch
 from benchmarks.measure import CONSOLE
+
+from vse_gpo.errors import VSEError
 
 
 def main() -> None:
@@ -49,7 +52,10 @@ def main() -> None:
     kind, path = options.pop("kind"), options.pop("json")
     machine = f"torch {torch.__version__}, {torch.get_num_threads()} threads, Python {platform.python_version()}"
     CONSOLE.print(machine)
-    results = getattr(import_module(f"benchmarks.{kind}"), kind)(**options)
+    try:
+        results = getattr(import_module(f"benchmarks.{kind}"), kind)(**options)
+    except VSEError as error:
+        sys.exit(f"error: {error}")
     for result in results:
         result.show()
     if path is not None:

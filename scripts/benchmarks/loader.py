@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,21 @@ from vse_gpo.backbones.grid import IMAGENET_MEAN, IMAGENET_STD
 from vse_gpo.data.files import Listing
 from vse_gpo.data.images import PrepareImages, read_image
 from vse_gpo.data.regions import RegionFiles
+from vse_gpo.errors import VSEError
 
 PICTURES, WIDTH, HEIGHT, SIZE = 64, 640, 480, 512
+RELEASED = {"cv2": "opencv-python-headless", "imageio": "imageio"}  # module → package
 COCO = (113287, 36, 2048)  # images, regions, width: 33 GB in float32
 
 
 def loader(images: str | None) -> list[Measured]:
     """Decode, crop, resize to 512×512 and flip, on one core; also open 33 GB of features.
 
-    The released chain needs ``pip install imageio opencv-python-headless``.
+    Raises:
+        VSEError: if OpenCV or imageio, which the released chain reads with, is not installed.
     """
+    if missing := [package for module, package in RELEASED.items() if find_spec(module) is None]:
+        raise VSEError(f"loader needs what the released program reads with; pip install {' '.join(missing)}")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         files = sorted(Path(images).rglob("*.jpg"))[:PICTURES] if images else _pictures(Path(folder))

@@ -23,9 +23,7 @@ def test_classes_are_read_only_where_they_are_allowed(tmp_path):
     found = read_pickle(tmp_path / "model.pth", [argparse.Namespace])
     assert found["opt"] == options
     assert found["weights"].tolist() == [0, 1, 2]
-    with pytest.raises(
-        VSEError, match=r"model\.pth: refused, it holds argparse\.Namespace; expected tensors"
-    ):
+    with pytest.raises(VSEError, match=r"model\.pth: refused, it holds argparse\.Namespace; expected tensors"):
         read_pickle(tmp_path / "model.pth", [])
 
 

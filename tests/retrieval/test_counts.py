@@ -1,5 +1,7 @@
 """Counts against a plain loop, whatever the tiles, the groups and the share of ties."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -30,7 +32,7 @@ def plain_counts(values: torch.Tensor, asked: Asked, bounds: list[int]) -> list[
         [
             [
                 sum(float(row[item]) >= threshold for item in range(first, last) if (query, item) not in left_out)
-                for first, last in zip(bounds, bounds[1:], strict=False)
+                for first, last in pairwise(bounds)
             ]
             for threshold in asked.thresholds[query].tolist()
         ]

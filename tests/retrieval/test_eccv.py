@@ -27,7 +27,7 @@ def random_embeddings(owners: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
 def test_every_metric_equals_the_package_of_the_benchmark():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it prefers a faster JSON reader
-        from eccv_caption import Metrics as Package
+        from eccv_caption import Metrics as Package  # noqa: PLC0415
     image_ids, caption_ids, owners = coco_test_order()
     images, captions = random_embeddings(owners)
     matrix = images.double() @ captions.double().T

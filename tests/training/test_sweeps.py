@@ -41,7 +41,8 @@ SWEEPS = {
         "pooling": ["gpo", "mean", "max"],
     },
     "kmax": {
-        "pooling": ["kmax"],
+        IMAGE: ["kmax"],
+        TEXT: ["kmax"],
         "image_pooling.k": ["1", "2", "3", "5", "10"],
         "text_pooling.k": ["1", "2", "3", "5", "10"],
     },

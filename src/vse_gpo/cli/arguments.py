@@ -25,6 +25,7 @@ VALUED = {  # flags that take a value
     *("--info", "-i", "--experimental-rerun"),
 }
 MANY = "..."  # ends the name of a setting that takes any number of words
+FLAG = re.compile(r"--?[A-Za-z][\w.-]*(=|$)")  # but "-5 degrees" is a word
 OVERRIDE = re.compile(r"[+~]{0,2}([\w@/.-]+)=")
 DELETION = re.compile(r"~([\w@.-]+(?:/[\w@.-]+)*)")  # ~callbacks.examples, but not ~/photos
 
@@ -70,7 +71,7 @@ def read_arguments(
             overrides.append(argument)
         elif argument.partition("=")[0] in VALUED:
             overrides += [argument] if "=" in argument else [argument, *islice(waiting, 1)]
-        elif argument.startswith("-") and len(argument) > 1:
+        elif FLAG.match(argument):
             raise VSEError(_no_such_flag(argument, next(waiting, None), root))
         elif not root.sets(argument, unknown_too=not words):
             typed.append(argument)

@@ -11,7 +11,7 @@ from vse_gpo.evaluation.encoding import encode_split, open_data
 from vse_gpo.figures.examples import choose_queries, draw_examples, retrieve
 from vse_gpo.figures.poolings import draw_curves, model_curves, save_figure
 from vse_gpo.model import VSE
-from vse_gpo.storage.settings import read_config
+from vse_gpo.storage.settings import CONFIG, read_config
 from vse_gpo.storage.writing import whole_file
 
 KINDS = ("pooling", "examples")
@@ -47,6 +47,8 @@ def plot(
     if kind not in KINDS:
         raise VSEError(f"kind={kind}: no such figure, expected one of {', '.join(KINDS)}")
     folder, place = Path(run).expanduser(), Path(out).expanduser()
+    if kind == "examples" and not (folder / CONFIG).is_file():
+        raise VSEError(f"{run}: no {CONFIG}, expected a run's folder; kind=examples encodes the run's own data set")
     best = folder / "checkpoints" / "best.ckpt"
     model = load_model(best if best.is_file() else run, tokenizer=tokenizer, vocabulary=vocabulary)
     if kind == "pooling":

@@ -13,7 +13,7 @@ from torch import Tensor
 from vse_gpo.model import VSE
 from vse_gpo.search.index import Index, printable
 from vse_gpo.search.pictures import open_picture
-from vse_gpo.search.texts import embed_text
+from vse_gpo.search.texts import check_unicode, embed_text
 
 
 def search_index(
@@ -38,8 +38,9 @@ def search_index(
         model, tokenizer, vocabulary: where the index's model is now; see ``Index.open_model``.
 
     Raises:
-        VSEError: if the index or its model is not there, or the image cannot be read.
+        VSEError: if the query is not UTF-8, the index or its model is not there, or the image cannot be read.
     """
+    check_unicode(query or "")
     found = Index.load(index)
     encoders = found.open_model(model, tokenizer=tokenizer, vocabulary=vocabulary)
     [scores], [files] = found.search(embed_query(encoders, query, image), top)
