@@ -4,6 +4,7 @@ MkDocs calls the hooks at the end (``hooks`` in mkdocs.yml); the functions above
 """
 
 import re
+import textwrap
 from collections.abc import Iterator
 from importlib import import_module
 from inspect import getdoc
@@ -21,6 +22,7 @@ REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / "configs"
 PACKAGE = REPOSITORY / "src" / "vse_gpo"
 TABLES = {"rows": rows_table, "protocols": protocols_table, "ablations": ablations_section}
+LINE = 78  # characters of code that a page shows without scrolling
 TABLE = re.compile(r"<!-- table: (\w+) -->")
 DOORS = {path.stem for path in (CONFIGS / "hydra" / "help").glob("*.yaml")}
 GROUPS = ("dataset", "backbone", "text", "pooling", "loss", "phases", "optimizer", "optimizer/build", "trainer")
@@ -93,13 +95,18 @@ def command_page(name: str, command: str, help: Help) -> str:
     parts.append(f"`{module} …` is the same command.")
     parts += [prose(text) for text in others]
     if help.settings:
-        rows = [f"| {code(typed)} | {prose(text)} |" for typed, text in help.settings]
-        parts.append("## Common settings\n\n| setting | meaning |\n|---|---|\n" + "\n".join(rows))
+        parts.append("## Common settings\n\n" + "\n".join(setting_line(typed, text) for typed, text in help.settings))
     text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
     if help.groups:
         parts.append("[Configuration groups](../configuration/index.md) lists every option of every group.")
-    parts.append(f"## All settings\n\n`configs/{name}.yaml`\n\n" + fenced("yaml", read_option(text).body))
+    parts.append(f"## All settings\n\n`configs/{name}.yaml`\n\n" + fenced("yaml", folded(read_option(text).body)))
     return "\n\n".join(parts) + "\n"
+
+
+def setting_line(typed: str, text: str) -> str:
+    """A list item: settings as code, then what they mean."""
+    settings = " ".join(code(setting) for setting in typed.split())
+    return f"- {settings}: {prose(text)}" if text else f"- {settings}"
 
 
 # configuration groups
@@ -176,7 +183,7 @@ def group_page(group: str, files: list[Path]) -> str:
         option = read_option(path.read_text(encoding="utf-8"))
         parts += [f"## {group}={path.stem}", about(option)]
         if option.body.strip():
-            parts.append(f'??? note "Settings"\n{indented(fenced("yaml", option.body))}')
+            parts.append(f'??? note "Settings"\n{indented(fenced("yaml", folded(option.body)))}')
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -253,6 +260,20 @@ def fenced(language: str, text: str) -> str:
 
 def indented(text: str) -> str:
     return "\n".join(f"    {line}" if line else "" for line in text.splitlines())
+
+
+def folded(body: str) -> str:
+    """A YAML text whose long comments stand on lines of their own, above the setting that they belong to."""
+    lines = []
+    for line in body.splitlines():
+        setting, *comment = re.split(r"\s*(?<!\S)# ", line, maxsplit=1)
+        if len(line) <= LINE or not comment:
+            lines.append(line)
+            continue
+        indent = " " * (len(line) - len(line.lstrip()))
+        lines += textwrap.wrap(comment[0], LINE, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+        lines += [setting] if setting else []
+    return "\n".join(lines)
 
 
 # hooks
