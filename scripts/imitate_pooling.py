@@ -19,6 +19,7 @@ from torch import Tensor
 from vse_gpo.batch import valid_items
 from vse_gpo.cli.run import errors_as_lines
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.evaluation.published import published_ablations
 from vse_gpo.pooling import GPO
 from vse_gpo.storage.writing import write_text
 from vse_gpo.training.callbacks.pooling_curves import draw_panel, save_figure
@@ -38,11 +39,8 @@ PATTERNS: dict[str, Pattern] = {
 }
 RANGES = {"seen": range(20, 101), "smaller": range(10, 20), "larger": range(101, 121)}
 PUBLISHED = {
-    "mean": {"seen": 0.0, "smaller": 0.002, "larger": 0.0},
-    "max": {"seen": 0.005, "smaller": 0.010, "larger": 0.004},
-    "top 10": {"seen": 0.010, "smaller": 0.031, "larger": 0.007},
-    "top 50 %": {"seen": 0.006, "smaller": 0.046, "larger": 0.004},
-    "linear": {"seen": 0.0, "smaller": 0.005, "larger": 0.001},
+    name: {part: scores["rmse"] for part, scores in parts.items()}
+    for name, parts in published_ablations()["imitate_pooling"].entries.items()
 }
 SIZES_PER_STEP = 16
 SIZES_DRAWN = [10, 20, 50, 100, 120]

@@ -20,12 +20,21 @@ from tests.helpers.tiny import tiny_trainer
 from tests.helpers.tiny_encoders import clip_folder
 from vse_gpo.cli.names import unknown_names, without_experiment
 from vse_gpo.cli.run import config_folder
-from vse_gpo.evaluation.published import PUBLISHED
+from vse_gpo.evaluation.published import published_ablations, published_rows
 from vse_gpo.pooling import First, Mean
 
 EXPERIMENTS = sorted(path.stem for path in (Path(config_folder()) / "experiment").glob("*.yaml"))
 PUBLISHED_EXPERIMENTS = [name for name in EXPERIMENTS if re.match("(coco|f30k)_.*(region|grid|vsrn)", name)]
-HEADER_PROTOCOLS = {"COCO 1K 5-fold": "coco_1k_5fold", "COCO 5K": "coco_5k", "F30K 1K": "f30k_1k"}
+SWEEPS = sorted(path.stem for path in (Path(config_folder()) / "sweep").glob("*.yaml"))
+HEADER_PROTOCOLS = {
+    "COCO 1K 5-fold": "coco_1k_5fold",
+    "COCO 5K": "coco_5k",
+    "F30K 1K": "f30k_1k",
+    "CxC": "cxc",
+    "CxC correlation": "cxc_correlation",
+    "ECCV Caption": "eccv",
+}
+HEADER_METRICS = {"rSum": "rsum", "mAP@R": "map_at_r", "R-Precision": "rprecision"}
 WORDS = ["a", "red", "green", "blue", "car", "dog", "boat"]
 SCAN_WORDS = ["<pad>", "<start>", "<end>", "<unk>", *WORDS]
 TINY_TRUNKS = {  # the same family, small enough for a test
@@ -167,8 +176,8 @@ RECIPE = {
     "text.prepare.noise.probability": 0.2,
     "backbone.size_augmentation.probability": 0.2,
     "dataset.dev_captions": 5000,
-    "pooling.image._target_": "vse_gpo.pooling.GPO",
-    "pooling.text._target_": "vse_gpo.pooling.GPO",
+    "image_pooling._target_": "vse_gpo.pooling.GPO",
+    "text_pooling._target_": "vse_gpo.pooling.GPO",
 }
 DIFFERENCES = {  # by what an experiment's name matches; later ones count
     "_region": {
@@ -191,8 +200,8 @@ DIFFERENCES = {  # by what an experiment's name matches; later ones count
     "f30k_.*_bigru|f30k_vsrn": {"text.vocabulary_size": 8480 + 1},
     "_bigru": {"text.lr_scale": 1.0, "text.network.bidirectional": True, "text.network.word_width": 300},
     "_region_bigru": {"optimizer.build.weight_decay": 0.01},
-    "_vsepp": {"pooling.image._target_": "vse_gpo.pooling.Mean", "pooling.text._target_": "vse_gpo.pooling.First"},
-    "_vsepp_.*_bigru": {"pooling.text._target_": "vse_gpo.pooling.Last"},
+    "_vsepp": {"image_pooling._target_": "vse_gpo.pooling.Mean", "text_pooling._target_": "vse_gpo.pooling.First"},
+    "_vsepp_.*_bigru": {"text_pooling._target_": "vse_gpo.pooling.Last"},
     "_vsrn": {  # Li et al. 2019, section 4.2 and the released program
         "embedding_width": 2048,
         "drop_last": False,
@@ -208,11 +217,11 @@ DIFFERENCES = {  # by what an experiment's name matches; later ones count
         "backbone.size_augmentation": None,
         "backbone.size_augmentation.probability": None,
         "backbone.projection._target_": "vse_gpo.encoder.linear_projection",
-        "pooling.image._target_": "vse_gpo.pooling.GCN",
-        "pooling.image.layers": 4,
-        "pooling.image.pooling._target_": "vse_gpo.pooling.Seq2Seq",
-        "pooling.image.pooling.bidirectional": False,
-        "pooling.text._target_": "vse_gpo.pooling.Last",
+        "image_pooling._target_": "vse_gpo.pooling.GCN",
+        "image_pooling.layers": 4,
+        "image_pooling.pooling._target_": "vse_gpo.pooling.Seq2Seq",
+        "image_pooling.pooling.bidirectional": False,
+        "text_pooling._target_": "vse_gpo.pooling.Last",
     },
     "f30k_vsrn": {"optimizer.schedule.milestones": [10, 20]},
 }
@@ -236,45 +245,60 @@ def test_a_published_experiment_keeps_the_published_recipe(experiment):
     assert [story.at(epoch).ramp_loss for epoch in (0, 1, 2)] == [False, grid, False]
 
 
-@pytest.mark.parametrize("experiment", PUBLISHED_EXPERIMENTS)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_a_header_gives_the_published_numbers(experiment):
-    """The row that evaluation compares with."""
-    assert published_in(header(experiment)) == {
-        protocol: metrics
-        for protocol, metrics in PUBLISHED.get(experiment, {}).items()
-        if protocol in HEADER_PROTOCOLS.values()
-    }
+    """All of the row that the experiment trains."""
+    rows = [row.protocols for row in published_rows().values() if row.experiment == experiment]
+    assert published_in(header(experiment)) == (rows[0] if rows else {})
 
 
 def published_in(text: str) -> dict[str, dict[str, float]]:
-    """Protocol → metrics, of "Published, COCO 1K 5-fold: i2t R@1 79.7, R@5 96.4, …; COCO 5K: rSum 434.3"."""
-    published = re.search(r"# Published, (.*)", text)
+    """Protocol → metrics, of lines such as "# Published, COCO 1K 5-fold: i2t R@1 79.7, R@5 96.4, …, rSum 527.5"."""
     found = {}
-    for part in published[1].split("; ") if published else ():
-        protocol, numbers = part.split(": ")
+    for protocol, numbers in re.findall(r"^# Published, (.*?): (.*)", text, re.MULTILINE):
         direction, metrics = "", {}
         for number in numbers.split(", "):
             *names, value = number.split()
-            direction = names[0] if names[0] in ("i2t", "t2i") else direction
-            name = names[-1].lower().replace("@", "")
-            metrics[name if name == "rsum" else f"{direction}_{name}"] = float(value)
+            direction = f"{names[0]}_" if re.fullmatch("[it]2[it]", names[0]) else direction
+            metrics[HEADER_METRICS.get(names[-1], direction + names[-1].lower().replace("@", ""))] = float(value)
+        assert HEADER_PROTOCOLS[protocol] not in found
         found[HEADER_PROTOCOLS[protocol]] = metrics
     return found
 
 
-def test_every_published_row_of_one_model_has_its_experiment():
-    assert {name for name in PUBLISHED if not name.endswith("_ensemble")} <= set(EXPERIMENTS)
+def test_every_row_that_names_an_experiment_has_it():
+    trained = [row.experiment for row in published_rows().values() if row.experiment]
+    assert set(trained) <= set(EXPERIMENTS)
+    assert len(trained) == len(set(trained))
 
 
-@pytest.mark.parametrize("row", [name for name in PUBLISHED if not name.startswith("f30k_")])
-def test_the_readme_gives_every_published_number(row):
-    """In the lines of its tables that name the row; those of COCO give Flickr30K's numbers too."""
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    lines = [line for line in readme.splitlines() if line.startswith("|") and f"`{row}`" in line]
-    given = {float(number) for line in lines for number in re.findall(r"\d+\.\d+", line)}
-    rows = [row, row.replace("coco_", "f30k_")]
-    expected = {value for name in rows for metrics in PUBLISHED.get(name, {}).values() for value in metrics.values()}
-    assert expected <= given
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_the_header_of_a_sweep_gives_the_published_numbers(sweep):
+    """In a table: entries against columns, the metrics of a cell between commas, a dash where nothing was published."""
+    text = (Path(config_folder()) / "sweep" / f"{sweep}.yaml").read_text(encoding="utf-8")
+    lines = [line.split(" | ") for line in re.findall(r"^#   (.* \| .*)", text, re.MULTILINE)]
+    ablation = published_ablations().get(sweep)
+    if ablation is None:
+        assert "Published" not in text
+        return
+    assert ablation.protocol == "coco_1k_5fold"
+    assert f"# Published ({ablation.source}), COCO 1K 5-fold: " in text
+    assert lines[0] == [ablation.rows, *ablation.columns]
+    found = {
+        entry: {
+            column: dict(zip(ablation.metrics, map(float, cell.split(", ")), strict=True))
+            for column, cell in zip(ablation.columns, cells, strict=True)
+            if cell != "–"
+        }
+        for entry, *cells in lines[1:]
+    }
+    assert found == ablation.entries
+
+
+def test_every_comparison_names_its_sweep_and_experiments():
+    sweeping = {name: ablation for name, ablation in published_ablations().items() if ablation.experiments}
+    assert set(sweeping) <= set(SWEEPS)
+    assert {experiment for ablation in sweeping.values() for experiment in ablation.experiments} <= set(EXPERIMENTS)
 
 
 def test_clip_keeps_the_recipe_of_pcmepp(root):
@@ -285,7 +309,7 @@ def test_clip_keeps_the_recipe_of_pcmepp(root):
     assert config.optimizer.build._target_ == "timm.optim.AdamP"
     assert (list(config.optimizer.schedule.milestones), config.optimizer.schedule.gamma) == ([15], 0.1)
     assert (config.trainer.gradient_clip_val, config.loss.margin) == (2.0, 0.2)
-    assert (config.backbone.lr_scale, config.text.lr_scale, config.module.layer_decay) == (0.01, 0.1, 0.7)
+    assert (config.backbone.lr_scale, config.text.lr_scale, config.optimizer.layer_decay) == (0.01, 0.1, 0.7)
     assert (config.backbone.prepare.size, config.backbone.network.class_token) == (224, True)
     story = instantiate(config.phases)
     phases = [story.at(epoch) for epoch in (0, 1, 2, 3)]
@@ -302,6 +326,6 @@ def test_a_header_gives_the_command(experiment):
 
 def test_the_dual_encoder_pools_as_dual_encoders_do():
     config = composed("coco_de", "dataset.root=.")
-    assert isinstance(instantiate(config.pooling.image), Mean)
-    assert isinstance(instantiate(config.pooling.text), First)
+    assert isinstance(instantiate(config.image_pooling), Mean)
+    assert isinstance(instantiate(config.text_pooling), First)
     assert instantiate(config.loss).margin == 0.3

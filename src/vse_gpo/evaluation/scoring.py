@@ -104,7 +104,7 @@ def score(
         published: row to compare the last source with.
         seed: of the intervals.
     """
-    row = published_row(published) if published else {}
+    row = published_row(published).protocols if published else {}
     last = [*sources][-1]
     known = annotations.protocols(sources[last])
     results = []

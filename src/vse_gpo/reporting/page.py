@@ -71,14 +71,14 @@ def score_tables(runs: list[Run], extras: Mapping[str, Extra], published: str | 
         rows = {name: scores[protocol] for name, scores in found.items() if protocol in scores}
         names = [name for name in next(iter(rows.values())).metrics if not name.endswith(("medr", "meanr", "_std"))]
         names = sorted(names, key=lambda name: (name[:1] != "i", name[:1] != "t"))  # totals last
-        known = published_row(published).get(protocol, {}) if published else {}
+        known = published_row(published).protocols.get(protocol, {}) if published else {}
         tables.append(
             Table(
                 protocol,
                 [heading(name) for name in names],
                 [(name, [_cell(scores, metric) for metric in names]) for name, scores in rows.items()],
                 (f"published: {published}", [(f"{known[n]:.1f}" if n in known else "", "") for n in names])
-                if known
+                if any(name in known for name in names)
                 else None,
             )
         )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.search.answers import LONGEST, Answers
 from vse_gpo.search.index import printable
-from vse_gpo.search.markup import STYLE, Asked, answer_markup, line_markup
+from vse_gpo.search.markup import STYLE, PageQuery, answer_markup, line_markup
 
 try:
     import gradio as gr
@@ -35,7 +35,7 @@ class Shown(NamedTuple):
     text: str
     results: str
     curve: Any
-    asked: Asked | None
+    asked: PageQuery | None
 
 
 class Handlers:
@@ -46,7 +46,7 @@ class Handlers:
 
     def by_text(self, top: int, text: str) -> Shown:
         """The text box."""
-        return self._show(top, text, lambda: Asked(self.answers.text(text)))
+        return self._show(top, text, lambda: PageQuery(self.answers.text(text)))
 
     def by_example(self, top: int, sample: list[str]) -> Shown:
         """A click on an example."""
@@ -55,22 +55,22 @@ class Handlers:
     def by_picture(self, top: int, file: str) -> Shown:
         """An uploaded file."""
         path = Path(file)
-        return self._show(top, "", lambda: Asked(self.answers.picture(path), path.name, path))
+        return self._show(top, "", lambda: PageQuery(self.answers.picture(path), path.name, path))
 
     def by_result(self, top: int, event: gr.EventData) -> Shown:
         """A click on a picture that was found."""
         return self._show(top, "", lambda: self._picture_of(event.row))
 
-    def again(self, top: int, text: str, asked: Asked | None) -> Shown:
+    def again(self, top: int, text: str, asked: PageQuery | None) -> Shown:
         """Another number of pictures."""
-        return self._show(top, text, lambda: asked or Asked(self.answers.text(text)))
+        return self._show(top, text, lambda: asked or PageQuery(self.answers.text(text)))
 
-    def _picture_of(self, row: int) -> Asked:
+    def _picture_of(self, row: int) -> PageQuery:
         query = self.answers.result(row)
         file = self.answers.index.pictures[row].file
-        return Asked(query, file, self.answers.index.path(file))
+        return PageQuery(query, file, self.answers.index.path(file))
 
-    def _show(self, top: int, text: str, ask: Callable[[], Asked]) -> Shown:
+    def _show(self, top: int, text: str, ask: Callable[[], PageQuery]) -> Shown:
         start = time.perf_counter()
         try:
             asked = ask()

@@ -11,26 +11,7 @@ from vse_gpo.errors import VSEError, first_line
 
 Results = Mapping[str, Mapping[str, float]]  # protocol → metric → value
 
-TEXT = """
-# {name}
-
-An image-text retrieval model of the kind VSE∞ (Chen et al., "Learning the Best Pooling Strategy for Visual Semantic
-Embedding", CVPR 2021). It maps pictures and captions to unit embeddings; their dot product tells how well they fit.
-
-| | image | text |
-|---|---|---|
-| backbone | {image_backbone} | {text_backbone} |
-| pooling | {image_pooling} | {text_pooling} |
-
-```python
-from vse_gpo import VSE
-
-model = VSE.from_pretrained("{name}")
-images = model.encode_images(["a.jpg", "b.jpg"])  # unit embeddings (n, E)
-captions = model.encode_captions(["a dog runs on a beach"])
-similarity = images @ captions.T
-```
-"""
+TEMPLATE = Path(__file__).with_name("card.md")
 
 
 def model_card(name: str, settings: Mapping[str, Any], metrics: Results) -> ModelCard:
@@ -61,12 +42,7 @@ def model_card(name: str, settings: Mapping[str, Any], metrics: Results) -> Mode
         for side in ("image", "text")
         for part in ("backbone", "pooling")
     }
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n{TEXT.format(name=name, **parts)}{_table(metrics)}")
-
-
-def _table(metrics: Results) -> str:
-    lines = [f"| {protocol} | {name} | {value:.2f} |" for protocol, of in metrics.items() for name, value in of.items()]
-    return "\n".join(["\n| protocol | metric | |\n|---|---|---|", *lines, ""]) if lines else ""
+    return ModelCard.from_template(data, template_path=str(TEMPLATE), name=name, parts=parts, metrics=metrics)
 
 
 def tested_scores(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
