@@ -80,8 +80,8 @@ def command_pages() -> dict[str, Page]:
     for name in sorted(DOORS):
         help = read_help(name)
         command = f"vse-{name.replace('_', '-')}"
-        lines.append(f"| [`{command}`]({name}.md) | {prose(help.prose[0])} |")
-        found[f"commands/{name}.md"] = Page(command, command_page(name, command, help))
+        lines.append(f"| [`{command}`]({command}.md) | {prose(help.prose[0])} |")
+        found[f"commands/{command}.md"] = Page(command, command_page(name, command, help))
     found["commands/index.md"] = Page("All commands", "\n".join(lines) + "\n")
     return found
 
@@ -123,7 +123,7 @@ def read_option(text: str) -> Option:
     """Take a YAML file apart: the comment at the top, and the settings with their comments."""
     lines = [line for line in text.splitlines() if not line.startswith("# @package")]
     count = next((row for row, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    return Option([line.removeprefix("#").removeprefix(" ") for line in lines[:count]], "\n".join(lines[count:]))
+    return Option([line.removeprefix("#").removeprefix(" ") for line in lines[:count]], "\n".join(lines[count:]) + "\n")
 
 
 def about(option: Option) -> str:
@@ -273,7 +273,7 @@ def folded(body: str) -> str:
         indent = " " * (len(line) - len(line.lstrip()))
         lines += textwrap.wrap(comment[0], LINE, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
         lines += [setting] if setting else []
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 # hooks

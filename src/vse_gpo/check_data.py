@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from vse_gpo.cli.run import all_settings, run_command
 
@@ -15,7 +15,8 @@ def main() -> None:
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
     """What ``vse_gpo.data.checks.check_data`` takes: nothing is opened, so that the source is left out."""
-    config.dataset.pop("source")
+    with open_dict(config):
+        del config.dataset.source
     return all_settings(config, folder)
 
 
