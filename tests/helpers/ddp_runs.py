@@ -1,4 +1,4 @@
-"""The trainings that test_ddp compares, and one run as a user starts it: torchrun … -m tests.helpers.ddp_runs FOLDER."""
+"""The trainings that test_ddp compares, and one run as a user starts it: torchrun … -m tests.helpers.ddp_runs DIR."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from tests.helpers.tiny import TinySource, averaged, tiny_data, tiny_module, tiny_trainer
+from tests.helpers.tiny import TinySource, averaged, tiny_data, tiny_module, tiny_optimization, tiny_trainer
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.cli.messages import ignore_remarks
@@ -55,7 +55,8 @@ def run_all(folder: Path, *, processes: int, micro_batches: list[int | None]) ->
                 drop_regions=0.0,
                 loss=loss(),
                 phases=Phases([{"from_epoch": 0, "negatives": negatives}]),
-                optimizer=torch.optim.SGD,  # unlike Adam's, its steps tell whether the gradient was clipped
+                # unlike Adam's, steps of SGD tell whether the gradient was clipped
+                optimization=tiny_optimization(optimizer=torch.optim.SGD),
                 mask_same_image=mask,
                 micro_batch=size,
             )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from vse_gpo.pooling import triton_kernels
+from vse_gpo.pooling.kernels import triton_kernels
 
 INFINITE, NAN = float("inf"), float("nan")
 SPECIAL = [0.0, -0.0, INFINITE, -INFINITE, 1.0, -1.0, 1e-40, -1e-40]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.storage.test_settings import SETTINGS
+from tests.helpers.small_settings import SETTINGS
 from vse_gpo import VSE
 from vse_gpo.model import build_model
 from vse_gpo.search.index import Index, IndexSettings, Picture, write_index

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.backbones.images import Regions
 from vse_gpo.backbones.texts import BiGRU
 from vse_gpo.checkpoints.atomic import AtomicCheckpoints
@@ -25,6 +26,7 @@ from vse_gpo.model import VSE
 from vse_gpo.pooling import GPO
 from vse_gpo.training.callbacks.averaging import AveragedWeights
 from vse_gpo.training.module import RetrievalModule
+from vse_gpo.training.optimization import Optimization
 from vse_gpo.training.phases import Phases
 
 WIDTH = 6
@@ -101,7 +103,7 @@ def tiny_data(**changes: Any) -> PairsDataModule:
     return PairsDataModule(**(settings | changes))
 
 
-class Trunk(nn.Module):
+class Trunk(Backbone):
     """A trainable image backbone, with dropout to make a step random."""
 
     def __init__(self, dropout: float) -> None:
@@ -133,18 +135,25 @@ def tiny_module(*, dropout: float = 0.1, drop_regions: float = 0.2, **changes: A
     settings: dict[str, Any] = {
         "loss": TripletLoss(),
         "phases": Phases(STORY),
-        "optimizer": torch.optim.AdamW,
-        "schedule": partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[2]),
-        "schedule_interval": "epoch",
-        "lr": 1e-2,
-        "image_backbone_scale": 0.1,
-        "text_backbone_scale": 1.0,
+        "optimization": tiny_optimization(),
         "mask_same_image": False,
         "test_protocols": ["all"],
         "seed": 0,
         "settings": {"name": "tiny"},
     }
     return RetrievalModule(model=model, **(settings | changes))
+
+
+def tiny_optimization(**changes: Any) -> Optimization:
+    settings: dict[str, Any] = {
+        "optimizer": torch.optim.AdamW,
+        "schedule": partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[2]),
+        "interval": "epoch",
+        "lr": 1e-2,
+        "image_backbone_scale": 0.1,
+        "text_backbone_scale": 1.0,
+    }
+    return Optimization(**(settings | changes))
 
 
 def tiny_trainer(folder: Path, **changes: Any) -> pl.Trainer:

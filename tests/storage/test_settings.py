@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard, RepoUrl
 from PIL import Image
 from torch import nn
 
+from tests.helpers.small_settings import SETTINGS
 from tests.helpers.tiny_encoders import clip_folder, roberta_folder
 from vse_gpo import VSE
 from vse_gpo.errors import VSEError
@@ -18,27 +19,6 @@ from vse_gpo.model import build_model
 from vse_gpo.storage import hub
 from vse_gpo.storage.card import metrics_of_checkpoint, model_card, read_metrics
 from vse_gpo.storage.settings import build, without_weights
-
-SETTINGS = {
-    "_target_": "vse_gpo.model.VSE",
-    "image_encoder": {
-        "_target_": "vse_gpo.encoder.Encoder",
-        "backbone": {"_target_": "vse_gpo.backbones.images.small_grid", "width": 8},
-        "projection": {"_target_": "vse_gpo.encoder.linear_projection", "in_features": 8, "out_features": 6},
-        "pooling": {"_target_": "vse_gpo.pooling.GPO"},
-    },
-    "text_encoder": {
-        "_target_": "vse_gpo.encoder.Encoder",
-        "backbone": {"_target_": "vse_gpo.backbones.texts.BiGRU", "vocabulary_size": 107, "width": 6, "word_width": 4},
-        "projection": {"_target_": "torch.nn.Identity"},
-        "pooling": {"_target_": "vse_gpo.pooling.GPO"},
-    },
-    "prepare_images": {"_target_": "vse_gpo.data.images.PrepareImages", "size": 32},
-    "prepare_captions": {
-        "_target_": "vse_gpo.data.captions.PrepareCaptions",
-        "tokenizer": {"_target_": "vse_gpo.data.shapes.GrammarWords"},
-    },
-}
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +30,26 @@ def check_settings(settings: Settings, base: Settings) -> None:
         raise VSEError(f"{unknown[0]}: no such setting{did_you_mean(unknown[0], names_to_set(base))}")
     if missing := [name for name, value in walk(settings) if value == "???"]:
         raise VSEError(f"{', '.join(missing)} must be set; add {' '.join(f'{name}=…' for name in missing)}")
+
+
+def check_choices(choices: Mapping[str, str | None], overrides: Sequence[str]) -> None:
+    """Refuse an option typed for several parts of the config where the experiment's choice for one of them would hide it.
+
+    Args:
+        choices: group, or group@part, → option or None, as Hydra notes them.
+        overrides: as typed.
+
+    Raises:
+        VSEError: if there is such an option, as ``pooling=max`` for an experiment with its own ``pooling@image_pooling``.
+    """
+    typed = dict(override.split("=", maxsplit=1) for override in overrides if "=" in override)
+    parts = {part: part.partition("@")[0] for part in choices if "@" in part and part not in typed}
+    for part, group in parts.items():
+        if group in typed and choices[part] != typed[group]:
+            to_type = " ".join(f"{other}={typed[group]}" for other in parts if parts[other] == group)
+            raise VSEError(
+                f"{group}={typed[group]} does not reach {part}, which the experiment sets to {choices[part]}; type {to_type}"
+            )
 
 
 def unknown_names(settings: Settings, base: Settings, prefix: str = "") -> Iterator[str]:

@@ -24,7 +24,7 @@ from vse_gpo.cli.allocator import keep_freed_memory
 from vse_gpo.cli.arguments import read_arguments
 from vse_gpo.cli.folders import config_folder
 from vse_gpo.cli.messages import ignore_remarks, user_message
-from vse_gpo.cli.names import check_settings, plain, without_experiment
+from vse_gpo.cli.names import check_choices, check_settings, plain, without_experiment
 from vse_gpo.errors import VSEError
 
 Arguments = Callable[[DictConfig, Path], dict[str, Any]]  # config and output folder → named arguments of the work
@@ -101,6 +101,7 @@ def _checked(work: str | Callable[..., object], arguments: Arguments, words: Map
         base = without_experiment(hydra_config.job.config_name, hydra_config.runtime.choices)
         for name, value in words.items():
             config[name] = [uninterpolated(one) for one in value] if isinstance(value, list) else uninterpolated(value)
+        check_choices(hydra_config.runtime.choices, hydra_config.overrides.task)
         check_settings(plain(config), plain(base))
         named = arguments(config, Path(hydra_config.runtime.output_dir))
         keep_freed_memory()

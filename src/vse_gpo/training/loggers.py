@@ -34,7 +34,7 @@ def wandb_run(
         project=project,
         name=name,
         group=group,
-        tags=list(tags),
+        tags=[*dict.fromkeys(tags)],  # each once
         id=id,
         save_dir=save_dir,
         offline=offline,
