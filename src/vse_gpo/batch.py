@@ -86,7 +86,6 @@ def choose_device(accelerator: str) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and accelerator != "cpu" else "cpu")
 
 
-@torch.inference_mode()
 def encode_batches(
     encode: Callable[[Any], Float[Tensor, "batch ..."]], batches: Iterable[Indexed], device: torch.device
 ) -> Iterator[Embedded]:
@@ -100,4 +99,6 @@ def encode_batches(
         device: of the encoder; its results stay there.
     """
     for batch in batches:
-        yield Embedded(encode(to_device(batch.inputs, device)).float(), batch.rows)
+        with torch.inference_mode():
+            embeddings = encode(to_device(batch.inputs, device)).float()
+        yield Embedded(embeddings, batch.rows)
