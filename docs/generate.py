@@ -6,8 +6,6 @@ MkDocs calls the hooks at the end (``hooks`` in mkdocs.yml); the functions above
 import re
 import textwrap
 from collections.abc import Iterator
-from importlib import import_module
-from inspect import getdoc
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,8 +71,8 @@ def command_pages() -> dict[str, Page]:
     lines = [
         "# Commands\n",
         "Settings are written `name=value`, parts are chosen with `group=option`. `--help` lists both, `--cfg job` prints "
-        "the whole config without running anything. An error is one line that says what was found, what was expected and "
-        "what to do; `HYDRA_FULL_ERROR=1` shows the traceback.\n",
+        "the whole config without running anything. An error is one line that says what was found, what was expected "
+        "and what to do; `HYDRA_FULL_ERROR=1` shows the traceback.\n",
         "| command | what it does |\n|---|---|",
     ]
     for name in sorted(DOORS):
@@ -137,19 +135,8 @@ def about(option: Option) -> str:
             parts[-1][1].append(line)
         else:
             parts.append((is_code, [line]))
-    if not parts:
-        parts = [(False, [target_summary(option.body)])]
     texts = (fenced("bash", "\n".join(own)) if is_code else prose(" ".join(own)) for is_code, own in parts)
     return "\n\n".join(text for text in texts if text)
-
-
-def target_summary(body: str) -> str:
-    """First line of the docstring of the class that an option builds; empty if it builds none."""
-    target = (yaml.safe_load(body) or {}).get("_target_", "")
-    if not target:
-        return ""
-    module, _, name = target.rpartition(".")
-    return (getdoc(getattr(import_module(module), name)) or "").partition("\n")[0]
 
 
 def group_pages() -> dict[str, Page]:
@@ -164,12 +151,13 @@ def group_pages() -> dict[str, Page]:
         found[f"configuration/{name}.md"] = Page(group, group_page(group, files))
     text = (
         "# Configuration groups\n\n"
-        "A run is put together from one option of each group: `vse-train backbone=timm_grid loss=infonce`. Every setting "
-        "of an option can be changed: `vse-train loss=infonce loss.temperature=0.07`. `vse-train … --cfg job` prints what "
-        "a command line comes to.\n\n"
+        "A run is put together from one option of each group: `vse-train optimizer=adamp loss=infonce`. Every setting of "
+        "an option can be changed: `vse-train loss=infonce loss.temperature=0.07`. `vse-train … --cfg job` prints the "
+        "resulting config.\n\n"
         "`pooling=NAME` sets the pooling of both modalities; `pooling@image_pooling=NAME` and "
         "`pooling@text_pooling=NAME` set one, whose settings are then `image_pooling.*` and `text_pooling.*`. An "
-        "`experiment` holds the differences of one published row from the defaults, a `sweep` the runs of a comparison.\n\n"
+        "`experiment` holds the differences of one published row from the defaults, a `sweep` the runs of a "
+        "comparison.\n\n"
         "| group | options |\n|---|---|\n"
     )
     found["configuration/index.md"] = Page("All groups", text + "\n".join(rows) + "\n")
@@ -304,7 +292,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: SitePage, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: SitePage, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
     """Put the published tables where a page asks for them."""
     return with_tables(markdown)
 
