@@ -70,9 +70,9 @@ def command_pages() -> dict[str, Page]:
     found = {"commands/index.md": Page("All commands", "")}
     lines = [
         "# Commands\n",
-        "Settings are written `name=value`, parts are chosen with `group=option`. `--help` lists both, `--cfg job` prints "
-        "the whole config without running anything. An error is one line that says what was found, what was expected "
-        "and what to do; `HYDRA_FULL_ERROR=1` shows the traceback.\n",
+        "Settings are written `name=value`, parts are chosen with `group=option`. `--help` lists both, `--cfg job` "
+        "prints the whole config without running anything. An error is one line that says what was found, what was "
+        "expected and what to do; `HYDRA_FULL_ERROR=1` shows the traceback.\n",
         "| command | what it does |\n|---|---|",
     ]
     for name in sorted(DOORS):
@@ -125,13 +125,13 @@ def read_option(text: str) -> Option:
 
 
 def about(option: Option) -> str:
-    """The header as Markdown: sentences as paragraphs, commands as code."""
+    """The header as Markdown: sentences as paragraphs, commands as code, each published result by itself."""
     parts: list[tuple[bool, list[str]]] = []
     continued = False
     for line in option.header:
         is_code = continued or line.startswith(("python -m", "vse-", "#SBATCH", "srun", " "))
         continued = line.endswith("\\")
-        if parts and parts[-1][0] == is_code:
+        if parts and parts[-1][0] == is_code and not line.startswith("Published"):
             parts[-1][1].append(line)
         else:
             parts.append((is_code, [line]))
@@ -151,9 +151,9 @@ def group_pages() -> dict[str, Page]:
         found[f"configuration/{name}.md"] = Page(group, group_page(group, files))
     text = (
         "# Configuration groups\n\n"
-        "A run is put together from one option of each group: `vse-train optimizer=adamp loss=infonce`. Every setting of "
-        "an option can be changed: `vse-train loss=infonce loss.temperature=0.07`. `vse-train … --cfg job` prints the "
-        "resulting config.\n\n"
+        "A run is put together from one option of each group: `vse-train optimizer=adamp loss=infonce`. Every setting "
+        "of an option can be changed: `vse-train loss=infonce loss.temperature=0.07`. `vse-train … --cfg job` prints "
+        "the resulting config.\n\n"
         "`pooling=NAME` sets the pooling of both modalities; `pooling@image_pooling=NAME` and "
         "`pooling@text_pooling=NAME` set one, whose settings are then `image_pooling.*` and `text_pooling.*`. An "
         "`experiment` holds the differences of one published row from the defaults, a `sweep` the runs of a "
