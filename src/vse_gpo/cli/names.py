@@ -33,14 +33,14 @@ def check_settings(settings: Settings, base: Settings) -> None:
 
 
 def check_choices(choices: Mapping[str, str | None], overrides: Sequence[str]) -> None:
-    """Refuse an option typed for several parts of the config where the experiment's choice for one of them would hide it.
+    """Refuse an option for several parts of the config where the experiment's choice for one of them would hide it.
 
     Args:
         choices: group, or group@part, → option or None, as Hydra notes them.
         overrides: as typed.
 
     Raises:
-        VSEError: if there is such an option, as ``pooling=max`` for an experiment with its own ``pooling@image_pooling``.
+        VSEError: if there is such an option: ``pooling=max``, and an experiment with ``pooling@image_pooling``.
     """
     typed = dict(override.split("=", maxsplit=1) for override in overrides if "=" in override)
     parts = {part: part.partition("@")[0] for part in choices if "@" in part and part not in typed}
@@ -48,7 +48,8 @@ def check_choices(choices: Mapping[str, str | None], overrides: Sequence[str]) -
         if group in typed and choices[part] != typed[group]:
             to_type = " ".join(f"{other}={typed[group]}" for other in parts if parts[other] == group)
             raise VSEError(
-                f"{group}={typed[group]} does not reach {part}, which the experiment sets to {choices[part]}; type {to_type}"
+                f"{group}={typed[group]} does not reach {part}, which the experiment sets to {choices[part]}; "
+                f"type {to_type}"
             )
 
 

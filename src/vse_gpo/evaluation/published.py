@@ -11,7 +11,7 @@ import yaml
 from vse_gpo.errors import VSEError, did_you_mean
 
 FILE = Path(__file__).with_suffix(".yaml")
-Scores = Mapping[str, float]
+Scores = dict[str, float]  # metric → value
 
 
 @dataclass(frozen=True, kw_only=True)
