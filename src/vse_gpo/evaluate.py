@@ -1,6 +1,8 @@
 """python -m vse_gpo.evaluate checkpoint=… dataset=… protocols=[…] : any model by every protocol."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hydra.utils import instantiate
@@ -31,6 +33,19 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
         "make_source": instantiate,
         "make_trainer": maker(config.trainer),
     }
+
+
+class CallableModule(ModuleType):
+    """This module, once imported, takes the place of the function ``vse_gpo.evaluate``, so it can be called like it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """See ``vse_gpo.evaluation.scoring.evaluate``."""
+        from vse_gpo.evaluation.scoring import evaluate  # the command answers before torch is imported
+
+        return evaluate(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = CallableModule
 
 
 def several(value: Any) -> list[str]:

@@ -1,3 +1,5 @@
+import doctest
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from hypothesis import strategies as st
 import vse_gpo.retrieval.counts as counts_module
 from tests.golden import load
 from vse_gpo.errors import VSEError
-from vse_gpo.retrieval import evaluate, image_caption_recalls
-from vse_gpo.retrieval.protocols import Test, five_folds
+from vse_gpo.evaluation.scoring import evaluate
+from vse_gpo.retrieval import image_caption_recalls, matrix_recalls
+from vse_gpo.retrieval.protocols import Gallery, five_folds
 from vse_gpo.retrieval.ranks import Ranks, image_caption_ranks
 from vse_gpo.retrieval.recalls import recall_outcome
 from vse_gpo.retrieval.similarity import Matrix, Mean, Products, ensemble, matrix_similarities
@@ -29,7 +32,7 @@ def test_recalls_and_ranks_equal_the_released_program():
 
 def test_five_folds_equal_the_released_program():
     golden = load("recall")
-    test = Test(
+    test = Gallery(
         similarities=matrix_similarities(golden["sims"]),
         caption_to_image=np.arange(100).repeat(5),
     )
@@ -164,3 +167,55 @@ def test_tied_similarities_in_float64_are_left_as_they_were():
     for _ in range(2):
         assert image_caption_ranks(Matrix(values), index).captions.tolist() == [3] * 8
     assert torch.equal(values, torch.ones_like(values))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-4, 7.0, 1e38])
+def test_recalls_do_not_depend_on_the_scale_of_the_embeddings(scale):
+    for kind in (np.float32, np.float64):
+        metrics = image_caption_recalls(scale * np.eye(12, dtype=kind), np.eye(12, dtype=kind), np.arange(12))
+        assert metrics["rsum"] == 600.0
+        assert metrics["t2i_meanr"] == 1.0
+
+
+def test_unit_embeddings_give_what_their_products_give():
+    generator = torch.Generator().manual_seed(0)
+    index = torch.arange(50).repeat_interleave(5)
+    images = torch.nn.functional.normalize(torch.randn(50, 16, generator=generator), dim=1)
+    captions = torch.nn.functional.normalize(images[index] + 0.7 * torch.randn(250, 16, generator=generator), dim=1)
+    expected = recall_outcome(image_caption_ranks(Products(images, captions), index), index.numpy()).metrics()
+    assert 100 < expected["rsum"] < 600
+    assert image_caption_recalls(images, captions, index) == expected
+    assert evaluate(images, captions, caption_to_image=index, protocols="all")["all"] == expected
+    assert image_caption_recalls(images.tolist(), captions.tolist(), index.tolist()) == expected
+    assert matrix_recalls(images.double() @ captions.double().T, index.tolist()) == expected
+
+
+def test_ties_in_a_matrix_count_against_the_query():
+    metrics = matrix_recalls(np.ones((20, 40)), np.repeat(np.arange(20), 2))
+    assert metrics["rsum"] == 0.0
+    assert (metrics["i2t_medr"], metrics["t2i_medr"]) == (39.0, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("similarity", "index", "message"),
+    [
+        ([[0.9, np.nan], [0.1, 0.8]], [0, 1], "similarities of image 0 holds NaN or infinity"),
+        ([[0.9, 0.2], [0.1, 0.8]], [0.0, 1.0], "caption_to_image has shape .* of float64"),
+        ([[0.9, 0.2], [0.1, 0.8]], [0], r"caption_to_image has shape \(1,\) of int64 for 2 captions"),
+        ([[0.9, 0.2], [0.1, 0.8]], [0, 2], "captions name 1 images of 2"),
+        ([0.9, 0.2], [0, 1], r"similarities of shape \(2,\), expected \(images, captions\)"),
+        (np.ones((0, 2)), [0, 1], r"similarities of shape \(0, 2\)"),
+        ([[1, 0], [0, 1]], [0, 1], "similarities of int64, expected floats"),
+    ],
+)
+def test_a_matrix_that_does_not_fit_is_refused(similarity, index, message):
+    with pytest.raises(VSEError, match=message):
+        matrix_recalls(similarity, index)
+
+
+def test_the_examples_of_the_docstrings_hold():
+    for function in (image_caption_recalls, matrix_recalls, evaluate):
+        names = {name: globals()[name] for name in ("image_caption_recalls", "matrix_recalls", "evaluate")}
+        [test] = doctest.DocTestFinder(recurse=False).find(function, globs=names)
+        assert test.examples
+        assert doctest.DocTestRunner().run(test).failed == 0

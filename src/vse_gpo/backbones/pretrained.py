@@ -23,10 +23,11 @@ def read_weights(path: str) -> dict[str, Any]:
     Raises:
         VSEError: if it is missing, damaged or holds more than tensors and plain containers.
     """
+    place = Path(path).expanduser()
     try:
-        if Path(path).suffix == ".safetensors":
-            return load_file(path)
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if place.suffix == ".safetensors":
+            return load_file(place)
+        state: dict[str, Any] = torch.load(place, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
         raise VSEError(f"{path}: cannot be read as weights ({str(error).splitlines()[0]})") from error
     return state

@@ -163,6 +163,8 @@ def export_towers(model: VSE, folder: Path, write: "Writer", *, kind: str, seed:
             path = part / f"{tower.name}.{kind}"
             try:
                 run = write(program, path, list(tower.inputs))
+            except VSEError:
+                raise
             except (RuntimeError, ValueError, TypeError, AssertionError) as error:
                 raise _refusal(tower, error) from error
             longest = _longest(program)
@@ -194,6 +196,8 @@ def trace(tower: Tower) -> ExportedProgram:
         # neither 1 nor any other size of the model: a graph would take them for one number
         example = tower.sample(3, 7)
         return torch.export.export(tower.module, example, dynamic_shapes=dynamic, strict=False)
+    except VSEError:
+        raise
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise _refusal(tower, error) from error
     finally:

@@ -162,7 +162,7 @@ class TreebankVocabulary:
         return [token for word in words for token in word]
 
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-        shutil.copyfile(self._path, folder / "vocabulary.json")
+        shutil.copyfile(Path(self._path).expanduser(), folder / "vocabulary.json")
         return settings | {"path": "inside:vocabulary.json"}
 
     def _watch(self, words: list[str]) -> None:
@@ -176,7 +176,7 @@ class TreebankVocabulary:
             )
 
 
-def read_vocabulary(path: str) -> dict[str, int]:
+def read_vocabulary(path: str | Path) -> dict[str, int]:
     """word → index of a SCAN vocabulary file; a <mask> is added last.
 
     Raises:
@@ -184,7 +184,7 @@ def read_vocabulary(path: str) -> dict[str, int]:
     """
     expected = "expected a SCAN vocabulary: JSON with word2idx, idx2word and idx"
     try:
-        index: dict[str, int] = json.loads(Path(path).read_text(encoding="utf-8"))["word2idx"]
+        index: dict[str, int] = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))["word2idx"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VSEError(f"text.vocabulary={path}: {type(error).__name__}: {error}; {expected}") from error
     if not isinstance(index, dict) or [index.get(word) for word in ("<pad>", "<start>", "<end>", "<unk>")] != [

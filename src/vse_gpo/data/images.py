@@ -1,8 +1,10 @@
 """Image files → uint8 pixels: decode, crop, resize, flip. No normalisation: each backbone does its own."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +14,11 @@ from torch import Tensor
 
 from vse_gpo.data.files import HELP, Listing, find_images
 from vse_gpo.data.split import OpenImages
-from vse_gpo.errors import VSEError, first_line
+from vse_gpo.errors import VSEError, described, first_line
 
 RGB = UInt8[Tensor, "3 height width"]
-ImageLike = Tensor | Image.Image | Path | str
+
+ARRAY, TENSOR = "(height, width, 3) or (height, width) uint8", "(3, height, width) uint8"
 
 
 class ImageFiles:
@@ -56,6 +59,9 @@ def read_image(path: Path, *, upright: bool = False, side: int | None = None) ->
             if side is not None:
                 image.thumbnail((side, side))  # decodes a JPEG at no more than it needs
             return rgb_pixels(ImageOps.exif_transpose(image) if upright else image)
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise VSEError(f"{path}: more than the {most} million pixels that are decoded; make it smaller") from None
     except Exception as error:  # Pillow's decoders raise what they like on a damaged file
         if isinstance(error, OSError) and error.strerror:
             raise VSEError(f"{path}: {error.strerror.lower()}; {HELP}") from None
@@ -64,9 +70,14 @@ def read_image(path: Path, *, upright: bool = False, side: int | None = None) ->
 
 
 def rgb_pixels(image: Image.Image) -> RGB:
-    """Eight bits a channel; grey becomes three equal channels, transparency is dropped."""
-    if image.mode.startswith("I;16"):  # Pillow would clip these to 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    """Eight bits a channel; grey becomes three equal channels, what is transparent is seen over white."""
+    if image.mode.startswith("I"):  # 16 or 32 bits, which Pillow would clip to 255
+        values = np.asarray(image)
+        largest = int(values.max()) if image.mode == "I" else 2**16 - 1
+        shift = max(8, largest.bit_length() - 8) if largest > 255 else 0
+        image = Image.fromarray((values.clip(min=0) >> shift).astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
@@ -84,9 +95,18 @@ class PrepareImages:
         self.smallest_crop, self.largest_crop = crop
         self.flip = flip
 
-    def __call__(self, images: Sequence[ImageLike]) -> UInt8[Tensor, "batch 3 size size"]:
-        """A batch for evaluation, from paths, PIL images or uint8 tensors (3, H, W)."""
+    def __call__(self, images: Sequence[Any]) -> UInt8[Tensor, "batch 3 size size"]:
+        """A batch for evaluation, from images of any kind that ``to_pixels`` takes."""
         return torch.stack([self.encode(to_pixels(image)) for image in images])
+
+    def listed(self, images: Any) -> Iterable[Any]:
+        """One image, or any number of them, as a number of them."""
+        array = isinstance(images, Tensor | np.ndarray) and images.ndim in (2, 3)
+        return [images] if array or isinstance(images, str | os.PathLike | Image.Image) else iter(images)
+
+    def read(self, image: Any) -> RGB:
+        """Pixels of an image of any kind; see ``to_pixels``."""
+        return to_pixels(image)
 
     def opener(self, image_folder: str) -> OpenImages:
         """Opens what this prepares: the image files of a data set, under their folder."""
@@ -108,19 +128,32 @@ class PrepareImages:
         return torch.stack(images)
 
 
-def to_pixels(image: ImageLike) -> RGB:
-    """A path, PIL image or uint8 tensor (3, H, W) as uint8 RGB.
+def to_pixels(image: Any) -> RGB:
+    """A path, PIL image, array (H, W, 3) or (H, W) of uint8, or tensor (3, H, W) of uint8 as pixels.
+
+    Files and PIL images are turned as their camera says.
 
     Raises:
-        VSEError: if a tensor is of another kind, or a file cannot be read.
+        VSEError: if it is of another kind, shape or number format, or a file cannot be read.
     """
+    if isinstance(image, str | os.PathLike):
+        return read_image(Path(image).expanduser(), upright=True)
     if isinstance(image, Image.Image):
-        return rgb_pixels(image)
-    if not isinstance(image, Tensor):
-        return read_image(Path(image))
-    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-        raise VSEError(f"an image of shape {tuple(image.shape)} and {image.dtype}, expected (3, height, width) uint8")
-    return image
+        try:
+            return rgb_pixels(ImageOps.exif_transpose(image))
+        except Exception as error:  # a PIL image that was opened is decoded only now
+            raise VSEError(f"a PIL image cannot be decoded ({first_line(error)})") from error
+    if not isinstance(image, Tensor | np.ndarray):
+        raise VSEError(f"found {described(image)}, expected a path, a PIL image, an array {ARRAY} or a tensor {TENSOR}")
+    found = f"found an image of shape {tuple(image.shape)} and {image.dtype}"
+    if isinstance(image, Tensor):
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+            raise VSEError(f"{found}, expected {TENSOR}")
+        return image.cpu()
+    if image.dtype != np.uint8 or not (image.ndim == 2 or image.shape[2:] == (3,)) or not image.size:
+        raise VSEError(f"{found}, expected {ARRAY}")
+    colour = np.broadcast_to(np.atleast_3d(image), (*image.shape[:2], 3))
+    return torch.from_numpy(colour.copy()).permute(2, 0, 1)
 
 
 def resize(pixels: RGB, size: int) -> UInt8[Tensor, "3 size size"]:

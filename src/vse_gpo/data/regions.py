@@ -1,6 +1,6 @@
 """Precomputed region features, memory-mapped: opening them costs neither memory nor time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from vse_gpo.batch import Features, pad_sets
 from vse_gpo.data.files import Listing, feature_rows, open_features
 from vse_gpo.data.split import OpenImages
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, described
 
 
 class RegionFiles:
@@ -62,6 +62,27 @@ class PrepareRegions:
 
     def __call__(self, images: Sequence[Tensor]) -> Features:
         return self.collate(list(images))
+
+    def listed(self, images: Any) -> Iterable[Any]:
+        """The regions of one image, or of any number of them, as a number of them."""
+        return [images] if isinstance(images, Tensor | np.ndarray) and images.ndim == 2 else iter(images)
+
+    def read(self, image: Any) -> Float[Tensor, "regions width"]:
+        """The regions of an image as float32, from an array or tensor of floats.
+
+        Raises:
+            VSEError: if they are anything else, or hold NaN or infinity.
+        """
+        expected = "expected region features (regions, width) in floats: the model takes features, not images"
+        if isinstance(image, np.ndarray) and image.dtype.kind == "f":
+            image = torch.from_numpy(image.astype(np.float32))
+        if not isinstance(image, Tensor):
+            raise VSEError(f"found {described(image)}, {expected}")
+        if not image.is_floating_point() or image.ndim != 2 or not image.numel():
+            raise VSEError(f"found shape {tuple(image.shape)} of {image.dtype}, {expected}")
+        if not image.isfinite().all():
+            raise VSEError("found NaN or infinity among region features, expected numbers")
+        return image.float().cpu()
 
     def opener(self, image_folder: str) -> OpenImages:
         """Opens what this prepares: the features of a data set; there is nothing in its image folder."""

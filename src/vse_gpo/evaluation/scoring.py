@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.annotated import Annotations, read_annotations
 from vse_gpo.evaluation.published import published_row
 from vse_gpo.evaluation.results import Result
+from vse_gpo.retrieval.arrays import Array, Ids, Index
 from vse_gpo.retrieval.embeddings import Encoded, encoded
 from vse_gpo.retrieval.protocols import Gallery, run_protocols
-from vse_gpo.retrieval.recalls import Array, Metrics
+from vse_gpo.retrieval.recalls import Metrics
 from vse_gpo.retrieval.similarity import ensemble
 from vse_gpo.retrieval.uncertainty import bootstrap_intervals
 
@@ -23,10 +22,10 @@ def evaluate(
     image_embeddings: Array,
     caption_embeddings: Array,
     *,
-    caption_to_image: npt.NDArray[np.integer] | torch.Tensor | Sequence[int],
-    protocols: Sequence[str] = ("all",),
-    image_ids: Sequence[Any] | None = None,
-    caption_ids: Sequence[Any] | None = None,
+    caption_to_image: Index,
+    protocols: str | Sequence[str] = ("all",),
+    image_ids: Ids = None,
+    caption_ids: Ids = None,
     cxc: str | Path | None = None,
     pmrp: str | Path | None = None,
 ) -> dict[str, Metrics]:
@@ -36,7 +35,7 @@ def evaluate(
         image_embeddings: (images, E); scaled to unit length.
         caption_embeddings: (captions, E); scaled to unit length.
         caption_to_image: (captions,) row of each caption's image; any number of captions per image.
-        protocols: names, as ``coco_5k`` or ``cxc``.
+        protocols: names, as ``coco_5k`` or ``cxc``, or one name.
         image_ids: COCO's, per image, for the annotated protocols.
         caption_ids: COCO's, per caption; found by the images' where they are not given.
         cxc: folder of Crisscrossed Captions, for ``cxc`` and ``cxc_correlation``.
@@ -45,7 +44,13 @@ def evaluate(
     Raises:
         VSEError: if a protocol is unknown, made for another number of images or lacks its annotations, or if embeddings
             are of different widths, zero or not finite.
+
+    Example:
+        >>> images, captions = [[1.0, 0.0], [0.0, 2.0]], [[3.0, 0.0], [0.8, 0.6]]
+        >>> evaluate(images, captions, caption_to_image=[0, 1], protocols=["all"])["all"]["t2i_r1"]
+        50.0
     """
+    protocols = [protocols] if isinstance(protocols, str) else protocols
     annotations = read_annotations(protocols, cxc=cxc, pmrp=pmrp)
     test = encoded(
         image_embeddings,

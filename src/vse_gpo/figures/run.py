@@ -47,8 +47,7 @@ def plot(
     if kind not in KINDS:
         raise VSEError(f"kind={kind}: no such picture, expected one of {', '.join(KINDS)}")
     folder, place = Path(run).expanduser(), Path(out).expanduser()
-    best = folder / "checkpoints" / "best.ckpt"
-    model = load_model(best if best.is_file() else run, tokenizer=tokenizer, vocabulary=vocabulary)
+    model = load_model(run, tokenizer=tokenizer, vocabulary=vocabulary)
     if kind == "pooling":
         panels = model_curves(model, image_sizes=image_sizes, text_sizes=text_sizes)
         if not panels:

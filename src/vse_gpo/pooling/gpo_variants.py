@@ -14,14 +14,14 @@ from vse_gpo.pooling.gpo import TEMPERATURE, encode_positions
 from vse_gpo.pooling.kernels.recurrence import run_both_ways
 from vse_gpo.pooling.kernels.sorting import sort_descending, weigh_by_rank
 from vse_gpo.pooling.learned import knot_shares
-from vse_gpo.pooling.sets import distinct_lengths, padding, trimmed
+from vse_gpo.pooling.sets import Lengths, Pooling, distinct_lengths, padding, read_lengths, trimmed
 
 Ordered = Float[Tensor, "batch dim items"]  # each channel's values from the largest down
 Scores = Float[Tensor, "batch channels items"]  # of the positions: one row for all channels, or one for each
 States = Float[Tensor, "sizes items d_hidden"]  # what lies past a size is undefined
 
 
-class RankPooling(nn.Module):
+class RankPooling(Pooling):
     """Weights each channel's values by their rank, as GPO does, with weights from any generator.
 
     Args:
@@ -32,7 +32,7 @@ class RankPooling(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         features = trimmed(features, lengths)
@@ -49,21 +49,21 @@ class SizePooling(RankPooling):
         generator: values (B,D,N), of which only N counts, and lengths (B,) → scores (B,1,N).
     """
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         features = trimmed(features, lengths)
         return weigh_by_rank(features, lengths, self._weights(features, lengths).to(features.dtype))
 
-    def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+    def coefficients(self, lengths: Lengths) -> Float[Tensor, "batch items"]:
         """Weight of each rank, largest value first: each row sums to 1 and is zero past its length.
 
         Raises:
-            VSEError: if a set is empty.
+            VSEError: if a set is empty, or the lengths are no integers.
         """
         parameter = next(self.parameters())
-        lengths = lengths.to(parameter.device)
-        return self._weights(parameter.new_empty(lengths.shape[0], int(lengths.max()), 1), lengths)
+        sizes = read_lengths(lengths).to(parameter.device)
+        return self._weights(parameter.new_empty(sizes.shape[0], int(sizes.max()), 1), sizes)
 
     def _weights(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]

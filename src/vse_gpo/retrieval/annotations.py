@@ -193,7 +193,9 @@ def _read_csv(path: Path) -> tuple[Ratings, list[str]]:
             rows = list(csv.reader(file))[1:]
         pairs = [(coco_id(first), coco_id(second)) for first, second, _, _ in rows]
         return Ratings(pairs, [float(row[2]) for row in rows]), [row[3] for row in rows]
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except VSEError as error:
+        raise VSEError(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:
         raise VSEError(
             f"{path}: {error}; expected Crisscrossed Captions' columns: two ids, agg_score, sampling_method"
         ) from error

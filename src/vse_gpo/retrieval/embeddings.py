@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.retrieval.arrays import Array, Ids, Index, float_tensor, read_index, unit_embeddings
 from vse_gpo.retrieval.similarity import Similarities, matrix_similarities, similarities
 from vse_gpo.storage.writing import whole_file
 
@@ -54,7 +55,7 @@ def read_encoded(path: str | Path, device: torch.device | None = None) -> Encode
     Raises:
         VSEError: if the file is missing, damaged, holds something else or its parts do not fit each other.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
     if path.suffix == ".npy":
         return _of_matrix(_read_npy(path), path, device)
@@ -97,42 +98,33 @@ def _of_embeddings(arrays: dict[str, Any], path: Path, device: torch.device | No
 
 
 def encoded(
-    image_embeddings: npt.NDArray[np.floating] | torch.Tensor,
-    caption_embeddings: npt.NDArray[np.floating] | torch.Tensor,
+    image_embeddings: Array,
+    caption_embeddings: Array,
     *,
-    caption_to_image: npt.NDArray[np.integer] | torch.Tensor | Sequence[int],
-    image_ids: Sequence[Any] | None = None,
-    caption_ids: Sequence[Any] | None = None,
+    caption_to_image: Index,
+    image_ids: Ids = None,
+    caption_ids: Ids = None,
     device: torch.device | None = None,
 ) -> Encoded:
     """A test set of any program's embeddings, scaled to unit length.
 
     Raises:
-        VSEError: if the arguments do not fit each other.
+        VSEError: if an embedding is zero or not finite, or the arguments do not fit each other.
     """
-    images, captions = (torch.as_tensor(rows) for rows in (image_embeddings, caption_embeddings))
-    if not (images.is_floating_point() and captions.is_floating_point()):
-        raise VSEError(f"embeddings of {images.dtype} and {captions.dtype}, expected floats")
-    index = np.asarray(caption_to_image)
-    if index.dtype.kind not in "iu" or index.shape != (len(captions),):
-        raise VSEError(
-            f"caption_to_image has shape {index.shape} of {index.dtype} for {len(captions)} captions, expected the row "
-            "of each caption's image"
-        )
+    images, captions = unit_embeddings(image_embeddings, caption_embeddings, device)
     known = {
         "image_ids": _ids(image_ids, "image_ids", len(images)),
         "caption_ids": _ids(caption_ids, "caption_ids", len(captions)),
     }
-    compared = similarities(*(_unit(rows.to(device or rows.device)) for rows in (images, captions)))
-    return Encoded(similarities=compared, caption_to_image=index.astype(np.int64), files=known["image_ids"], **known)
+    return Encoded(
+        similarities=similarities(images, captions),
+        caption_to_image=read_index(caption_to_image, len(captions)),
+        files=known["image_ids"],
+        **known,
+    )
 
 
-def _unit(rows: torch.Tensor) -> torch.Tensor:
-    rows = rows if rows.dtype == torch.float64 else rows.float()
-    return torch.nn.functional.normalize(rows, dim=1) if rows.ndim == 2 else rows
-
-
-def _ids(ids: Any, name: str, rows: int) -> list[str] | None:
+def _ids(ids: Ids, name: str, rows: int) -> list[str] | None:
     """Ids of any form as texts, one for each row."""
     if ids is None:
         return None
@@ -145,7 +137,7 @@ def _ids(ids: Any, name: str, rows: int) -> list[str] | None:
     return listed
 
 
-def _of_matrix(values: npt.NDArray[np.floating], path: Path, device: torch.device | None) -> Encoded:
+def _of_matrix(values: npt.NDArray[Any], path: Path, device: torch.device | None) -> Encoded:
     if values.ndim != 2 or 0 in values.shape or values.dtype.kind != "f" or values.shape[1] % values.shape[0]:
         raise VSEError(
             f"embeddings={path}: shape {values.shape} of {values.dtype}, expected similarities (images, captions) in "
@@ -153,7 +145,7 @@ def _of_matrix(values: npt.NDArray[np.floating], path: Path, device: torch.devic
         )
     images, captions = values.shape
     return Encoded(
-        similarities=matrix_similarities(torch.from_numpy(values).to(device or "cpu")),
+        similarities=matrix_similarities(float_tensor(values, "similarities").to(device or "cpu")),
         caption_to_image=np.repeat(np.arange(images), captions // images),
     )
 
@@ -176,16 +168,16 @@ class _OnlyArrays(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _read_npy(path: Path) -> npt.NDArray[np.floating]:
+def _read_npy(path: Path) -> npt.NDArray[Any]:
     try:
         with path.open("rb") as file:
             if _is_pickle(file):
                 # the released program's form, by an unpickler that knows arrays only
                 saved = _OnlyArrays(file).load().item()
-                values: npt.NDArray[np.floating] = np.asarray(saved["sims"])
+                values: npt.NDArray[Any] = np.asarray(saved["sims"])
                 return values
             file.seek(0)
-            plain: npt.NDArray[np.floating] = np.load(file, allow_pickle=False)
+            plain: npt.NDArray[Any] = np.load(file, allow_pickle=False)
             return plain
     except OSError as error:
         raise VSEError(f"embeddings={path}: {(error.strerror or str(error)).lower()}") from error
@@ -215,7 +207,7 @@ def write_embeddings(
     image_ids: Sequence[str],
 ) -> None:
     """Write an .npz file that ``read_encoded`` reads."""
-    with whole_file(path) as file:
+    with whole_file(path.expanduser()) as file:
         np.savez(
             file,
             image_embeddings=image_embeddings,

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
+from vse_gpo.errors import VSEError
+from vse_gpo.retrieval.arrays import Array, Index, float_tensor, read_index, unit_embeddings
 from vse_gpo.retrieval.ranks import Ranks, image_caption_ranks
-from vse_gpo.retrieval.similarity import similarities
+from vse_gpo.retrieval.similarity import Similarities, matrix_similarities, similarities
 
-Array = npt.NDArray[np.floating] | Tensor
 Metrics = dict[str, float]
 CUTS = (1, 5, 10)
 
@@ -116,28 +116,58 @@ def recall_outcome(
     )
 
 
-def image_caption_recalls(
-    image_embeddings: Array, caption_embeddings: Array, caption_to_image: npt.NDArray[np.integer] | Tensor
-) -> Metrics:
+def image_caption_recalls(image_embeddings: Array, caption_embeddings: Array, caption_to_image: Index) -> Metrics:
     """R@1, 5, 10 in percent, median and mean rank from 1, both ways, and rSum, the sum of the six recalls.
 
     Args:
-        image_embeddings: (images, E) unit vectors.
-        caption_embeddings: (captions, E) unit vectors.
+        image_embeddings: (images, E), scaled to unit length; see ``unit_embeddings``.
+        caption_embeddings: (captions, E), scaled to unit length.
         caption_to_image: (captions,) row of each caption's image; any number of captions per image.
 
     Returns:
         i2t_r1, i2t_r5, i2t_r10, i2t_medr, i2t_meanr, the same for t2i, and rsum.
 
     Raises:
-        VSEError: if the arguments do not fit each other, or an embedding holds NaN.
+        VSEError: if an embedding is zero or not finite, or the arguments do not fit each other.
 
     Example:
         Two images with one caption each, the second caption nearer to the first image:
 
-        >>> image_caption_recalls(np.eye(2), np.array([[1.0, 0.0], [0.8, 0.6]]), np.array([0, 1]))["t2i_r1"]
+        >>> image_caption_recalls([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.8, 0.6]], [0, 1])["t2i_r1"]
         50.0
     """
-    compared = similarities(torch.as_tensor(image_embeddings), torch.as_tensor(caption_embeddings))
-    index = torch.as_tensor(caption_to_image, dtype=torch.long)
-    return recall_outcome(image_caption_ranks(compared.image_caption, index), index.cpu().numpy()).metrics()
+    images, captions = unit_embeddings(image_embeddings, caption_embeddings)
+    return _recalls(similarities(images, captions), read_index(caption_to_image, len(captions)))
+
+
+def matrix_recalls(similarity: Array, caption_to_image: Index) -> Metrics:
+    """The same metrics from a similarity matrix, as of a model that compares images and captions without embeddings.
+
+    Ties count against the query: a constant matrix scores nothing.
+
+    Args:
+        similarity: (images, captions), larger where they fit better.
+        caption_to_image: (captions,) row of each caption's image; any number of captions per image.
+
+    Returns:
+        i2t_r1, i2t_r5, i2t_r10, i2t_medr, i2t_meanr, the same for t2i, and rsum.
+
+    Raises:
+        VSEError: if a similarity is NaN or infinite, or the arguments do not fit each other.
+
+    Example:
+        Two images; the first has two captions, of which one fits the other image as well as its own:
+
+        >>> metrics = matrix_recalls([[0.9, 0.5, 0.1], [0.2, 0.5, 0.8]], [0, 0, 1])
+        >>> round(metrics["i2t_r1"], 1), round(metrics["t2i_r1"], 1)
+        (100.0, 66.7)
+    """
+    values = float_tensor(similarity, "similarities")
+    if values.ndim != 2 or 0 in values.shape:
+        raise VSEError(f"similarities of shape {tuple(values.shape)}, expected (images, captions), none of them 0")
+    return _recalls(matrix_similarities(values), read_index(caption_to_image, values.shape[1]))
+
+
+def _recalls(compared: Similarities, caption_to_image: npt.NDArray[np.int64]) -> Metrics:
+    ranks = image_caption_ranks(compared.image_caption, torch.from_numpy(caption_to_image))
+    return recall_outcome(ranks, caption_to_image).metrics()
