@@ -5,7 +5,7 @@ MkDocs calls the hooks at the end (``hooks`` in mkdocs.yml); the functions above
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ CONFIGS = REPOSITORY / "configs"
 PACKAGE = REPOSITORY / "src" / "vse_gpo"
 TABLES = {"rows": rows_table, "protocols": protocols_table, "ablations": ablations_section}
 LINE = 78  # characters of code that a page shows without scrolling
+SETTINGS = re.compile(r"[\w/.]+=\S+( [\w/.]+=\S+)*(\s{3,}.*)?")  # a line of nothing else
 TABLE = re.compile(r"<!-- table: (\w+) -->")
 DOORS = {path.stem for path in (CONFIGS / "hydra" / "help").glob("*.yaml")}
 GROUPS = ("dataset", "backbone", "text", "pooling", "loss", "phases", "optimizer", "optimizer/build", "trainer")
@@ -103,8 +104,8 @@ def command_page(name: str, command: str, help: Help) -> str:
 
 def setting_line(typed: str, text: str) -> str:
     """A list item: settings as code, then what they mean."""
-    settings = " ".join(code(setting) for setting in typed.split())
-    return f"- {settings}: {prose(text)}" if text else f"- {settings}"
+    typed = " ".join(code(setting) for setting in typed.split())
+    return f"- {typed}: {prose(text)}" if text else f"- {typed}"
 
 
 # configuration groups
@@ -125,18 +126,44 @@ def read_option(text: str) -> Option:
 
 
 def about(option: Option) -> str:
-    """The header as Markdown: sentences as paragraphs, commands as code, each published result by itself."""
-    parts: list[tuple[bool, list[str]]] = []
+    """The header as Markdown: sentences as paragraphs, commands as code, published results as tables."""
+    parts: list[tuple[Callable[[list[str]], str], list[str]]] = []
     continued = False
     for line in option.header:
-        is_code = continued or line.startswith(("python -m", "vse-", "#SBATCH", "srun", " "))
-        continued = line.endswith("\\")
-        if parts and parts[-1][0] == is_code and not line.startswith("Published"):
+        show = shell if continued else shown_as(line)
+        continued = show is shell and line.endswith("\\")
+        if parts and parts[-1][0] is show and not line.startswith("Published"):
             parts[-1][1].append(line)
         else:
-            parts.append((is_code, [line]))
-    texts = (fenced("bash", "\n".join(own)) if is_code else prose(" ".join(own)) for is_code, own in parts)
-    return "\n\n".join(text for text in texts if text)
+            parts.append((show, [line]))
+    return "\n\n".join(show(lines) for show, lines in parts)
+
+
+def shown_as(line: str) -> Callable[[list[str]], str]:
+    """What shows a header's line, with those beside it that are alike."""
+    if line.startswith(("python -m", "vse-", "#SBATCH", "srun", " ")):
+        return table if " | " in line else shell
+    return settings if SETTINGS.fullmatch(line) else paragraph
+
+
+def paragraph(lines: list[str]) -> str:
+    return prose(" ".join(lines))
+
+
+def shell(lines: list[str]) -> str:
+    return fenced("bash", textwrap.dedent("\n".join(lines)))
+
+
+def settings(lines: list[str]) -> str:
+    """A list item for each line: settings, and what they do after some spaces."""
+    parts = (re.split(r"\s{3,}", line, maxsplit=1) for line in lines)
+    return "\n".join(setting_line(typed, " ".join(text)) for typed, *text in parts)
+
+
+def table(lines: list[str]) -> str:
+    """Rows with bars between their cells, the first as the head."""
+    head, *rows = (f"| {line.strip()} |" for line in lines)
+    return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rows])
 
 
 def group_pages() -> dict[str, Page]:
@@ -214,12 +241,13 @@ def project_pages() -> dict[str, Page]:
 NAME = re.compile(
     r"`[^`]*`"  # code already
     r"|[\w.@/+]+=\[[^\]]*\]"  # callbacks=[default, ema]
+    r"|pip install (?:'[^']*'|\S+)"
     r"|python -m vse_gpo\.\w+"
     r"|(?<![\w.])(?:--|~)[a-z][\w./-]*(?: job\b)?"  # --cfg job, ~callbacks.examples
     r"|[\w.@/+-]*[A-Za-z_]=[^\s,;:)]*"  # name=value
     r"|\b(?:vse|torch)[.-]\w[\w.-]*\w"
     r"|(?:[\w{}-]*/)*\w*[A-Za-z]\w*(?:\.[A-Za-z]\w+)+"  # config.yaml, callbacks.best.monitor
-    r"|\b\w*[A-Za-z0-9]_\w+\b|<\w+>"  # snake_case, <mask>
+    r"|\b\w*[A-Za-z0-9]_\w+\b(?:\.\*)?|<\w+>"  # snake_case, <mask>
 )
 
 

@@ -316,11 +316,27 @@ def test_settings_with_folded_comments_are_the_same():
         ("callbacks=[default,ema]: a", "`callbacks=[default,ema]`: a"),
         ("with <mask>.", "with `<mask>`."),
         ("the file config.yaml. Then", "the file `config.yaml`. Then"),
+        ("values at image_pooling.*.", "values at `image_pooling.*`."),
         ("rSum 300.6 of 3.0 [a]", r"rSum 300.6 of 3.0 \[a\]"),
     ],
 )
 def test_names_in_a_comment_become_code(text, markdown):
     assert generate.prose(text) == markdown
+
+
+def test_a_header_becomes_paragraphs_commands_settings_and_tables():
+    option = generate.read_option(
+        "# @package _global_\n# Two sweeps.\n# Of K.\n# vse-train a=1 \\\n#     b=2\n"
+        "# Published, table 1\n#   K | region\n#   1 | 70.0\n# hydra/launcher=joblib    four at a time\nseed: 0\n"
+    )
+    assert option.body == "seed: 0\n"
+    assert generate.about(option).split("\n\n") == [
+        "Two sweeps. Of K.",
+        "```bash\nvse-train a=1 \\\n    b=2\n```",
+        "Published, table 1",
+        "| K | region |\n|---|---|\n| 1 | 70.0 |",
+        "- `hydra/launcher=joblib`: four at a time",
+    ]
 
 
 def test_published_tables_stand_where_pages_ask_for_them():
