@@ -28,6 +28,8 @@ test: $(VENV)/installed-dev
 lint: $(VENV)/installed-dev
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/codespell
+	@$(VENV)/bin/python scripts/lint.py
 	@$(VENV)/bin/mypy
 
 docs: $(VENV)/installed-dev

@@ -1,28 +1,31 @@
-"""Times and memory of ours, a plain reference and the limit, side by side in one run, as ratios.
+"""Compare time and memory of this package, of a plain reference and of the limit in one run, as ratios.
 
 python scripts/benchmark.py pooling            GPO, as released, and the mean
 python scripts/benchmark.py train_step         a whole step with GPO, with mean pooling, and the bare encoders
-python scripts/benchmark.py loader             pictures per second and core; opening 33 GB of features
-python scripts/benchmark.py trunk              feature maps on a CPU, their memory kept and given back
+python scripts/benchmark.py loader             images per second and core; opening 33 GB of features
+python scripts/benchmark.py trunk              feature maps on a CPU, with freed memory kept and returned
 python scripts/benchmark.py memory             a training step against the batch size, at once and in micro-batches
 python scripts/benchmark.py ranking            COCO's 5,000 × 25,000 at width 1,024, and cost against size
 python scripts/benchmark.py ranking --large    and 100,000 × 500,000 at width 64
 python scripts/benchmark.py annotated --cxc DIR    cxc, cxc_correlation and eccv; the package eccv-caption beside them
-python scripts/benchmark.py search             exact and approximate search, 100 captions among 100,000 pictures
+python scripts/benchmark.py search             exact and approximate search, 100 captions among 100,000 images
 python scripts/benchmark.py startup            how long commands take to answer
 
---json FILE before the subcommand keeps the numbers.
+--json FILE before the subcommand saves the numbers.
 """
 
 import argparse
 import json
 import platform
+import sys
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
 import torch
 from benchmarks.measure import CONSOLE
+
+from vse_gpo.errors import VSEError
 
 
 def main() -> None:
@@ -35,7 +38,7 @@ def main() -> None:
     train_step = kinds.add_parser("train_step")
     train_step.add_argument("--device", **device)
     train_step.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
-    kinds.add_parser("loader").add_argument("--images", help="folder of JPEGs in the place of made ones")
+    kinds.add_parser("loader").add_argument("--images", help="folder of JPEGs instead of generated ones")
     kinds.add_parser("trunk")
     kinds.add_parser("memory")
     kinds.add_parser("ranking").add_argument("--large", action="store_true")
@@ -49,7 +52,10 @@ def main() -> None:
     kind, path = options.pop("kind"), options.pop("json")
     machine = f"torch {torch.__version__}, {torch.get_num_threads()} threads, Python {platform.python_version()}"
     CONSOLE.print(machine)
-    results = getattr(import_module(f"benchmarks.{kind}"), kind)(**options)
+    try:
+        results = getattr(import_module(f"benchmarks.{kind}"), kind)(**options)
+    except VSEError as error:
+        sys.exit(f"error: {error}")
     for result in results:
         result.show()
     if path is not None:

@@ -1,9 +1,9 @@
-"""python scripts/demo_gallery.py RUN : the pictures that make page shows, and what a demo's model finds among them.
+"""python scripts/demo_gallery.py RUN : the images that make page shows, and what a demo's model finds among them.
 
-RUN/page/pictures gets the test scenes of the embedded data set, and for each of fifty queries like "a red circle left
-of a blue square" some new ones which it is true of; RUN/page/captions.txt their captions. No training scene is among
-them. With --measure the queries are asked of RUN/page/index, and the share that finds a right picture is printed.
-RUN is a run's own folder: its config.yaml names the code that draws the scenes, so use folders you trust.
+RUN/page/pictures gets the test scenes of the built-in data set and, for each of fifty queries like "a red circle left
+of a blue square", some new scenes that match it; RUN/page/captions.txt gets their captions. No training scene is among
+them. With --measure, the queries are searched in RUN/page/index, and the share that finds a right image is printed.
+RUN is a run's own folder: its config.yaml names the code that draws the scenes, so use only folders you trust.
 """
 
 import argparse
@@ -21,15 +21,16 @@ from vse_gpo.data.shapes import ShapesDataset
 from vse_gpo.data.shapes.dataset import write_captions
 from vse_gpo.data.shapes.drawing import draw
 from vse_gpo.data.shapes.scenes import INKS, KINDS, VISIBLE, Scene, Shape, sample_scene
+from vse_gpo.search.index import Index
 
 RELATIONS = ("left of", "right of", "above", "below")
-QUERIES, SCENES = 50, 5  # queries, and new scenes that each is true of
-ENLARGED = 2  # twice the size that the model takes: halved, every pixel is the mean of four
+QUERIES, SCENES = 50, 5  # queries, and new scenes that match each
+ENLARGED = 2  # times the model's image size: when halved, every pixel is the mean of four
 ROW = 5
 
 
 class Question(NamedTuple):
-    """Where the first of two shapes is as seen from the second."""
+    """Where the first of two shapes is, relative to the second."""
 
     first: tuple[str, str]  # colour, kind
     relation: str
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def sample_questions(random: np.random.Generator) -> list[Question]:
-    """Fifty of them, the one in the documentation first; no two alike."""
+    """Fifty different questions; the one in the documentation comes first."""
     questions = {Question(("red", "circle"), "left of", ("blue", "square")): None}
     seen_together = list(VISIBLE.values())
     while len(questions) < QUERIES:
@@ -69,7 +70,7 @@ def sample_questions(random: np.random.Generator) -> list[Question]:
 
 
 def gallery(dataset: ShapesDataset, questions: list[Question], random: np.random.Generator) -> dict[str, Scene]:
-    """The test scenes, and new ones for the questions, under the names of their files."""
+    """File name → scene: the test scenes, and new ones for the questions."""
     described = {scene.description for scenes in dataset.scenes.values() for scene in scenes}
     found = {f"test_{number:03d}.png": scene for number, scene in enumerate(dataset.scenes["test"])}
     for question in questions:
@@ -85,7 +86,7 @@ def gallery(dataset: ShapesDataset, questions: list[Question], random: np.random
 
 
 def scenes_of(question: Question, random: np.random.Generator) -> Iterator[Scene]:
-    """Sampled scenes whose first two shapes take the colours and kinds that are asked for, where the answer is yes."""
+    """Sampled scenes that match the question: their first two shapes get the colours and kinds that it asks for."""
     while True:
         scene = sample_scene(random)
         if len(scene.shapes) < 2 or not {question.first[0], question.second[0]} <= set(VISIBLE[scene.background]):
@@ -102,14 +103,14 @@ def scenes_of(question: Question, random: np.random.Generator) -> Iterator[Scene
 
 
 def is_true(question: Question, scene: Scene) -> bool:
-    """Whether the scene shows what is asked for."""
+    """Whether the scene matches the question."""
     places = {(shape.colour, shape.kind): shape for shape in scene.shapes}
     first, second = places.get(question.first), places.get(question.second)
     return first is not None and second is not None and is_related(first, question.relation, second)
 
 
 def is_related(first: Shape, relation: str, second: Shape) -> bool:
-    """By the cells that the shapes stand in, as in the captions."""
+    """Whether the relation holds for the shapes' cells, as in the captions."""
     return {
         "left of": first.column < second.column,
         "right of": first.column > second.column,
@@ -119,7 +120,7 @@ def is_related(first: Shape, relation: str, second: Shape) -> bool:
 
 
 def write_gallery(folder: Path, scenes: dict[str, Scene], dataset: ShapesDataset) -> None:
-    """Pictures and captions; those that are there already are left alone."""
+    """Write images and captions; existing images are kept."""
     pictures = folder / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     for file, scene in scenes.items():
@@ -127,13 +128,11 @@ def write_gallery(folder: Path, scenes: dict[str, Scene], dataset: ShapesDataset
             to_pil_image(draw(scene, ENLARGED * dataset.size)).save(pictures / file)
     captions = write_captions(list(scenes.values()), dataset.captions, np.random.default_rng(2))
     (folder / "captions.txt").write_text("\n".join(captions) + "\n", encoding="utf-8")
-    print(f"{pictures}: {len(scenes)} pictures")
+    print(f"{pictures}: {len(scenes)} images")
 
 
 def measure(folder: Path, scenes: dict[str, Scene], questions: list[Question]) -> None:
-    """Print how many questions find a right picture first, and how many in the first row."""
-    from vse_gpo.search.index import Index
-
+    """Print how many questions find a right image first, and how many find one in the first row."""
     index = Index.load(folder)
     _, found = index.search(index.open_model().encode_captions([str(question) for question in questions]), ROW)
     right = [
@@ -142,7 +141,7 @@ def measure(folder: Path, scenes: dict[str, Scene], questions: list[Question]) -
     for question, row in zip(questions, right, strict=True):
         print(f"{''.join('+' if one else '.' for one in row)}  {question}")
     first, in_row = np.mean([row[0] for row in right]), np.mean([any(row) for row in right])
-    print(f"{len(right)} queries, {len(index)} pictures: first is right {first:.0%}, one of {ROW} is {in_row:.0%}")
+    print(f"{len(right)} queries, {len(index)} images: first is right {first:.0%}, one of {ROW} is {in_row:.0%}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""python scripts/imitate_pooling.py OUT : GPO's coefficients, trained alone to be those of known poolings.
+"""python scripts/imitate_pooling.py OUT : train only GPO's coefficients to imitate those of known poolings.
 
 The synthetic check of Chen et al. 2021 (supplement, table 6): train on set sizes 20 to 100, test on 10 to 120 by the
 root mean square error of the coefficients. Writes OUT/imitation.json and OUT/imitation.png.
@@ -6,35 +6,33 @@ root mean square error of the coefficients. Writes OUT/imitation.json and OUT/im
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from vse_gpo.batch import valid_items
-from vse_gpo.cli.run import errors_as_lines
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.evaluation.published import published_ablations
+from vse_gpo.figures.poolings import draw_panel, save_figure
 from vse_gpo.pooling import GPO
 from vse_gpo.storage.writing import write_text
-from vse_gpo.training.callbacks.pooling_curves import draw_panel, save_figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# ranks (items,) from 1 and sizes (sizes, 1) → what each rank gets, before a row is divided by its sum
+# ranks (items,) from 1 and sizes (sizes, 1) → weight of each rank, before a row is divided by its sum
 Pattern = Callable[[Int[Tensor, " items"], Int[Tensor, "sizes 1"]], Shaped[Tensor, "..."]]
 PATTERNS: dict[str, Pattern] = {
     "mean": lambda ranks, _: torch.ones_like(ranks),
     "max": lambda ranks, _: ranks == 1,
     "top 10": lambda ranks, _: ranks <= 10,
-    "top 50 %": lambda ranks, sizes: 2 * ranks <= sizes + 1,  # of an odd size the larger half
+    "top 50 %": lambda ranks, sizes: 2 * ranks <= sizes + 1,  # for an odd size, the larger half
     "linear": lambda ranks, sizes: sizes + 1 - ranks,
 }
 RANGES = {"seen": range(20, 101), "smaller": range(10, 20), "larger": range(101, 121)}
@@ -51,15 +49,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=150, help="of training, per pattern")
+    parser.add_argument("--steps", type=int, default=150, help="training steps per pattern")
     parser.add_argument("--lr", type=float, default=1e-3)
     chosen = parser.parse_args()
-    with errors_as_lines():
+    try:
         run(chosen.out, {"seed": chosen.seed, "steps": chosen.steps, "lr": chosen.lr})
+    except VSEError as error:
+        sys.exit(f"error: {error}")
 
 
 def run(out: Path, settings: Mapping[str, Any]) -> None:
-    """Train on every pattern, write what came of it and print the table."""
+    """Train on every pattern, write the results and print the table."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -85,10 +85,10 @@ def target(pattern: Pattern, sizes: Int[Tensor, " sizes"]) -> Float[Tensor, "siz
 def imitate(pattern: Pattern, *, seed: int, steps: int, lr: float) -> GPO:
     """Train on some of the seen sizes in each step, by the squared error of their coefficients.
 
-    Not for long: "top 50 %" goes on to improve on the seen sizes and gets worse on smaller ones, from 0.006 and 0.041
-    after 150 steps to 0.003 and 0.089 after 300. The published figures lie on the same way.
+    The training is short: later, "top 50 %" still improves on the seen sizes but gets worse on smaller ones, from 0.006
+    and 0.041 after 150 steps to 0.003 and 0.089 after 300. The published numbers lie on the same path.
     """
-    torch.manual_seed(seed)  # of the first weights
+    torch.manual_seed(seed)  # for the initial weights
     draws = torch.Generator().manual_seed(seed)
     pooling = GPO()
     optimizer = torch.optim.Adam(pooling.parameters(), lr=lr)
@@ -104,14 +104,14 @@ def imitate(pattern: Pattern, *, seed: int, steps: int, lr: float) -> GPO:
 
 @torch.no_grad()
 def rmse(pooling: GPO, pattern: Pattern, sizes: range) -> float:
-    """Over every coefficient of every size: a size of 100 counts ten times as much as one of 10."""
+    """RMSE over every coefficient of every size: a size of 100 counts ten times as much as a size of 10."""
     lengths = torch.tensor(sizes)
     errors = pooling.coefficients(lengths) - target(pattern, lengths)
     return float((errors.square().sum() / lengths.sum()).sqrt())
 
 
 def error_table(errors: Mapping[str, Mapping[str, float]]) -> Table:
-    """Ours, what was published and the difference, for each pattern and range of sizes."""
+    """Our errors, the published ones and the differences, for each pattern and range of sizes."""
     table = Table(title="RMSE of the coefficients", title_justify="left")
     table.add_column("imitated")
     for part, sizes in RANGES.items():
@@ -128,10 +128,8 @@ def error_table(errors: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 @torch.no_grad()
-def draw(trained: Mapping[str, GPO]) -> "Figure":
-    """A panel per pattern, a line per size."""
-    from matplotlib.figure import Figure
-
+def draw(trained: Mapping[str, GPO]) -> Figure:
+    """Draw a panel per pattern, with a line per size."""
     figure = Figure(figsize=(8, 4.6), dpi=200, layout="constrained")
     *panels, corner = figure.subplots(2, 3).flat
     for axes, (name, pooling) in zip(panels, trained.items(), strict=True):
@@ -144,8 +142,8 @@ def draw(trained: Mapping[str, GPO]) -> "Figure":
     return figure
 
 
-def draw_imitation(axes: "Axes", pooling: GPO, pattern: Pattern) -> None:
-    """What was learned, and dotted what it should be."""
+def draw_imitation(axes: Axes, pooling: GPO, pattern: Pattern) -> None:
+    """Draw the learned coefficients, and the expected ones as dotted lines."""
     lengths = torch.tensor(SIZES_DRAWN)
     learned, expected = pooling.coefficients(lengths), target(pattern, lengths)
     draw_panel(axes, {size: row[:size] for size, row in zip(SIZES_DRAWN, learned, strict=True)})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.golden import assert_close, load
 from vse_gpo.cli.run import config_folder
 from vse_gpo.errors import VSEError
-from vse_gpo.losses import InfoNCE, SigmoidLoss, TripletLoss, WarmedUp
+from vse_gpo.losses import InfoNCE, PhasedLoss, SigmoidLoss, TripletLoss
 
 MARGIN, TEMPERATURE, BIAS = 0.3, 0.1, -2.0
 FAMILY = {
@@ -21,7 +21,7 @@ FAMILY = {
     "softmax": InfoNCE(TEMPERATURE),
     "softmax with margin": InfoNCE(TEMPERATURE, margin=MARGIN),
     "sigmoid": SigmoidLoss(TEMPERATURE, BIAS),
-    "warmed up": WarmedUp(first=InfoNCE(TEMPERATURE), then=TripletLoss(MARGIN)),
+    "phased": PhasedLoss(all_negatives=InfoNCE(TEMPERATURE), hardest_negatives=TripletLoss(MARGIN)),
 }
 every_loss = pytest.mark.parametrize("name", FAMILY)
 
@@ -82,7 +82,7 @@ ORACLES = {
     "softmax": lambda similarity, same, hardest: plain_softmax(similarity, same, 0.0),
     "softmax with margin": lambda similarity, same, hardest: plain_softmax(similarity, same, MARGIN),
     "sigmoid": lambda similarity, same, hardest: plain_sigmoid(similarity, same),
-    "warmed up": lambda similarity, same, hardest: (
+    "phased": lambda similarity, same, hardest: (
         plain_triplet(similarity, same, hardest) if hardest else plain_softmax(similarity, same, 0.0)
     ),
 }
@@ -218,7 +218,7 @@ def test_every_shipped_loss_builds_with_its_published_values(option):
         "infonce": InfoNCE(0.05),
         "margin_softmax": InfoNCE(0.05, margin=0.3),
         "sigmoid": SigmoidLoss(0.1, -10.0),
-        "warmed_up": WarmedUp(first=InfoNCE(0.05), then=TripletLoss(0.2)),
+        "softmax_then_triplet": PhasedLoss(all_negatives=InfoNCE(0.05), hardest_negatives=TripletLoss(0.2)),
     }[option]
     assert type(loss) is type(expected)
     assert all(loss(similarity, hard).item() == expected(similarity, hard).item() for hard in (True, False))

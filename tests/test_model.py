@@ -1,270 +1,148 @@
-"""What users hand to a model, and where they get one from."""
+"""A model encodes, is saved whole and comes back as it was."""
 
-import argparse
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tests.storage.test_settings import SETTINGS
-from vse_gpo import VSE, VSEError
-from vse_gpo.checkpoints.sources import load_model
+from tests.helpers.photo_folder import small_model
+from tests.helpers.small_settings import SETTINGS
+from tests.helpers.tiny_encoders import clip_folder, roberta_folder
+from vse_gpo import VSE
+from vse_gpo.errors import VSEError
 from vse_gpo.model import build_model
 from vse_gpo.storage.settings import build
 
-ARRAY = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-CAPTIONS = ["a red circle", "a large blue square above a star"]
-
-
-@pytest.fixture(scope="module")
-def model() -> VSE:
-    torch.manual_seed(0)
-    return build_model(SETTINGS, build(SETTINGS).state_dict())
-
-
-@pytest.fixture(scope="module")
-def of_regions() -> VSE:
-    torch.manual_seed(1)
-    settings = SETTINGS | {"prepare_images": {"_target_": "vse_gpo.data.regions.PrepareRegions"}}
-    settings["image_encoder"] = SETTINGS["image_encoder"] | {
-        "backbone": {"_target_": "vse_gpo.backbones.images.Regions", "width": 8},
-        "projection": {"_target_": "vse_gpo.encoder.ResidualProjection", "in_features": 8, "out_features": 6},
-    }
-    return build_model(settings, build(settings).state_dict())
-
 
 @pytest.fixture
-def file(tmp_path) -> Path:
-    Image.fromarray(ARRAY).save(tmp_path / "a.png")
-    return tmp_path / "a.png"
+def model() -> VSE:
+    return small_model()
 
 
-# images
+def test_images_and_captions_become_unit_embeddings_in_order(model, tmp_path):
+    pixels = torch.randint(0, 256, (3, 3, 40, 50), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    for number, one in enumerate(pixels):
+        Image.fromarray(one.permute(1, 2, 0).numpy()).save(tmp_path / f"{number}.png")
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    from_paths = model.encode_images([str(path) for path in paths], batch_size=2)
+    assert from_paths.shape == (3, 6)
+    assert from_paths.dtype == torch.float32
+    torch.testing.assert_close(from_paths.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(from_paths, model.encode_images(list(pixels)))
+    torch.testing.assert_close(from_paths, model.encode_images([Image.open(path) for path in paths]))
+    captions = ["a red circle", "a large blue square above a star", "a heart"]
+    together = model.encode_captions(captions)
+    torch.testing.assert_close(together, torch.cat([model.encode_captions([caption]) for caption in captions]))
 
 
-def test_an_image_of_every_kind_gives_the_same_embedding(model, file):
-    expected = model.encode_images([ARRAY])
-    assert expected.shape == (1, 6)
-    tensor = torch.from_numpy(ARRAY).permute(2, 0, 1)
-    with Image.open(file) as opened:
-        for image in (file, str(file), Image.fromarray(ARRAY), opened, ARRAY, tensor):
-            assert torch.equal(model.encode_images(image), expected)
-            assert torch.equal(model.encode_images([image, image]), model.encode_images(2 * [ARRAY]))
+def test_encoding_leaves_the_model_in_its_mode(model):
+    model.train()
+    model.encode_captions(["a red circle"])
+    assert model.training
 
 
-def test_images_come_from_anything_that_can_be_walked_through(model, file):
-    expected = model.encode_images([ARRAY, ARRAY[::-1]])
-    stacked = np.stack([ARRAY, ARRAY[::-1]])
-    pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2)
-    for images in (stacked, pixels, tuple(stacked), (one for one in stacked)):
-        assert torch.equal(model.encode_images(images), expected)
-    files = np.array([str(file)] * 3)
-    torch.testing.assert_close(model.encode_images(files, batch_size=2), expected[:1].expand(3, -1))
+def test_a_saved_model_comes_back_as_it_was(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    again = VSE.from_pretrained(tmp_path / "model")
+    assert torch.equal(again.encode_captions(["a red circle"]), model.encode_captions(["a red circle"]))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with pytest.raises(VSEError, match="exists and is not empty"):
+        model.save_pretrained(tmp_path / "model")
 
 
-def test_grey_arrays_are_grey_images(model):
-    grey = ARRAY[:, :, 0]
-    assert torch.equal(model.encode_images(grey), model.encode_images(np.stack(3 * [grey], axis=2)))
-    assert torch.equal(model.encode_images(grey), model.encode_images(Image.fromarray(grey)))
+def of_clip(folder: Path) -> dict[str, Any]:
+    """Settings of a model on both towers of a CLIP."""
+    image, text = (
+        {"_target_": f"vse_gpo.backbones.clip.clip_{tower}", "pretrained": str(folder), "random_weights": False}
+        for tower in ("images", "texts")
+    )
+    tokenizer = {"_target_": "vse_gpo.data.captions.WordPieces", "pretrained": str(folder), "mask_token": "M"}
+    return settings_with(image | {"class_token": False}, text, tokenizer)
 
 
-def test_a_read_only_array_is_read(model):
-    frozen = ARRAY.copy()
-    frozen.flags.writeable = False
-    assert torch.equal(model.encode_images(frozen), model.encode_images(ARRAY))
+def of_transformers(folder: Path) -> dict[str, Any]:
+    """Settings of a model on a ViT of timm and a RoBERTa."""
+    roberta_folder(folder)
+    vit = {"_target_": "vse_gpo.backbones.images.timm_grid", "name": "test_vit", "size": 32, "pretrained": False}
+    text = {"_target_": "vse_gpo.backbones.texts.load_bert", "pretrained": str(folder), "random_weights": False}
+    tokenizer = {"_target_": "vse_gpo.data.captions.WordPieces", "pretrained": str(folder)}
+    return settings_with(vit | {"class_token": True, "cells": 2}, text, tokenizer, width=64)
 
 
-def test_images_are_turned_as_their_camera_says(model, tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # stored sideways
-    sideways = Image.fromarray(np.rot90(ARRAY).copy())
-    sideways.save(tmp_path / "phone.png", exif=exif)
-    upright = model.encode_images(ARRAY)
-    assert torch.equal(model.encode_images(tmp_path / "phone.png"), upright)
-    with Image.open(tmp_path / "phone.png") as opened:
-        assert torch.equal(model.encode_images(opened), upright)
+def settings_with(
+    image: dict[str, Any], text: dict[str, Any], tokenizer: dict[str, Any], width: int = 8
+) -> dict[str, Any]:
+    projection = {"_target_": "torch.nn.Linear", "in_features": 8, "out_features": 6}
+    return {
+        **SETTINGS,
+        "image_encoder": {
+            **SETTINGS["image_encoder"],
+            "backbone": image,
+            "projection": projection | {"in_features": width},
+        },
+        "text_encoder": {**SETTINGS["text_encoder"], "backbone": text, "projection": projection},
+        "prepare_captions": {"_target_": "vse_gpo.data.captions.PrepareCaptions", "tokenizer": tokenizer},
+    }
 
 
-def test_an_images_path_may_begin_at_home(model, file, monkeypatch):
-    monkeypatch.setenv("HOME", str(file.parent))
-    assert torch.equal(model.encode_images("~/a.png"), model.encode_images(ARRAY))
+@pytest.mark.parametrize("of", [of_clip, of_transformers])
+def test_a_model_on_pretrained_encoders_comes_back_without_them(of, tmp_path):
+    source = clip_folder(tmp_path / "encoders")
+    settings = of(source)
+    pretrained = build(settings)
+    model = build_model(settings, pretrained.state_dict())
+    model.save_pretrained(tmp_path / "model")
+    shutil.rmtree(source)
+    again = VSE.from_pretrained(tmp_path / "model")
+    captions = ["a red car", "two skateboarders jump"]
+    assert torch.equal(again.encode_captions(captions), model.encode_captions(captions))
+    pixels = torch.randint(0, 256, (3, 40, 50), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    assert torch.equal(again.encode_images([pixels]), model.encode_images([pixels]))
+    assert str(tmp_path) not in json.dumps(again.settings)
+
+
+def test_a_model_put_together_by_hand_cannot_be_saved(tmp_path):
+    with pytest.raises(VSEError, match="its settings are not known"):
+        build(SETTINGS).save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize(
-    ("images", "message"),
+    ("file", "content", "message"),
     [
-        ([ARRAY, None], r"^image 1: found None \(NoneType\), expected a path, a PIL image, an array \(height"),
-        ([float("nan")], r"^image 0: found nan \(float\), expected a path"),
-        ([ARRAY, ARRAY, ARRAY.astype(float)], r"^image 2: found an image of shape \(40, 50, 3\) and float64, expected"),
-        ([ARRAY[:, :, :2]], r"^image 0: found an image of shape \(40, 50, 2\) and uint8, expected \(height, width, 3\)"),
-        ([ARRAY[:0]], r"^image 0: found an image of shape \(0, 50, 3\)"),
-        ([ARRAY.transpose(2, 0, 1)], r"^image 0: found an image of shape \(3, 40, 50\) and uint8, expected \(height"),
-        (torch.from_numpy(ARRAY), r"^image 0: found an image of shape \(40, 50, 3\) and torch.uint8, expected \(3, "),
-        (torch.zeros(3, 40, 50), r"^image 0: found an image of shape \(3, 40, 50\) and torch.float32, expected \(3, "),
-        (["missing.png"], "^image 0: missing.png: no such file or directory"),
-        ([], "^nothing to encode: an empty list"),
-        (iter(()), "^nothing to encode: an empty list"),
-        (None, r"^found None \(NoneType\), expected an image or a list of them"),
-        (3, r"^found 3 \(int\), expected an image or a list of them"),
+        ("vse_gpo.json", b"{", "not a saved model"),
+        ("vse_gpo.json", b'{"_target_": "os.system"}', "not the settings of a model"),
+        ("model.safetensors", b"cut", "not a saved model"),
     ],
 )
-@pytest.mark.parametrize("batch_size", [2, 64])
-def test_an_image_that_cannot_be_read_is_named(images, message, batch_size, model):
+def test_damaged_folders_give_one_line(file, content, message, model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / file).write_bytes(content)
     with pytest.raises(VSEError, match=message) as error:
-        model.encode_images(images, batch_size=batch_size)
+        VSE.from_pretrained(tmp_path / "model")
     assert "\n" not in str(error.value)
 
 
-def test_a_pil_image_of_a_cut_file_is_named(model, file):
-    file.write_bytes(file.read_bytes()[:500])
-    with Image.open(file) as opened, pytest.raises(VSEError, match="^image 0: a PIL image cannot be decoded"):
-        model.encode_images(opened)
+def test_weights_of_another_model_are_refused(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    path = Path(tmp_path / "model" / "vse_gpo.json")
+    settings = json.loads(path.read_text())
+    settings["image_encoder"]["projection"]["out_features"] = 7
+    path.write_text(json.dumps(settings))
+    with pytest.raises(VSEError, match=r"weights of another model: 2 of \d+"):
+        VSE.from_pretrained(tmp_path / "model")
 
 
-def test_regions_of_an_image_come_as_tensors_or_arrays(of_regions):
-    features = np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32)
-    expected = of_regions.encode_images([torch.from_numpy(one) for one in features])
-    for images in (features, torch.from_numpy(features), list(features), features.astype(">f4")):
-        assert torch.equal(of_regions.encode_images(images), expected)
-    one = of_regions.encode_images(features[0])
-    torch.testing.assert_close(one, expected[:1])
-    torch.testing.assert_close(of_regions.encode_images(features[0].astype(np.float16)), one, atol=1e-2, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        ("a.jpg", r"image 0: found 'a' \(str\), expected region features \(regions, width\) in floats: the model takes"),
-        ([ARRAY], r"image 0: found array.* \(ndarray\), expected region features"),
-        ([torch.ones(5, 8), torch.ones(8)], r"image 1: found shape \(8,\) of torch.float32"),
-        ([torch.full((5, 8), torch.nan)], "image 0: found NaN or infinity among region features"),
-        ([torch.ones(5, 7)], "region features are 7 wide"),
-    ],
-)
-def test_regions_of_another_kind_are_named(images, message, of_regions):
-    with pytest.raises(VSEError, match=message) as error:
-        of_regions.encode_images(images)
-    assert "\n" not in str(error.value)
-
-
-# captions
-
-
-def test_captions_come_alone_or_from_anything_that_can_be_walked_through(model):
-    expected = model.encode_captions(CAPTIONS)
-    assert expected.shape == (2, 6)
-    assert expected.dtype == torch.float32
-    series = type("Series", (), {"__iter__": lambda self: iter(CAPTIONS)})()  # as pandas' walks through its values
-    for captions in (tuple(CAPTIONS), np.array(CAPTIONS), (one for one in CAPTIONS), dict.fromkeys(CAPTIONS), series):
-        assert torch.equal(model.encode_captions(captions), expected)
-    assert torch.equal(model.encode_captions(CAPTIONS[0]), model.encode_captions(CAPTIONS[:1]))
-    torch.testing.assert_close(model.encode_captions(iter(CAPTIONS), batch_size=1), expected)
-
-
-@pytest.mark.parametrize(
-    ("captions", "message"),
-    [
-        ([None], r"^caption 0: found None \(NoneType\), expected a text"),
-        (["a dog", float("nan")], r"^caption 1: found nan \(float\), expected a text"),
-        ([b"a dog"], r"^caption 0: found b'a dog' \(bytes\), expected a text"),
-        ([["a dog"]], r"^caption 0: found \['a dog'\] \(list\), expected a text"),
-        ([np.arange(99).reshape(9, 11)], r"^caption 0: found array.* \(ndarray\), expected a text"),
-        ([], "^nothing to encode: an empty list"),
-        (None, r"^found None \(NoneType\), expected a caption or a list of them"),
-    ],
-)
-def test_a_caption_that_is_no_text_is_named(captions, message, model):
-    with pytest.raises(VSEError, match=message) as error:
-        model.encode_captions(captions)
-    assert "\n" not in str(error.value)
-
-
-def test_a_batch_holds_at_least_one(model):
-    with pytest.raises(VSEError, match="batch_size=0, expected at least 1"):
-        model.encode_captions(CAPTIONS, batch_size=0)
-
-
-# where a model comes from
-
-
-@pytest.fixture(scope="module")
-def places(model, tmp_path_factory) -> Path:
-    """A folder, a run, and copies of its checkpoint under other names."""
-    home = tmp_path_factory.mktemp("places")
-    model.save_pretrained(home / "model")
-    weights = {f"model.{name}": value for name, value in model.state_dict().items()}
-    (home / "run" / "checkpoints").mkdir(parents=True)
-    best = home / "run" / "checkpoints" / "best.ckpt"
-    torch.save({"settings": {"model": SETTINGS}, "state_dict": weights, "epoch": 1}, best)
-    for name in ("best.pt", "best.CKPT", "best", "best.pth"):
-        shutil.copyfile(best, home / name)
-    (home / "unfinished").mkdir()
-    (home / "unfinished" / "config.yaml").write_text("name: x\n")
-    (home / "empty").mkdir()
-    return home
-
-
-@pytest.mark.parametrize(
-    "source", ["model", "run", "run/checkpoints/best.ckpt", "best.pt", "best.CKPT", "best", "best.pth"]
-)
-def test_a_model_comes_from_everything_that_holds_one(source, places, model, monkeypatch):
-    expected = model.encode_captions(CAPTIONS)
-    monkeypatch.setenv("HOME", str(places))
-    for place in (places / source, str(places / source), f"~/{source}"):
-        loaded = VSE.from_pretrained(place)
-        assert not loaded.training
-        assert torch.equal(loaded.encode_captions(CAPTIONS), expected)
-    monkeypatch.chdir(places)
-    assert torch.equal(load_model(source).encode_captions(CAPTIONS), expected)
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("unfinished", r"unfinished/checkpoints/best\.ckpt: no such file or directory"),
-        ("empty", r"empty: no saved model .* expected vse_gpo\.json and model\.safetensors .* or a run with checkpoints"),
-        ("model/model.safetensors", "model.safetensors: weights without settings, expected the folder that"),
-        ("missing.ckpt", r"missing\.ckpt: no such file or directory, expected a checkpoint"),
-        ("missing.PT", r"missing\.PT: no such file or directory"),
-        ("./missing/model", "missing/model: no such file or directory"),
-        ("missing/model", "model=missing/model: neither a folder nor a model that the Hugging Face hub gives"),
-    ],
-)
-def test_what_holds_no_model_is_told(source, message, places, monkeypatch):
-    monkeypatch.chdir(places)
-    with pytest.raises(VSEError, match=message) as error:
-        VSE.from_pretrained(source)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "held"),
-    [
-        ({"state_dict": {}, "epoch": 3}, "state_dict, epoch"),
-        ({"state_dict": {}, "settings": {"name": "x"}}, "state_dict, settings"),
-        ({"state_dict": {}, "settings": 3}, "state_dict, settings"),
-        (torch.ones(2), "Tensor"),
-        ({}, "dict"),
-    ],
-)
-def test_a_file_of_something_else_is_told(content: Any, held, tmp_path):
-    torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(VSEError, match=rf"other\.pt: no model of this program, it holds {held}; expected runs/…/check"):
-        VSE.from_pretrained(tmp_path / "other.pt")
-    (tmp_path / "notes.txt").write_text("no checkpoint")
-    with pytest.raises(VSEError, match=r"notes\.txt: "):
-        VSE.from_pretrained(tmp_path / "notes.txt")
-
-
-def test_a_released_file_asks_for_its_vocabulary_whatever_its_name(tmp_path):
-    embedding = {"embed.weight": torch.ones(9, 3), "rnn.weight_hh_l0": torch.ones(12, 4)}
-    region = {"fc.weight": torch.ones(4, 8)}
-    torch.save({"model": [region, embedding], "opt": argparse.Namespace(a=1)}, tmp_path / "best.pt")
-    with pytest.raises(VSEError, match="a BiGRU model needs its vocabulary"):
-        VSE.from_pretrained(tmp_path / "best.pt")
-    with pytest.raises(VSEError, match=r"text\.vocabulary=.*words\.json: FileNotFoundError"):
-        VSE.from_pretrained(tmp_path / "best.pt", vocabulary=tmp_path / "words.json")
+def test_a_fingerprint_tells_models_apart_and_survives_saving(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    again = VSE.from_pretrained(tmp_path / "model")
+    assert again.fingerprint() == model.fingerprint()
+    assert again.train().half().float().fingerprint() != model.fingerprint()  # rounded weights
+    larger = {**SETTINGS, "prepare_images": {"_target_": "vse_gpo.data.images.PrepareImages", "size": 48}}
+    assert build_model(larger, model.state_dict()).fingerprint() != model.fingerprint()
+    with pytest.raises(VSEError, match="put together by hand"):
+        build(SETTINGS).fingerprint()

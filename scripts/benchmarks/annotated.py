@@ -11,13 +11,13 @@ from benchmarks.measure import Measured, seconds
 from vse_gpo.retrieval.annotations import CocoRows, eccv_folder, read_crisscrossed, read_positives
 from vse_gpo.retrieval.crisscrossed import CrisscrossedCorrelation, CrisscrossedRecalls
 from vse_gpo.retrieval.eccv import ListedPositives, eccv_scores
-from vse_gpo.retrieval.protocols import Test, run_protocols
+from vse_gpo.retrieval.protocols import Gallery, run_protocols
 from vse_gpo.retrieval.recalls import Outcome
 from vse_gpo.retrieval.similarity import similarities
 
 
 def annotated(cxc: str) -> list[Measured]:
-    """cxc, cxc_correlation and eccv over COCO's ids, and the package eccv-caption for its share."""
+    """cxc, cxc_correlation and eccv over COCO ids, and the package eccv-caption for the protocols that it has."""
     folder = eccv_folder()
     caption_ids = np.load(folder / "coco_test_ids.npy", allow_pickle=False)
     owner = {caption: image for image, caption in read_positives(folder, "original")[0]}
@@ -38,8 +38,8 @@ def annotated(cxc: str) -> list[Measured]:
     ]
 
     def run(*names: str) -> dict[str, Outcome]:
-        test = Test(similarities=similarities(images, captions), caption_to_image=index)
-        return run_protocols(test, names, known)
+        gallery = Gallery(similarities=similarities(images, captions), caption_to_image=index)
+        return run_protocols(gallery, names, known)
 
     for name, outcome in run(*known).items():
         queries = ", ".join(f"{one.direction} {len(one.rows):,}" for one in outcome.queries)
@@ -52,10 +52,10 @@ def annotated(cxc: str) -> list[Measured]:
 
 
 def with_package(images: torch.Tensor, captions: torch.Tensor, image_ids: np.ndarray, caption_ids: np.ndarray) -> None:
-    """The same by the benchmark's own package, from full ranked lists as it asks for them."""
+    """The same by the package eccv-caption, from the full ranked lists that it requires."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from eccv_caption import Metrics
+        from eccv_caption import Metrics  # noqa: PLC0415, warns as it is imported
     matrix = images @ captions.T
     lists = []
     for queries, names, gallery in ((matrix, image_ids, caption_ids), (matrix.T, caption_ids, image_ids)):

@@ -1,7 +1,8 @@
-"""Training pictures per second and core, against the released program's chain and against decoding alone."""
+"""Training images per second and core, against the released program's chain and against only decoding."""
 
 import io
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,21 @@ from vse_gpo.backbones.grid import IMAGENET_MEAN, IMAGENET_STD
 from vse_gpo.data.files import Listing
 from vse_gpo.data.images import PrepareImages, read_image
 from vse_gpo.data.regions import RegionFiles
+from vse_gpo.errors import VSEError
 
 PICTURES, WIDTH, HEIGHT, SIZE = 64, 640, 480, 512
+RELEASED = {"cv2": "opencv-python-headless", "imageio": "imageio"}  # module → package
 COCO = (113287, 36, 2048)  # images, regions, width: 33 GB in float32
 
 
 def loader(images: str | None) -> list[Measured]:
-    """Decode, crop, resize to 512×512 and flip, on one core; and opening 33 GB of features.
+    """Decode, crop, resize to 512×512 and flip, on one core; also open 33 GB of features.
 
-    The released chain needs ``pip install imageio opencv-python-headless``.
+    Raises:
+        VSEError: if OpenCV or imageio, which the released chain reads with, is not installed.
     """
+    if missing := [package for module, package in RELEASED.items() if find_spec(module) is None]:
+        raise VSEError(f"loader needs what the released program reads with; pip install {' '.join(missing)}")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         files = sorted(Path(images).rglob("*.jpg"))[:PICTURES] if images else _pictures(Path(folder))
@@ -36,14 +42,14 @@ def loader(images: str | None) -> list[Measured]:
         )
     rate = [len(files) / taken for taken in (decode, ours, plain)]
     size = f"{len(files)} JPEGs of {images}" if images else f"{len(files)} JPEGs of {WIDTH}×{HEIGHT}"
-    names = ("decoding alone", "ours: uint8, normalised on the device", "released: floats, OpenCV, normalised here")
+    names = ("only decoding", "ours: uint8, normalised on the device", "released: floats, OpenCV, normalised here")
     rows = [[name, own, own / rate[0], own / rate[2]] for name, own in zip(names, rate, strict=True)]
-    columns = ["", "images/s on one core", "of decoding alone", "of the released chain"]
+    columns = ["", "images/s on one core", "of only decoding", "of the released chain"]
     return [Measured(f"{size} → {SIZE}×{SIZE}, training transform", columns, rows), _features()]
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """Pictures with as much detail at every scale as photographs have, about 1.7 bits a pixel."""
+    """Images with as much detail at every scale as photographs have, about 1.7 bits per pixel."""
     random = np.random.default_rng(0)
     files = []
     for number in range(PICTURES):
@@ -64,8 +70,8 @@ def _ours(files: list[Path]) -> None:
 
 
 def _released(files: list[Path]) -> None:
-    import cv2
-    import imageio.v2 as imageio
+    import cv2  # noqa: PLC0415, the released program's readers, in its own process
+    import imageio.v2 as imageio  # noqa: PLC0415
 
     cv2.setNumThreads(0)
     random = np.random.default_rng(0)
@@ -89,7 +95,7 @@ def _features() -> Measured:
         np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": COCO})
         with (root / "precomp" / "train_ims.npy").open("wb") as file:
             file.write(header.getvalue())
-            file.truncate(len(header.getvalue()) + 4 * int(np.prod(COCO)))  # sparse: takes no disk
+            file.truncate(len(header.getvalue()) + 4 * int(np.prod(COCO)))  # sparse: takes no disk space
         taken, memory = alone(_open, root)
     gigabytes = 4 * int(np.prod(COCO)) / 1e9
     columns = ["", "seconds", "MiB"]

@@ -1,4 +1,4 @@
-"""Seconds and memory of pieces of work, and tables of them."""
+"""Measure time and memory of functions, and show them in tables."""
 
 import multiprocessing
 import statistics
@@ -18,14 +18,14 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Measured:
-    """A table; numbers stay as they were measured, for JSON."""
+    """A table; numbers stay as measured, for JSON."""
 
     title: str
     columns: Sequence[str]
     rows: list[list[Any]]
 
     def show(self) -> None:
-        """Print it; of numbers three digits."""
+        """Print the table; numbers with three digits."""
         table = Table(title=self.title, title_justify="left")
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="left" if number == 0 else "right")
@@ -43,12 +43,12 @@ def _text(value: Any) -> str:
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The median of some runs, after one that does not count."""
+    """Median of some runs, after one that does not count."""
     return turn_by_turn([work], repeats)[0]
 
 
 def turn_by_turn(works: Sequence[Callable[[], object]], repeats: int = 3) -> list[float]:
-    """The median of each, after one run that does not count; they take turns, so that all share the machine's mood."""
+    """Median of each, after one run that does not count; they take turns, so that all see the same machine load."""
     taken: list[list[float]] = [[] for _ in works]
     for turn in range(repeats + 1):
         for own, work in zip(taken, works, strict=True):
@@ -62,18 +62,18 @@ def turn_by_turn(works: Sequence[Callable[[], object]], repeats: int = 3) -> lis
 
 
 def alone(work: Callable[..., Any], *arguments: Any) -> Any:
-    """What the work returns in a process of its own, whose memory nothing else has touched."""
+    """Run the work in a separate process with fresh memory; returns its result."""
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         return pool.apply(work, arguments)
 
 
 def begin_peak() -> float:
-    """MiB that this process holds at most so far; from here on the peak is counted anew."""
+    """Peak memory of this process so far in MiB; resets the peak."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak()
 
 
 def peak() -> float:
-    """MiB of memory that this process has held at most."""
+    """Peak memory of this process in MiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024

@@ -1,4 +1,4 @@
-"""The peak of one training step against the batch size, at once and in micro-batches."""
+"""Peak memory of one training step against the batch size, at once and in micro-batches."""
 
 import time
 
@@ -8,6 +8,9 @@ from benchmarks.measure import Measured, alone, begin_peak, peak
 from vse_gpo.backbones.images import timm_grid
 from vse_gpo.backbones.texts import BiGRU
 from vse_gpo.batch import Batch, Tokens, take
+from vse_gpo.data.captions import PrepareCaptions
+from vse_gpo.data.images import PrepareImages
+from vse_gpo.data.shapes import GrammarWords
 from vse_gpo.encoder import Encoder, linear_projection
 from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
@@ -18,7 +21,7 @@ MICRO_BATCH = 8
 
 
 def memory() -> list[Measured]:
-    """Peak of one training step of ResNet-18 on 224×224 pixels and a BiGRU, in a process of its own each."""
+    """Peak of one training step of ResNet-18 on 224×224 pixels and a BiGRU, each in a separate process."""
     rows = []
     for pairs in (16, 32, 64):
         whole, taken, loss = alone(_measure_step, pairs, pairs)
@@ -30,7 +33,7 @@ def memory() -> list[Measured]:
 
 
 def _measure_step(pairs: int, micro_batch: int) -> tuple[float, float, float]:
-    """MiB above model, gradients and batch at the peak; seconds; the loss."""
+    """Peak MiB above model, gradients and batch; seconds; the loss."""
     torch.manual_seed(0)
     model = VSE(
         image_encoder=Encoder(
@@ -41,8 +44,8 @@ def _measure_step(pairs: int, micro_batch: int) -> tuple[float, float, float]:
         text_encoder=Encoder(
             backbone=BiGRU(vocabulary_size=1000, width=256), projection=torch.nn.Identity(), pooling=GPO()
         ),
-        prepare_images=torch.stack,
-        prepare_captions=lambda captions: captions,
+        prepare_images=PrepareImages(size=224),
+        prepare_captions=PrepareCaptions(tokenizer=GrammarWords()),
     )
     index = torch.arange(pairs)
     batch = Batch(
@@ -58,7 +61,7 @@ def _measure_step(pairs: int, micro_batch: int) -> tuple[float, float, float]:
         loss.backward()
         return loss.item()
 
-    step(take(batch, slice(0, 2)))  # what is loaded and made once, gradients among it
+    step(take(batch, slice(0, 2)))  # one-time loading and allocation, gradients included
     before = begin_peak()
     start = time.perf_counter()
     loss = step(batch)

@@ -1,4 +1,4 @@
-"""GPO forward and backward, against sorting by ``torch.sort`` and a GRU run for every set, and against the mean."""
+"""GPO forward and backward, against ``torch.sort`` with a GRU run for every set, and against mean pooling."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ SHAPES = ((128, 36, 1024), (128, 256, 1024))
 
 
 def pooling(device: str) -> list[Measured]:
-    """Forward and backward of one batch of sets of several sizes, as size augmentation makes them."""
+    """Forward and backward pass of one batch of sets of several sizes, as size augmentation makes them."""
     return [_of_shape(*shape, device=device) for shape in SHAPES]
 
 
@@ -49,7 +49,7 @@ def _of_shape(batch: int, items: int, width: int, *, device: str) -> Measured:
 
 
 def plain_gpo(gpo: GPO, features: Tensor, lengths: Tensor) -> Tensor:
-    """The operator as its authors released it, with the weights of ours."""
+    """The operator as its authors released it, with our weights."""
     longest = int(lengths.max())
     positions = encode_positions(longest, gpo.d_position).to(features)
     packed = pack_padded_sequence(

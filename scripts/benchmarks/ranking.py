@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.galleries import embeddings
 from benchmarks.measure import CONSOLE, MIB, Measured, alone, begin_peak, peak, seconds, turn_by_turn
-from vse_gpo.retrieval import evaluate
+from vse_gpo.evaluation.scoring import evaluate
 
 PROTOCOLS = ["coco_5k", "coco_1k_5fold"]
 
@@ -29,7 +29,7 @@ def ranking(large: bool) -> list[Measured]:
             [
                 ["one bare matrix product", bare, 1.0, 5000 * 25000 * 4 / MIB],
                 ["coco_5k and coco_1k_5fold", ours, ours / bare, above],
-                ["whole matrix, sorted (5K alone)", plain, plain / bare, None],
+                ["whole matrix, sorted (only 5K)", plain, plain / bare, None],
             ],
         ),
         scaling(),
@@ -43,7 +43,7 @@ def ranking(large: bool) -> list[Measured]:
 
 
 def scaling() -> Measured:
-    """Cost against size: images doubled."""
+    """Cost against size, with the number of images doubled each time."""
     rows: list[list[float | None]] = []
     for count in (1000, 2000, 4000, 8000, 16000):
         images, captions = embeddings(count, 5, 256)
@@ -74,8 +74,8 @@ def plain_recalls(images: torch.Tensor, captions: torch.Tensor) -> None:
 
 
 def _peak_above_embeddings(images: int, per_image: int, width: int, protocols: list[str]) -> tuple[float, float, float]:
-    """MiB of the embeddings, MiB above them at the peak, and seconds."""
-    evaluate(torch.eye(3), torch.eye(3), caption_to_image=torch.arange(3), protocols=["all"])  # what is loaded once
+    """MiB of the embeddings, peak MiB above them, and seconds."""
+    evaluate(torch.eye(3), torch.eye(3), caption_to_image=torch.arange(3), protocols=["all"])  # one-time loading
     both = embeddings(images, per_image, width)
     own = sum(part.numel() * 4 for part in both) / MIB
     before = begin_peak()

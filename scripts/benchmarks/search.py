@@ -1,4 +1,4 @@
-"""Search among many pictures: every kind of index against a plain product with its largest values."""
+"""Search among many images: every kind of index against a plain product with its largest values."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ KINDS = {"ivf": InvertedLists(), "hnsw": Graph()}
 
 
 def search(pictures: int, width: int, index: str) -> list[Measured]:
-    """Captions look for pictures that lie in clusters: exact search, and an approximate index."""
+    """Captions search images that lie in clusters: exact search, and an approximate index."""
     rows, held = alone(_measure, pictures, width, index)
     columns = ["", f"seconds for {QUERIES} queries", f"recall@{TOP}, %", "seconds to build", "MiB of the index"]
     title = f"{pictures:,} × {width:,}, float32, {faiss.omp_get_max_threads()} threads; {held:,.0f} MiB at the peak"
@@ -23,7 +23,7 @@ def search(pictures: int, width: int, index: str) -> list[Measured]:
 
 
 def _measure(pictures: int, width: int, kind: str) -> tuple[list[list[object]], float]:
-    """A row for each way to search, and MiB that all of them together held at most."""
+    """A row for each way to search, and the peak MiB of all of them together."""
     import_once = begin_peak()
     start = time.perf_counter()
     exact, queries = faiss.IndexFlatIP(width), np.empty((0, width), np.float32)
@@ -55,7 +55,7 @@ def _measure(pictures: int, width: int, kind: str) -> tuple[list[list[object]], 
     own = pictures * width * 4 / MIB
     names = ["product and largest values", "kind=flat", f"kind={kind}, candidates ranked exactly"]
     builds = [None, drawn, built]
-    sizes = [own, own, own + written_size(approximate) / MIB]  # it ranks its candidates by the exact ones
+    sizes = [own, own, own + written_size(approximate) / MIB]  # it re-ranks candidates by exact embeddings
     return [list(row) for row in zip(names, taken, recalls, builds, sizes, strict=True)], peak() - import_once
 
 
@@ -65,7 +65,7 @@ def nearest_by_product(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def written_size(index: faiss.Index) -> int:
-    """Bytes of an index, counted while it is written nowhere."""
+    """Bytes of an index, counted without writing it anywhere."""
     sizes: list[int] = []
 
     def count(data: bytes) -> int:
@@ -77,7 +77,7 @@ def written_size(index: faiss.Index) -> int:
 
 
 def gallery(pictures: int, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Unit embeddings of pictures in clusters of very different sizes, and of a caption around each of some of them."""
+    """Unit embeddings of images in clusters of very different sizes, and of captions close to some of the images."""
     generator = torch.Generator().manual_seed(0)
     basis = torch.linalg.qr(torch.randn(width, min(LATENT, width), generator=generator)).Q.T
     centres = torch.randn(TOPICS, len(basis), generator=generator)

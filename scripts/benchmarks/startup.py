@@ -1,4 +1,4 @@
-"""How long a command takes to answer, against Python's own start and an import of torch."""
+"""Time that a command takes to answer, against Python's own start and an import of torch."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ COMMANDS = {
 
 
 def startup() -> list[Measured]:
-    """Whole processes."""
+    """Time whole processes."""
 
     def run(arguments: list[str]) -> None:
         subprocess.run([sys.executable, *arguments], check=True, capture_output=True)

@@ -9,6 +9,9 @@ from benchmarks.pooling import plain_gpo
 from vse_gpo.backbones.images import Regions
 from vse_gpo.backbones.texts import Bert
 from vse_gpo.batch import Batch, Features, Tokens
+from vse_gpo.data.captions import PrepareCaptions
+from vse_gpo.data.regions import PrepareRegions
+from vse_gpo.data.shapes import GrammarWords
 from vse_gpo.encoder import DropRegions, Encoder, ResidualProjection
 from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
@@ -19,7 +22,7 @@ LAYERS = 6  # of MiniLM
 
 
 class PlainGPO(GPO):
-    """As released: every set's coefficients for itself, all channels sorted by ``torch.sort``."""
+    """As released: coefficients are computed separately for every set, and ``torch.sort`` sorts all channels."""
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         return plain_gpo(self, features, lengths)
@@ -67,8 +70,8 @@ def _model(pooling: type[nn.Module]) -> VSE:
             projection=nn.Linear(384, EMBEDDING),
             pooling=pooling(),
         ),
-        prepare_images=list,
-        prepare_captions=list,
+        prepare_images=PrepareRegions(),
+        prepare_captions=PrepareCaptions(tokenizer=GrammarWords()),
     ).train()
 
 

@@ -1,4 +1,4 @@
-"""A convolutional trunk on a CPU: the memory of its feature maps kept, as the commands do, and given back."""
+"""A convolutional trunk on a CPU: freed memory of its feature maps is kept, as by the commands, or returned."""
 
 import resource
 import time
@@ -15,20 +15,20 @@ STEPS = 3
 
 
 def trunk() -> list[Measured]:
-    """Each in a process of its own; the limit is the time that the process itself computes, without the system's."""
-    columns = ["memory", "ms a picture", "of them the system's", "peak, MiB"]
+    """Each case in a separate process; the limit is the computing time of the process, without the system's time."""
+    columns = ["memory", "ms per image", "of them the system's", "peak, MiB"]
     measured = []
     for batch in BATCHES:
         rows: list[list[object]] = []
         for training, work in ((False, "features"), (True, "training")):
             for kept, memory in ((False, "given back"), (True, "kept")):
                 rows.append([f"{work}: {memory}", *alone(_measure, batch, training, kept)])
-        measured.append(Measured(f"{NAME}, {batch} pictures of {SIZE}×{SIZE}, on a CPU", columns, rows))
+        measured.append(Measured(f"{NAME}, {batch} images of {SIZE}×{SIZE}, on a CPU", columns, rows))
     return measured
 
 
 def _measure(batch: int, training: bool, kept: bool) -> tuple[float, float, float]:
-    """Milliseconds a picture, how many of a thread's are the system's, and MiB at the peak."""
+    """Milliseconds per image, those of them in the system, and peak MiB."""
     if kept:
         keep_freed_memory()
     torch.manual_seed(0)
@@ -41,7 +41,7 @@ def _measure(batch: int, training: bool, kept: bool) -> tuple[float, float, floa
         if training:
             values.sum().backward()
 
-    step()  # what is made once, the first of all pages among it
+    step()  # one-time allocation, such as the first pages
     begin_peak()
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_stime
     for _ in range(STEPS):

@@ -1,4 +1,4 @@
-"""hydra/sweeper=study: Optuna chooses the values of a sweep's jobs. Hydra finds its plugins in this package alone."""
+"""hydra/sweeper=study: Optuna chooses the values of a sweep's jobs. Hydra finds plugins only in this package."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class OptunaSweeper(Sweeper):
-    """Hydra's own sweeper of Optuna asks for Optuna below 3; this one needs a current Optuna, and can be interrupted.
+    """Hydra's own Optuna sweeper requires Optuna below 3; this one needs a current Optuna, and can be resumed.
 
-    The study is a file in the sweep's folder. The same sweep in the same folder goes on: first with the trials that
-    were running, whose jobs go on from their checkpoints, then with new ones. A trial's number is its job's.
+    The study is a file in the sweep's folder. The same sweep in the same folder resumes: first the trials that were
+    running, whose jobs resume from their checkpoints, then new ones. A trial's number is its job's number.
 
     Args:
-        sampler: seed → sampler. Its seed follows from the number of trials so far, so that a sweep that goes on draws
-            new ones.
-        trials: of the whole study.
-        at_once: trials that are launched together, and know nothing of each other's results.
-        seed: of the first sampler.
+        sampler: seed → sampler. The seed depends on the number of trials so far, so that a resumed sweep draws new
+            values.
+        trials: trials of the whole study.
+        at_once: trials that are launched together, without each other's results.
+        seed: seed of the first sampler.
         params: setting → values, in Hydra's grammar: ``1,2`` or ``choice(1,2)``, ``interval(0.1,0.3)``,
             ``tag(log,interval(1e-4,1e-3))``.
     """
@@ -57,16 +57,15 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
+        optuna = import_optuna()
         typed = [f"{name}={values}" for name, values in self.params.items()]
         overrides = {o.get_key_element(): o for o in OverridesParser.create().parse_overrides([*typed, *arguments])}
         space = {name: distribution(o) for name, o in overrides.items() if o.is_sweep_override()}
         fixed = [o.input_line for o in overrides.values() if not o.is_sweep_override() and o.input_line is not None]
         self.folder.mkdir(parents=True, exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(self.folder / "study.log")))
+        storage = optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(self.folder / "study.log"))
+        )
         study = optuna.create_study(storage=storage, study_name="study", direction="maximize", load_if_exists=True)
         study.sampler = self.sampler(seed=self.seed + len(study.trials))
         for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
@@ -77,33 +76,37 @@ class OptunaSweeper(Sweeper):
         if study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
             ended = f"best of {len(study.trials)} trials: {study.best_value:.1f}, {study.best_params}"
         else:
-            ended = f"none of {len(study.trials)} trials came to its end: all failed or were stopped by the pruner"
+            ended = f"no result from {len(study.trials)} trials: all failed or were stopped by the pruner"
         print(ended)  # noqa: T201
 
     def _run(self, study: "optuna.Study", trials: Sequence[Any], fixed: Sequence[str]) -> None:
-        from optuna.trial import TrialState
-
         jobs = self.launcher.launch(
             [[*fixed, *(f"{name}={value}" for name, value in trial.params.items())] for trial in trials],
             initial_job_idx=trials[0].number,
         )
-        for trial, job in zip(trials, jobs, strict=True):  # the study knows already which ones its pruner stopped
+        for trial, job in zip(trials, jobs, strict=True):  # the study already knows which ones its pruner stopped
             if job.status == JobStatus.COMPLETED:
                 study.tell(trial.number, float(job.return_value), skip_if_finished=True)
             else:
-                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                study.tell(trial.number, state=import_optuna().trial.TrialState.FAIL, skip_if_finished=True)
         if all(job.status == JobStatus.FAILED for job in jobs):
             _ = jobs[0].return_value  # raises its error
 
 
-def distribution(override: Override) -> "optuna.distributions.BaseDistribution":
-    """The values of a setting."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+def import_optuna() -> Any:
+    """Optuna, an extra: Hydra loads this module for every command, and only a study needs it."""
+    import optuna  # noqa: PLC0415, see above
 
+    return optuna
+
+
+def distribution(override: Override) -> "optuna.distributions.BaseDistribution":
+    """Distribution of the values of a setting."""
+    distributions = import_optuna().distributions
     if not override.is_interval_sweep():
-        return CategoricalDistribution(list(override.sweep_string_iterator()))
+        return distributions.CategoricalDistribution(list(override.sweep_string_iterator()))
     values: Any = override.value()
     log = "log" in values.tags
     if isinstance(values.start, int) and isinstance(values.end, int):
-        return IntDistribution(values.start, values.end, log=log)
-    return FloatDistribution(values.start, values.end, log=log)
+        return distributions.IntDistribution(values.start, values.end, log=log)
+    return distributions.FloatDistribution(values.start, values.end, log=log)

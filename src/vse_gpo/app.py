@@ -1,4 +1,4 @@
-"""python -m vse_gpo.app index=INDEX : a page that finds images by a text or by an image."""
+"""python -m vse_gpo.app index=INDEX : serve a page that finds images by a text or by an image."""
 
 from vse_gpo.cli.run import run_command
 

@@ -1,4 +1,4 @@
-"""The shapes that the stages exchange, and the one way to encode batches."""
+"""The types that the stages exchange, and the one function that encodes batches."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -12,14 +12,14 @@ class Features(NamedTuple):
     """A batch of sets: regions, grid cells or words. Rows past a length are padding and may hold anything."""
 
     values: Float[Tensor, "batch items dim"]
-    lengths: Int[Tensor, " batch"]  # true items per set, at least 1
+    lengths: Int[Tensor, " batch"]  # real items per set, at least 1
 
 
 class Tokens(NamedTuple):
     """A batch of captions as token ids, padded with 0."""
 
     ids: Int[Tensor, "batch tokens"]
-    lengths: Int[Tensor, " batch"]  # true tokens per caption, at least 1
+    lengths: Int[Tensor, " batch"]  # real tokens per caption, at least 1
 
 
 Pixels = UInt8[Tensor, "batch 3 height width"]  # RGB, 0-255; each backbone normalises its own
@@ -36,39 +36,39 @@ class Batch(NamedTuple):
 
 
 class Indexed(NamedTuple):
-    """One modality for evaluation, with the row that each item has in its split."""
+    """A batch of one modality for evaluation, with each item's row in its split."""
 
     inputs: ImageInputs | Tokens
     rows: Int[Tensor, " batch"]
 
     def to(self, device: torch.device) -> "Indexed":
-        """The same batch on a device."""
+        """Move the batch to a device."""
         return Indexed(to_device(self.inputs, device), self.rows.to(device))
 
 
 class Embedded(NamedTuple):
-    """What became of a batch of one modality."""
+    """The output of an encoder for a batch of one modality, with each item's row in its split."""
 
     embeddings: Float[Tensor, "batch ..."]
     rows: Int[Tensor, " batch"]
 
 
 def to_device(inputs: ImageInputs | Tokens, device: torch.device) -> ImageInputs | Tokens:
-    """The same inputs on a device."""
+    """Move the inputs to a device."""
     if isinstance(inputs, Tensor):
         return inputs.to(device)
     return type(inputs)(*(part.to(device) for part in inputs))
 
 
 def take(items: Any, rows: slice) -> Any:
-    """These rows of everything in a batch, or of a part of one."""
+    """Select rows of every tensor in a batch, or in a part of one."""
     if isinstance(items, Tensor):
         return items[rows]
     return type(items)(*(take(part, rows) for part in items))
 
 
 def valid_items(lengths: Int[Tensor, " batch"], items: int) -> Bool[Tensor, "batch items"]:
-    """True where an item is real and False where it is padding."""
+    """Mask that is True for real items and False for padding."""
     return torch.arange(items, device=lengths.device) < lengths[:, None]
 
 
@@ -82,21 +82,21 @@ def pad_sets(sets: list[Shaped[Tensor, "_ ..."]]) -> tuple[Shaped[Tensor, "batch
 
 
 def choose_device(accelerator: str) -> torch.device:
-    """The GPU if there is one and ``cpu`` does not refuse it."""
+    """The GPU if there is one, unless ``accelerator`` is ``cpu``."""
     return torch.device("cuda" if torch.cuda.is_available() and accelerator != "cpu" else "cpu")
 
 
 def encode_batches(
     encode: Callable[[Any], Float[Tensor, "batch ..."]], batches: Iterable[Indexed], device: torch.device
 ) -> Iterator[Embedded]:
-    """What an encoder makes of every batch, in float32, with the rows that it belongs to.
+    """Encode batches one by one: yield the output of each in float32, with its rows.
 
-    Training, evaluation, extraction, index and library all encode here.
+    Training, evaluation, extraction, indexing and the library all encode with this function.
 
     Args:
         encode: an encoder in eval mode, or any other network.
-        batches: of one modality.
-        device: of the encoder; its results stay there.
+        batches: batches of one modality.
+        device: the encoder's device; the outputs stay on it.
     """
     for batch in batches:
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""python -m vse_gpo.check_data dataset=… dataset.root=… : what a data set should hold and what of it is there."""
+"""python -m vse_gpo.check_data dataset=… dataset.root=… : show what a data set should hold and what is there."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ def main() -> None:
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """What ``vse_gpo.data.checks.check_data`` takes: nothing is opened, so that the source is left out."""
+    """Arguments of ``vse_gpo.data.checks.check_data``; nothing is opened, so the source is left out."""
     with open_dict(config):
         del config.dataset.source
     return all_settings(config, folder)

@@ -1,4 +1,4 @@
-"""python -m vse_gpo.compare A B : whether two evaluated models really differ."""
+"""python -m vse_gpo.compare A B : test whether two evaluated models really differ."""
 
 from vse_gpo.cli.run import run_command
 

@@ -1,4 +1,4 @@
-"""python -m vse_gpo.convert MODEL OUT : a released .pth or a training's checkpoint as a folder to load models from."""
+"""python -m vse_gpo.convert MODEL OUT : save a released .pth or a training checkpoint as a model folder."""
 
 from vse_gpo.cli.run import run_command
 

@@ -26,7 +26,7 @@ class Encoder(nn.Module):
         backbone: inputs → Features of its own width.
         projection: (…, width) → (…, embedding width), applied to every item.
         pooling: (features (B,N,D), lengths (B,)) → (B,D).
-        size_augmentation: Features → Features in training only; None leaves the sets alone.
+        size_augmentation: Features → Features in training only; None leaves the sets unchanged.
     """
 
     def __init__(
@@ -48,25 +48,25 @@ class Encoder(nn.Module):
         if self.training and self.size_augmentation is not None:
             features = self.size_augmentation(features)
         projected = self.projection(features.values)
-        # pooling and norm stay in float32, as all of an exported graph does
+        # pooling and normalisation run in float32, like all of an exported graph
         exporting = torch.compiler.is_exporting()
         with nullcontext() if exporting else torch.autocast(projected.device.type, enabled=False):
             return normalize(self.pooling(projected.float(), features.lengths))
 
 
 def normalize(vectors: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-    """Divide by the L2 norm plus 1e-8, as the released models were trained."""
+    """Divide by the L2 norm plus 1e-8, as in the training of the released models."""
     return vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-8)
 
 
 class ResidualProjection(nn.Module):
     """``fc(x) + mlp(x)``, the released projection of region features.
 
-    Its BatchNorm sees padded rows too, as the released models were trained.
+    Its BatchNorm also sees padded rows, as in the training of the released models.
 
     Args:
         in_features: width of the backbone's features.
-        out_features: width of the embedding; the MLP's hidden layer has half of it.
+        out_features: width of the embedding; the MLP's hidden layer is half as wide.
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -93,10 +93,10 @@ def linear_projection(in_features: int, out_features: int) -> nn.Linear:
 
 
 class DropRegions:
-    """Drop each item with a fixed probability, independently.
+    """Drop each item independently, with a fixed probability.
 
     Raises:
-        VSEError: if the probability is none.
+        VSEError: if the probability is not between 0 and 1.
     """
 
     def __init__(self, probability: float = 0.2) -> None:
@@ -115,7 +115,7 @@ class DropCells:
         threshold: images with a smaller r keep all their cells.
 
     Raises:
-        VSEError: if the probability is none.
+        VSEError: if the probability is not between 0 and 1.
     """
 
     def __init__(self, probability: float = 0.2, threshold: float = 0.2) -> None:
@@ -137,7 +137,7 @@ def _checked(probability: float) -> float:
 
 
 def keep_items(features: Features, keep: Bool[Tensor, "batch items"]) -> Features:
-    """Move the kept items of each set to its front, in their order; a set never loses all of its items."""
+    """Move the kept items of each set to the front, in order; a set that would lose all items keeps all of them."""
     valid = valid_items(features.lengths, features.values.shape[1])
     keep = keep & valid
     keep = torch.where(keep.any(1, keepdim=True), keep, valid)

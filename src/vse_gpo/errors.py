@@ -1,4 +1,4 @@
-"""The one exception whose message is meant for the user, and how its line is put together."""
+"""The exception whose message is meant for the user, and helpers that compose its line."""
 
 import difflib
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ def described(value: object) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question with the nearest known names, or those in other groups that end alike; empty if there are none."""
+    """A question that suggests the closest known name, or names with the same last part; empty if there are none."""
     known = list(known)
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     nearest = nearest or [other for other in known if other.rpartition(".")[2] == name.rpartition(".")[2]]

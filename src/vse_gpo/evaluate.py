@@ -17,7 +17,7 @@ def main() -> None:
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """What ``vse_gpo.evaluation.run.evaluate_sources`` takes."""
+    """Arguments of ``vse_gpo.evaluation.run.evaluate_sources``."""
     settings: Any = OmegaConf.to_container(config, resolve=True)
     as_they_are = (
         *("published", "cxc", "cxc_threshold_originals", "pmrp", "tokenizer", "vocabulary", "save_embeddings"),
@@ -49,7 +49,7 @@ sys.modules[__name__].__class__ = CallableModule
 
 
 def several(value: Any) -> list[str]:
-    """One name or a list of them, as a list."""
+    """One name or a list of names, as a list."""
     if value is None:
         return []
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]

@@ -1,4 +1,4 @@
-"""python -m vse_gpo.export model=… out=FOLDER format=onnx : both encoders, to run without this package."""
+"""python -m vse_gpo.export model=… out=FOLDER format=onnx : export both encoders, to run without this package."""
 
 from vse_gpo.cli.run import run_command
 

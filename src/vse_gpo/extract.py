@@ -1,4 +1,4 @@
-"""python -m vse_gpo.extract : features of a data set's images, in the layout that the region backbones read."""
+"""python -m vse_gpo.extract : extract features of a data set's images, in the layout that region backbones read."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ def main() -> None:
 
 
 def arguments(config: DictConfig, _folder: Path) -> dict[str, Any]:
-    """What ``vse_gpo.data.extraction.extract`` takes."""
+    """Arguments of ``vse_gpo.data.extraction.extract``."""
     settings: Any = OmegaConf.to_container(config, resolve=True)
     as_they_are = ("out", "splits", "backbone", "dtype", "batch_size", "workers", "accelerator")
     return {

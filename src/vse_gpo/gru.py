@@ -1,4 +1,4 @@
-"""GRUs over sequences of several lengths: packed where they run, step by step where a graph of them is exported."""
+"""GRUs over sequences of different lengths: packed when they run, step by step when they are exported as a graph."""
 
 from typing import no_type_check
 
@@ -11,11 +11,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 def run_gru(
     gru: nn.GRU, sequences: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch items ways d_hidden"]:
-    """The state of each direction at every item, forwards first; what lies past a length is undefined.
+    """Hidden states of each direction at every item, forward direction first; undefined past a length.
 
     Args:
-        gru: one layer, batch first.
-        sequences: padded.
+        gru: a GRU with one layer, batch first.
+        sequences: padded sequences.
         lengths: at least 1.
     """
     if torch.compiler.is_exporting():
@@ -28,9 +28,9 @@ def run_gru(
 def _step_by_step(
     gru: nn.GRU, sequences: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch items ways d_hidden"]:
-    """The same as a loop that a graph can hold, for any number of items: packing needs the lengths' values.
+    """The same as a loop that an exported graph can hold, for any number of items; packing needs the lengths' values.
 
-    The backward direction reads each sequence turned around, so that its padding comes last there too.
+    The backward direction reads each sequence reversed, so that its padding still comes last.
     """
     turned = (lengths[:, None] - 1 - torch.arange(sequences.shape[1], device=lengths.device)).clamp(min=0)
     states = [_scan(gru, sequences, "l0")]
@@ -48,23 +48,23 @@ def _reorder(
 def _scan(
     gru: nn.GRU, sequences: Float[Tensor, "batch items dim"], direction: str
 ) -> Float[Tensor, "batch items d_hidden"]:
-    """States of one direction, from the first item on.
+    """Hidden states of one direction, from the first item to the last.
 
-    torch writes ``nn.GRU`` into a graph as one copy of a step for each item of the example; a scan stays a loop.
+    torch exports ``nn.GRU`` as one copy of the step per item of the example; a scan stays a loop.
     """
-    from torch._higher_order_ops.scan import scan  # has no public name yet
+    from torch._higher_order_ops.scan import scan  # noqa: PLC0415, only an export needs it; it has no public name yet
 
     weight, hidden_weight, bias, hidden_bias = (
         gru.get_parameter(f"{name}_{direction}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
 
-    @no_type_check  # the scan traces it, which the tests' checks of shapes would stop
+    @no_type_check  # the scan traces it; the shape checks of the tests would stop that
     def step(state: Tensor, at_inputs: Tensor) -> tuple[Tensor, Tensor]:
         at_state = torch.nn.functional.linear(state, hidden_weight, hidden_bias)
         reset, update, _ = (at_inputs + at_state).sigmoid().chunk(3, dim=-1)
         candidate = (at_inputs.chunk(3, dim=-1)[2] + reset * at_state.chunk(3, dim=-1)[2]).tanh()
         new = candidate + update * (state - candidate)
-        return new, new.clone()  # a scan's two results may not be one tensor
+        return new, new.clone()  # the two results of a scan must be different tensors
 
     at_inputs = torch.nn.functional.linear(sequences, weight, bias).transpose(0, 1)
     start = sequences.new_zeros(sequences.shape[0], gru.hidden_size)

@@ -1,4 +1,4 @@
-"""python -m vse_gpo.index images=FOLDER model=… out=INDEX : one's own images, embedded for the search."""
+"""python -m vse_gpo.index images=FOLDER model=… out=INDEX : embed your own images for the search."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ def main() -> None:
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """What ``vse_gpo.search.indexing.build_index`` takes."""
+    """Arguments of ``vse_gpo.search.indexing.build_index``."""
     kinds = {str(name): maker(kind) for name, kind in config.kinds.items()}
     return all_settings(config, folder) | {"kinds": kinds}
 

@@ -1,7 +1,7 @@
-"""Losses of a batch of matched pairs: similarity (B,B) → scalar; row i is image i, column j caption j.
+"""Losses of a batch of matched pairs: similarity (B,B) → scalar; row i is image i, column j is caption j.
 
-All are tied to the batch alike: the gradient of a pair does not shrink as the batch grows, so the learning rate is
-chosen together with the batch size.
+All of them scale with the batch: the gradient of a pair does not shrink as the batch grows, so the learning rate must
+be chosen together with the batch size.
 """
 
 import math
@@ -16,10 +16,10 @@ from vse_gpo.errors import VSEError
 class TripletLoss(nn.Module):
     """Hinge triplet loss over in-batch negatives (Chen et al. 2021, eq. 1; Faghri et al. 2018).
 
-    Summed over the batch, not averaged: the learning rate is tied to the batch size.
+    Summed over the batch, not averaged: the learning rate depends on the batch size.
 
     Args:
-        margin: by how much a positive must beat a negative, in cosine.
+        margin: minimum lead of a positive over a negative, in cosine similarity.
     """
 
     def __init__(self, margin: float = 0.2) -> None:
@@ -37,7 +37,7 @@ class TripletLoss(nn.Module):
         Args:
             similarity: images in rows, captions in columns, positives on the diagonal.
             hardest: keep only the hardest negative of each image and of each caption.
-            not_negative: pairs beside the diagonal that are no negatives, as two captions of one image.
+            not_negative: off-diagonal pairs that are not negatives, such as two captions of one image.
         """
         positive = similarity.diagonal()
         excluded = _positives(similarity)
@@ -51,18 +51,18 @@ class TripletLoss(nn.Module):
 
 
 class InfoNCE(nn.Module):
-    """Softmax cross-entropy over in-batch negatives, both ways (van den Oord et al. 2018; Radford et al. 2021).
+    """Softmax cross-entropy over in-batch negatives, both directions (van den Oord et al. 2018; Radford et al. 2021).
 
     With a margin, the additive margin softmax of Yang et al. (2019, "Improving multilingual sentence embedding using
     bi-directional dual encoder with additive margin softmax"), which the dual encoder of Parekh et al. (2021) follows.
 
-    Averaged over the queries of both directions and scaled by the batch size, so that the learning rate is tied to the
-    batch as for the triplet loss. It knows no hardest negatives: the softmax weighs them already.
+    Averaged over the queries of both directions and multiplied by the batch size, so that it scales with the batch like
+    the triplet loss. It ignores ``hardest``: the softmax already gives hard negatives more weight.
 
     Args:
-        temperature: at the start; the similarities are divided by it.
-        learnable: whether the temperature trains.
-        margin: taken off a positive's similarity, in cosine, before the temperature divides it.
+        temperature: initial value; the similarities are divided by it.
+        learnable: whether the temperature is trained.
+        margin: subtracted from a positive's cosine similarity, before the division by the temperature.
     """
 
     def __init__(self, temperature: float = 0.05, learnable: bool = True, margin: float = 0.0) -> None:
@@ -87,16 +87,16 @@ class InfoNCE(nn.Module):
 
 
 class SigmoidLoss(nn.Module):
-    """Each pair for itself: does this caption belong to this image? (Zhai et al. 2023, SigLIP, algorithm 1).
+    """Classify each pair on its own: does this caption belong to this image? (Zhai et al. 2023, SigLIP, algorithm 1).
 
-    Summed over all B² pairs, which is the paper's average over the batch scaled by the batch size, as for the softmax.
-    It knows no hardest negatives. The bias begins so low because nearly all pairs are negatives: without it the first
-    steps would do nothing but push every pair apart.
+    Summed over all B² pairs, which is the paper's average over the batch times the batch size, as for the softmax. It
+    ignores ``hardest``. The initial bias is low because nearly all pairs are negatives: without it, the first steps
+    would only push every pair apart.
 
     Args:
-        temperature: at the start; the similarities are divided by it. The paper's t' is the logarithm of its inverse.
-        bias: at the start, added to the scaled similarities.
-        learnable: whether temperature and bias train.
+        temperature: initial value; the similarities are divided by it. The paper's t' is the logarithm of its inverse.
+        bias: initial value, added to the scaled similarities.
+        learnable: whether temperature and bias are trained.
     """
 
     def __init__(self, temperature: float = 0.1, bias: float = -10.0, learnable: bool = True) -> None:
@@ -110,7 +110,7 @@ class SigmoidLoss(nn.Module):
         hardest: bool = True,
         not_negative: Bool[Tensor, "batch batch"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Binary cross-entropy of every pair; those that are no negatives are left out."""
+        """Binary cross-entropy of every pair, without those in ``not_negative``."""
         own = _positives(similarity)
         logits = similarity * self.log_scale.exp() + self.bias
         losses = -nn.functional.logsigmoid(torch.where(own, logits, -logits))
@@ -120,11 +120,11 @@ class SigmoidLoss(nn.Module):
 
 
 class PhasedLoss(nn.Module):
-    """One loss while the phases ask for all negatives, another once they ask for the hardest.
+    """One loss while the training phase uses all negatives, another when it uses the hardest.
 
     Args:
-        all_negatives: learns fast from scratch, as the softmax does.
-        hardest_negatives: the loss of the rest of the training.
+        all_negatives: a loss that learns fast from scratch, such as the softmax.
+        hardest_negatives: the loss for the rest of the training.
     """
 
     def __init__(self, *, all_negatives: nn.Module, hardest_negatives: nn.Module) -> None:
@@ -138,7 +138,7 @@ class PhasedLoss(nn.Module):
         hardest: bool = True,
         not_negative: Bool[Tensor, "batch batch"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss of the phase."""
+        """The loss of the current phase."""
         value: Tensor = (self.hardest_negatives if hardest else self.all_negatives)(similarity, hardest, not_negative)
         return value
 
@@ -149,11 +149,11 @@ def _positives(similarity: Float[Tensor, "batch batch"]) -> Bool[Tensor, "batch 
 
 
 def _log_scale(temperature: float) -> Float[Tensor, ""]:
-    """The logarithm of what similarities are multiplied by.
+    """Logarithm of the scale, the inverse of the temperature.
 
     Raises:
         VSEError: if the temperature is not above 0.
     """
     if temperature <= 0:
-        raise VSEError(f"a loss's temperature of {temperature}, expected above 0")
+        raise VSEError(f"loss temperature {temperature}, expected above 0")
     return torch.tensor(-math.log(temperature))

@@ -49,7 +49,7 @@ class VSE(nn.Module):
         self.text_encoder = text_encoder
         self.prepare_images = prepare_images
         self.prepare_captions = prepare_captions
-        self.settings: dict[str, Any] | None = None  # that the model was built from, to save it with
+        self.settings: dict[str, Any] | None = None  # the model was built from these; needed to save it
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Unit embeddings of the images and of the captions."""
@@ -108,10 +108,10 @@ class VSE(nn.Module):
         return torch.cat(embeddings)
 
     def architecture(self) -> dict[str, Any]:
-        """Settings that build the same model without any weights, save for the files of its tokeniser.
+        """Settings that rebuild the same architecture without weight files; only the tokeniser still needs its files.
 
         Raises:
-            VSEError: if the model does not know them.
+            VSEError: if the model does not know its settings.
         """
         if self.settings is None:
             raise VSEError("a model that was put together by hand cannot be saved: its settings are not known")
@@ -121,13 +121,13 @@ class VSE(nn.Module):
         return settings
 
     def fingerprint(self) -> str:
-        """A hash of the weights and of all that pictures and tokens pass through, wherever the model was loaded from.
+        """Hash of the weights and of all settings but those of the captions, wherever the model was loaded from.
 
         Raises:
             VSEError: if the model does not know its settings.
         """
         settings = self.architecture()
-        del settings["prepare_captions"]  # names files, which may lie anywhere
+        del settings["prepare_captions"]  # names files, whose paths may differ
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for name, weight in sorted(self.state_dict().items()):
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
@@ -135,11 +135,11 @@ class VSE(nn.Module):
         return digest.hexdigest()
 
     def save_pretrained(self, folder: str | Path, *, card: ModelCard | None = None) -> None:
-        """Write settings, weights and what the tokeniser needs; the folder is complete or not there.
+        """Write settings, weights and the files of the tokeniser; the folder appears only when complete.
 
         Args:
-            folder: a new one.
-            card: becomes its README.md.
+            folder: a new folder.
+            card: model card, written as README.md.
 
         Raises:
             VSEError: if the model does not know its settings, or the folder exists.
@@ -156,16 +156,16 @@ class VSE(nn.Module):
     def push_to_hub(
         self, repo_id: str, *, private: bool = False, metrics: Results | None = None, message: str = "Upload the model"
     ) -> str:
-        """Upload what ``save_pretrained`` writes, with a model card, as the account that is logged in; its address.
+        """Upload what ``save_pretrained`` writes and a model card, as the logged-in account; return the address.
 
         Args:
-            repo_id: ``account/name``; made if it is not there.
-            private: whether a new one is.
-            metrics: of the card; see ``read_metrics``.
-            message: of the commit.
+            repo_id: ``account/name``; created if missing.
+            private: whether a new repository is private.
+            metrics: scores for the card; see ``read_metrics``.
+            message: commit message.
 
         Raises:
-            VSEError: if the model cannot be saved, or the hub does not take it.
+            VSEError: if the model cannot be saved, or the hub rejects it.
         """
         with tempfile.TemporaryDirectory() as home:
             folder = Path(home) / "model"
@@ -215,18 +215,18 @@ def _text(caption: Any) -> str:
 
 
 def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Path | None = None) -> VSE:
-    """A model in eval mode from its settings, every weight accounted for.
+    """Build a model in eval mode; the weights must match it exactly, none missing or extra.
 
     Args:
-        settings: of the model, as ``configs/architecture`` puts them together, in plain containers.
-        weights: of all its parameters, by name.
-        folder: of files that the settings name.
+        settings: the model's settings, as ``configs/train.yaml`` composes them, in plain containers.
+        weights: all parameters and buffers, by name.
+        folder: folder of the files that the settings name.
 
     Raises:
-        VSEError: if the settings describe no model, or one with other weights.
+        VSEError: if the settings do not describe a model, or the weights do not match it.
     """
     if not isinstance(settings, dict) or settings.get("_target_") != "vse_gpo.model.VSE":
-        raise VSEError("settings of no model, expected those of vse_gpo.model.VSE")
+        raise VSEError("not the settings of a model, expected those of vse_gpo.model.VSE")
     model: VSE = build(without_weights(settings), folder)
     check_weights(weights, model.state_dict())
     model.load_state_dict(weights)

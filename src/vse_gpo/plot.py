@@ -1,4 +1,4 @@
-"""python -m vse_gpo.plot RUN OUT.png : one picture of a run: its poolings' coefficients, or example retrievals."""
+"""python -m vse_gpo.plot RUN OUT.png : draw a figure of a run: its poolings' coefficients, or example retrievals."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ def main() -> None:
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """What ``vse_gpo.figures.run.plot`` takes."""
+    """Arguments of ``vse_gpo.figures.run.plot``."""
     return all_settings(config, folder) | {"make_source": instantiate}
 
 

@@ -1,4 +1,4 @@
-"""python -m vse_gpo.prepare SOURCE OUT : captions of any source as the files that the data sets read."""
+"""python -m vse_gpo.prepare SOURCE OUT : write captions of any source as the files that the data sets read."""
 
 from vse_gpo.cli.run import run_command
 

@@ -17,7 +17,7 @@ def main() -> None:
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """What ``vse_gpo.training.run.train`` takes."""
+    """Arguments of ``vse_gpo.training.run.train``."""
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     if "best" not in config.callbacks:
         raise VSEError("callbacks without best, whose checkpoint the test takes; add default: callbacks=[default,…]")

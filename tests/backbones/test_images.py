@@ -8,7 +8,6 @@ from torch import nn
 from torchvision.models import resnet
 
 from tests.golden import FOLDER, load
-from vse_gpo.backbones.grid import Grid, PixelNormalization, caffe_pixels
 from vse_gpo.backbones.images import (
     Coordinates,
     Regions,
@@ -103,31 +102,6 @@ def test_resnet152_takes_the_released_strides_only_when_asked(released):
     assert len(grid.trunk.layer3) == 36
 
 
-def test_pixels_are_normalised_as_each_trunk_was_trained():
-    pixels = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1)
-    detector = caffe_pixels()(pixels).flatten()
-    torch.testing.assert_close(detector, torch.tensor([30 - 102.9801, 20 - 115.9465, 10 - 122.7717]))
-    imagenet = PixelNormalization()(pixels).flatten()
-    expected = [(10 / 255 - 0.485) / 0.229, (20 / 255 - 0.456) / 0.224, (30 / 255 - 0.406) / 0.225]
-    torch.testing.assert_close(imagenet, torch.tensor(expected))
-
-
-def trunk_with_norm() -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4))
-
-
-def test_a_trunks_batchnorm_stays_in_eval_but_its_scale_trains():
-    grid = Grid(trunk_with_norm(), PixelNormalization())
-    norm = grid.trunk[1]
-    for built in (grid, grid.eval().train()):
-        assert built.training
-        assert not norm.training
-    before = norm.running_mean.clone()
-    grid(torch.randint(256, (2, 3, 9, 9), dtype=torch.uint8)).values.sum().backward()
-    assert torch.equal(norm.running_mean, before)
-    assert norm.weight.grad is not None
-
-
 def test_a_trunk_from_scratch_trains_its_statistics():
     grid = small_grid(width=8).train()
     features = grid(torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8))
@@ -142,12 +116,6 @@ def test_coordinates_tell_every_cell_where_it_lies():
     assert torch.equal(placed[:, :1], grid)
     assert placed[1, 1].tolist() == [[-1, 0, 1], [-1, 0, 1]]
     assert placed[1, 2].tolist() == [[-1, -1, -1], [1, 1, 1]]
-
-
-def test_cells_are_averaged_to_the_size_asked_for():
-    grid = Grid(nn.Identity(), PixelNormalization((0, 0, 0), (1, 1, 1), scale=1.0), cells=2)
-    pixels = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4).expand(1, 3, 4, 4)
-    assert grid(pixels).values[0, :, 0].tolist() == [2.5, 4.5, 10.5, 12.5]
 
 
 def test_timm_trunks_bring_their_own_mean_and_weights_from_a_file(tmp_path):
@@ -172,16 +140,6 @@ def test_bad_trunks_and_weights_are_refused_in_one_line(tmp_path):
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(VSEError, match="weights of another network"):
         timm_grid("resnet18", weights=str(tmp_path / "other.safetensors"))
-
-
-def test_a_weights_file_runs_no_code(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return (print, ("boom",))
-
-    torch.save({"conv1.weight": Bomb()}, tmp_path / "bomb.pth")
-    with pytest.raises(VSEError, match="cannot be read as weights"):
-        timm_grid("resnet18", weights=str(tmp_path / "bomb.pth"))
 
 
 def test_regions_of_another_width_are_refused():

@@ -124,8 +124,8 @@ def test_weights_of_another_size_are_resized_and_every_one_is_needed(tmp_path):
         ("test_vlt", {}, r"no model 'test_vlt'; the nearest are test_vit"),
         ("resnet18.nothing", {}, r"Invalid pretrained tag \(nothing\) for resnet18. timm has .*resnet18\.a1_in1k"),
         ("test_vit", {"width": 768}, r"64 wide, backbone\.width is 768; set backbone\.width=64"),
-        ("test_maxvit", {"size": 80}, r"builds no test_maxvit without its pooling for 80×80 pixels"),
-        ("crossvit_tiny_240", {}, "builds no crossvit_tiny_240 without its pooling"),
+        ("test_maxvit", {"size": 80}, r"cannot build test_maxvit without its pooling for 80×80 pixels"),
+        ("crossvit_tiny_240", {}, "cannot build crossvit_tiny_240 without its pooling"),
     ],
 )
 def test_what_timm_cannot_build_gives_one_line(name, settings, message):

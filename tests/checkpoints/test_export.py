@@ -9,13 +9,14 @@ import onnxruntime
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from tests.pooling.test_family import FAMILY, WIDTH, trained
 from tests.helpers.tiny_encoders import FAMILIES, clip_folder
+from tests.pooling.test_family import FAMILY, WIDTH, trained
 from vse_gpo.backbones.clip import clip_images, clip_texts
 from vse_gpo.backbones.images import timm_grid
-from vse_gpo.backbones.texts import BiGRU
+from vse_gpo.backbones.texts import BiGRU, bert_of
 from vse_gpo.batch import Tokens
 from vse_gpo.checkpoints import export as towers
 from vse_gpo.checkpoints.export import Tower, check, export_towers, trace, write_onnx, write_torch
@@ -69,12 +70,10 @@ def test_every_pooling_exports(poolings, tmp_path):
 
 def shapes_model() -> VSE:
     """The model of ``experiment=shapes``, with as many words as a vocabulary of the embedded data set has."""
-    from hydra.utils import instantiate
-
     with initialize_config_dir(config_folder(), version_base="1.3"):
         config = compose("train", ["experiment=shapes"])
-    model = instantiate(config.module.model)
-    model.settings = OmegaConf.to_container(config.module.model, resolve=True)
+    model = instantiate(config.model)
+    model.settings = OmegaConf.to_container(config.model, resolve=True)
     return model.eval()
 
 
@@ -194,8 +193,6 @@ def test_both_towers_of_clip_export(tmp_path):
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_bert_exports_without_its_groups(tmp_path, groups):
-    from vse_gpo.backbones.texts import bert_of
-
     torch.manual_seed(0)
     tower = texts(bert_of(FAMILIES["bert"].to_dict(), groups=groups))
     program = trace(tower)
@@ -218,5 +215,5 @@ class Refusing(torch.nn.Module):
 def test_what_a_part_refuses_is_told_as_it_is():
     inputs = {"features": ("batch", 4)}
     tower = Tower(name="text", module=Refusing(), inputs=inputs, sample=lambda sets, _items: (torch.ones(sets, 4),))
-    with pytest.raises(VSEError, match="^a caption of 7 tokens, the text encoder takes 5; set max_tokens=5$"):
+    with pytest.raises(VSEError, match=r"^a caption of 7 tokens, the text encoder takes 5; set max_tokens=5$"):
         trace(tower)

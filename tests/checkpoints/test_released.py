@@ -16,7 +16,7 @@ from tests.golden import FOLDER, load
 from vse_gpo import VSE
 from vse_gpo.batch import Tokens
 from vse_gpo.checkpoints.pickles import read_pickle
-from vse_gpo.checkpoints.released import load_released
+from vse_gpo.checkpoints.released import bert_names, load_released, region_names
 from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.encoder import normalize
 from vse_gpo.errors import VSEError
@@ -131,7 +131,7 @@ def test_weights_that_are_missing_extra_or_of_another_shape_are_named(bigru, voc
         load_released(tmp_path / "short.pth", vocabulary=vocabulary)
     checkpoint["model"][0] = {"classifier.weight": torch.ones(1)}
     torch.save(checkpoint, tmp_path / "other.pth")
-    with pytest.raises(VSEError, match=r"no released image encoder, first classifier\.weight"):
+    with pytest.raises(VSEError, match=r"not the weights of a released image encoder, first classifier\.weight"):
         load_released(tmp_path / "other.pth", vocabulary=vocabulary)
 
 
@@ -163,3 +163,23 @@ def test_damaged_files_give_one_line(content, tmp_path):
     assert "\n" not in str(error.value)
     with pytest.raises(VSEError, match="no such file"):
         load_released(tmp_path / "missing.pth")
+
+
+def test_names_of_no_released_encoder_are_refused():
+    with pytest.raises(VSEError, match=r"weight resnet\.conv1 belongs to no released encoder"):
+        region_names({"resnet.conv1": torch.ones(1)})
+
+
+def test_what_the_released_forward_never_uses_stays_out():
+    names = [
+        "bert.pooler.dense.weight",
+        "bert.embeddings.position_ids",
+        "bert.encoder.x",
+        "linear.weight",
+        "gpool.gru.y",
+    ]
+    assert list(bert_names(dict.fromkeys(names, torch.ones(1)))) == [
+        "backbone.network.encoder.x",
+        "projection.weight",
+        "pooling.gru.y",
+    ]

@@ -1,105 +1,87 @@
-import errno
+"""Models from whatever holds one, those that earlier versions saved among them."""
+
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from vse_gpo.checkpoints.names import bert_names, region_names
 
-from vse_gpo.checkpoints.atomic import AtomicCheckpoints
-from vse_gpo.cli.run import config_folder
+from tests.golden import FOLDER
+from tests.helpers.small_checkpoint import write_checkpoint
+from tests.helpers.small_settings import SETTINGS
+from vse_gpo import VSE
+from vse_gpo.checkpoints import load_model
+from vse_gpo.checkpoints.sources import load_checkpoint
 from vse_gpo.errors import VSEError
-from vse_gpo.training.run_folder import steps_taken
 
-CHECKPOINTS = AtomicCheckpoints()
-
-
-def test_a_checkpoint_holds_plain_containers_and_loads_without_running_code(tmp_path):
-    CHECKPOINTS.save_checkpoint({"weights": {"a": torch.ones(2)}, "epoch": 3}, tmp_path / "deep" / "last.ckpt")
-    loaded = torch.load(tmp_path / "deep" / "last.ckpt", weights_only=True)
-    assert loaded["epoch"] == 3
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["last.ckpt"]
+# of the version before the modules were sorted into rooms: a folder, a checkpoint, and what they encoded
+SAVED = FOLDER / "saved"
+LARGER = Path(os.environ.get("VSE_GPO_SAVED", Path(__file__).parents[3] / "shared" / "saved"))
+CAPTIONS = ["a red circle", "a blue square left of a heart"]
 
 
-def test_a_full_disk_keeps_the_older_checkpoint(tmp_path, monkeypatch):
-    path = tmp_path / "last.ckpt"
-    CHECKPOINTS.save_checkpoint({"epoch": 1}, path)
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(VSEError, match=r"last\.ckpt: cannot be written.*No space left"):
-        CHECKPOINTS.save_checkpoint({"epoch": 2}, path)
-    assert torch.load(path, weights_only=True)["epoch"] == 1
-    assert [left.name for left in tmp_path.iterdir()] == ["last.ckpt"]
+def assert_as_expected(model: VSE, folder: Path, tolerance: float) -> None:
+    with np.load(folder / "expected.npz", allow_pickle=False) as expected:
+        images = model.encode_images(list(torch.from_numpy(expected["images"])))
+        captions = model.encode_captions(expected["captions"].tolist())
+        for found, name in ((images, "image_embeddings"), (captions, "caption_embeddings")):
+            torch.testing.assert_close(found, torch.from_numpy(expected[name]), atol=tolerance, rtol=0)
 
 
-def test_an_asynchronous_write_holds_what_was_saved_and_a_full_disk_is_told_at_the_end(tmp_path, monkeypatch):
-    with initialize_config_dir(config_folder(), version_base="1.3"):
-        checkpoints = instantiate(compose("train", ["checkpoint_io=asynchronous"]).checkpoint_io)
-    path, weights = tmp_path / "last.ckpt", torch.ones(2)
-    checkpoints.save_checkpoint({"weights": weights}, path)
-    weights.zero_()  # the training goes on
-    checkpoints.teardown()
-    assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.ones(2))
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-
-    def save_and_end() -> None:  # whichever comes after the failure tells it
-        checkpoints.save_checkpoint({"weights": weights}, path)
-        checkpoints.teardown()
-
-    with pytest.raises(VSEError, match=r"last\.ckpt: cannot be written.*No space left"):
-        save_and_end()
-    assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.ones(2))
-    assert [left.name for left in tmp_path.iterdir()] == ["last.ckpt"]
+@pytest.mark.parametrize("load", [VSE.from_pretrained, load_model])
+def test_a_folder_saved_before_gives_the_same_embeddings(load):
+    assert_as_expected(load(SAVED / "model"), SAVED, 1e-6)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full, a device that is always full")
-def test_a_device_that_is_really_full_gives_one_line(tmp_path):
-    (tmp_path / ".last.ckpt.part").symlink_to("/dev/full")
-    with pytest.raises(VSEError) as error:
-        CHECKPOINTS.save_checkpoint({"weights": torch.ones(100_000)}, tmp_path / "last.ckpt")
+def test_a_checkpoint_saved_before_gives_the_same_embeddings():
+    assert_as_expected(load_model(SAVED / "best.ckpt"), SAVED, 1e-6)
+
+
+@pytest.mark.parametrize("name", ["model", "best.ckpt"])
+@pytest.mark.skipif(not LARGER.is_dir(), reason=f"no larger saved models in {LARGER}; VSE_GPO_SAVED names their folder")
+def test_larger_models_saved_before_give_the_same_embeddings(name):
+    assert_as_expected(load_model(LARGER / name), LARGER, 1e-5)
+
+
+def test_a_folder_written_now_holds_what_the_checkpoint_holds(tmp_path):
+    model = load_model(write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt"))
+    assert not model.training
+    assert model.settings == SETTINGS
+    model.save_pretrained(tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    assert torch.equal(again.encode_captions(CAPTIONS), model.encode_captions(CAPTIONS))
+    assert again.fingerprint() == model.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"state_dict": {}}, r"last\.ckpt: no checkpoint of a training, expected runs/…/checkpoints/best\.ckpt"),
+        ([1, 2], r"last\.ckpt: no checkpoint of a training"),
+        ({"settings": {"model": SETTINGS}, "state_dict": {}}, "weights of another model"),
+        ({"settings": {"model": {"_target_": "os.system"}}, "state_dict": {}}, "settings of no model"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_of_a_training_gives_one_line(content, message, tmp_path):
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(VSEError, match=message) as error:
+        load_checkpoint(tmp_path / "last.ckpt")
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "last.ckpt").exists()
 
 
-def test_names_of_no_released_encoder_are_refused():
-    with pytest.raises(VSEError, match=r"weight resnet\.conv1 belongs to no released encoder"):
-        region_names({"resnet.conv1": torch.ones(1)})
+def test_the_suffix_tells_a_released_file(tmp_path):
+    for name in ("model_best.pth", "model_best.pth.tar"):
+        torch.save({"epoch": 1}, tmp_path / name)
+        with pytest.raises(VSEError, match=rf"{name}: no released model"):
+            load_model(tmp_path / name)
 
 
-def test_what_the_released_forward_never_uses_stays_out():
-    names = [
-        "bert.pooler.dense.weight",
-        "bert.embeddings.position_ids",
-        "bert.encoder.x",
-        "linear.weight",
-        "gpool.gru.y",
-    ]
-    assert list(bert_names(dict.fromkeys(names, torch.ones(1)))) == [
-        "backbone.network.encoder.x",
-        "projection.weight",
-        "pooling.gru.y",
-    ]
-
-
-@pytest.mark.parametrize("content", [{"state_dict": {}, "epoch": 1}, torch.ones(2)], ids=["weights", "a tensor"])
-def test_weights_alone_are_no_checkpoint_to_resume_from(tmp_path, content):
-    torch.save(content, tmp_path / "best_ema.ckpt")
-    with pytest.raises(VSEError, match=r"best_ema\.ckpt: holds no state of a training"):
-        steps_taken(str(tmp_path / "best_ema.ckpt"), 25)
-
-
-def test_a_checkpoint_beyond_the_runs_end_is_not_resumed(tmp_path):
-    path = tmp_path / "last.ckpt"
-    torch.save({"optimizer_states": [], "epoch": 2, "global_step": 18}, path)
-    assert [steps_taken(str(path), max_epochs) for max_epochs in (3, 4, -1, None)] == [18] * 4
-    with pytest.raises(VSEError, match=r"saved in epoch 2, counted from 0, and trainer\.max_epochs=2 ends the run"):
-        steps_taken(str(path), 2)
+def test_what_is_nowhere_is_told(tmp_path):
+    with pytest.raises(VSEError, match="no such file or directory, expected a checkpoint"):
+        load_model(tmp_path / "best.ckpt")
+    with pytest.raises(VSEError, match="missing_folder: neither a folder nor"):
+        load_model("missing_folder")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VSEError, match=r"empty: no saved model .*expected vse_gpo\.json and model\.safetensors"):
+        load_model(tmp_path / "empty")

@@ -16,7 +16,6 @@ from vse_gpo import train
 from vse_gpo.cli.messages import user_message
 from vse_gpo.cli.run import config_folder, run_command
 from vse_gpo.errors import VSEError
-from vse_gpo.storage.settings import leaves
 
 DEBUGS = sorted(path.stem for path in Path(config_folder()).glob("debug/*.yaml"))
 ROOT = Path(__file__).parents[1]
@@ -213,7 +212,3 @@ def test_an_installed_wheel_carries_its_configs(tmp_path):
     done = run(tmp_path / "site" / "bin" / "vse-train", "--cfg", "job", cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
     assert (done.returncode, done.stderr) == (0, "")
     assert "name: shapes" in done.stdout
-
-
-def test_leaves_name_every_value_once():
-    assert dict(leaves({"a": {"b": 1, "c": {"d": [2]}}, "e": {}})) == {"a.b": 1, "a.c.d": [2], "e": {}}

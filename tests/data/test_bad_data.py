@@ -74,10 +74,10 @@ def complain(start: Train, capsys: pytest.CaptureFixture[str], *overrides: str) 
     [
         (change("precomp/train_ids.txt", lambda data: data + b"12\n"), r"train_ids\.txt: 25 ids for 24 captions"),
         (change("precomp/dev_caps.txt", lambda data: b"caf\xe9" + data[4:]), r"dev_caps\.txt: line 1 is not UTF-8"),
-        (change("precomp/dev_ims.npy", lambda data: data[:-1]), r"dev_ims\.npy: no whole \.npy file of numbers"),
+        (change("precomp/dev_ims.npy", lambda data: data[:-1]), r"dev_ims\.npy: not a complete \.npy file of numbers"),
         (
             change("precomp/train_ims.npy", lambda data: b"\x80\x04N."),
-            r"train_ims\.npy: no whole \.npy file of numbers",
+            r"train_ims\.npy: not a complete \.npy file of numbers",
         ),
     ],
 )
@@ -115,9 +115,9 @@ def test_nan_in_the_features_names_the_row(start: Train, capsys: pytest.CaptureF
     ("damage", "line"),
     [
         (change("images/4.jpg", lambda data: data[:200]), r"^/.*images/4\.jpg: cannot be decoded \(.*, 200 bytes\)"),
-        (change("images/4.jpg", lambda data: b""), r"^/.*images/4\.jpg: cannot be decoded \(no image, 0 bytes\)"),
+        (change("images/4.jpg", lambda data: b""), r"^/.*images/4\.jpg: cannot be decoded \(not an image, 0 bytes\)"),
         (lambda root: (root / "images" / "4.jpg").unlink(), r"images: no file '4\.jpg' of train"),
-        (map_outside, r"id_mapping\.json: '0\.jpg' leads to .*, out of"),
+        (map_outside, r"id_mapping\.json: '0\.jpg' points to .*, outside"),
         (change("id_mapping.json", lambda data: data.replace(b'"4"', b'"x"')), "no file for image '4' of train"),
     ],
 )

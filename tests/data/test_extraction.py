@@ -7,17 +7,18 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Never
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
 from tests.helpers.on_disk import CAPTIONS, FOLDER, write_images, write_texts
 from vse_gpo import extract
 from vse_gpo.backbones.images import timm_grid
 from vse_gpo.batch import Features
+from vse_gpo.data import extraction
 from vse_gpo.data.files import read_listing
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.data.pairs import EvaluationImages
@@ -49,7 +50,7 @@ def images() -> EvaluationImages:
 
 
 def write(images: EvaluationImages, path: Path, network: nn.Module, settings=SETTINGS) -> nn.Module:
-    extract.write_features(
+    extraction.write_features(
         network,
         images,
         path,
@@ -72,7 +73,7 @@ def test_features_of_every_image_in_order(images, tmp_path):
 
 
 def test_an_interrupted_extraction_goes_on_where_it_was(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(extract, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(extraction, "SAVE_EVERY", 0.0)
     write(images, tmp_path / "whole.npy", Means())
     with pytest.raises(KeyboardInterrupt):
         write(images, tmp_path / "test_ims.npy", Means(fails_at=2))
@@ -83,7 +84,7 @@ def test_an_interrupted_extraction_goes_on_where_it_was(images, tmp_path, monkey
 
 
 def test_other_settings_begin_anew(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(extract, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(extraction, "SAVE_EVERY", 0.0)
     with pytest.raises(KeyboardInterrupt):
         write(images, tmp_path / "test_ims.npy", Means(fails_at=2))
     half = {**SETTINGS, "dtype": "float16"}
@@ -101,11 +102,27 @@ def test_patch_tokens_of_a_transformer_are_features_as_well(images, tmp_path):
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def nothing_is_built() -> Never:
+    raise AssertionError("built before the folder was looked at")
+
+
 def test_features_of_another_program_are_kept(tmp_path):
     (tmp_path / "precomp").mkdir()
     (tmp_path / "precomp" / "train_ims.npy").write_bytes(b"features")
-    with pytest.raises(VSEError, match="holds features that this command has not written; name a new folder"):
-        extract.extract(OmegaConf.create({"out": str(tmp_path)}))
+    with pytest.raises(VSEError, match="holds features that this command did not write; name a new folder"):
+        extraction.extract(
+            out=str(tmp_path),
+            root=str(tmp_path),
+            splits=["train"],
+            make_source=nothing_is_built,
+            make_prepare=nothing_is_built,
+            make_network=nothing_is_built,
+            backbone={},
+            dtype="float32",
+            batch_size=2,
+            workers=0,
+            accelerator="cpu",
+        )
     assert (tmp_path / "precomp" / "train_ims.npy").read_bytes() == b"features"
 
 
@@ -145,7 +162,7 @@ KILLED = """
     from pathlib import Path
     import torch
     from tests.data.test_extraction import IMAGES, SETTINGS, Means, write
-    from vse_gpo import extract
+    from vse_gpo.data import extraction
     from vse_gpo.data.images import PrepareImages
     from vse_gpo.data.pairs import EvaluationImages
     from vse_gpo.data.shapes import ShapesDataset
@@ -156,7 +173,7 @@ KILLED = """
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().forward(pixels)
 
-    extract.SAVE_EVERY = 0.0
+    extraction.SAVE_EVERY = 0.0
     split = ShapesDataset(train=0, dev=0, test=IMAGES, size=32, captions=2, seed=0).split("test")
     write(EvaluationImages(split, PrepareImages(size=32)), Path(sys.argv[1]), Killed())
 """
@@ -164,7 +181,7 @@ KILLED = """
 
 def test_a_killed_extraction_goes_on_where_it_was(images, tmp_path, monkeypatch):
     path = tmp_path / "test_ims.npy"
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(KILLED), str(path)], cwd=root, env=os.environ, check=False
     )

@@ -182,7 +182,7 @@ def test_a_new_epoch_starts_from_its_first_batch() -> None:
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ({"pairs": 10, "batch_size": 5, "processes": 2}, "batch size 5 is no multiple of 2 processes"),
+        ({"pairs": 10, "batch_size": 5, "processes": 2}, "batch size 5 is not a multiple of 2 processes"),
         ({"pairs": 10, "batch_size": 16, "processes": 2, "drop_last": True}, "10 training pairs do not fill one batch"),
         ({"pairs": 1, "batch_size": 4, "processes": 2}, "1 training pairs do not fill one batch"),
     ],

@@ -1,12 +1,14 @@
 """Captions of other sources as the files that the data sets read."""
 
 import json
+import re
 import sys
 
 import pytest
 
-from scripts.prepare_data import main, prepare
+from vse_gpo import prepare
 from vse_gpo.data.files import read_listing, read_mapping
+from vse_gpo.data.sources import write_captions
 from vse_gpo.errors import VSEError
 
 
@@ -23,7 +25,7 @@ def test_a_table_becomes_splits_whose_captions_lie_image_by_image(tmp_path):
         "c.jpg,four,val",
         "d.jpg,x,test",
     ]
-    assert prepare(write_csv(tmp_path / "c.csv", rows), tmp_path / "out", 0)["train"] == (2, 3)
+    assert write_captions(write_csv(tmp_path / "c.csv", rows), tmp_path / "out", 0)["train"] == (2, 3)
     listing = read_listing(tmp_path / "out", "train")
     pairs = {
         (listing.image_ids[row], text) for row, text in zip(listing.caption_to_image, listing.captions, strict=True)
@@ -37,11 +39,11 @@ def test_a_table_becomes_splits_whose_captions_lie_image_by_image(tmp_path):
 def test_images_without_a_split_are_dealt_out_whole_and_alike_by_the_same_seed(tmp_path):
     rows = [f"{image}.jpg,caption {number}" for image in range(20) for number in range(1 + image % 3)]
     source = write_csv(tmp_path / "c.csv", rows, "image,caption")
-    counts = prepare(source, tmp_path / "a", 0)
+    counts = write_captions(source, tmp_path / "a", 0)
     assert {split: images for split, (images, _) in counts.items()} == {"train": 16, "dev": 2, "test": 2}
     assert sum(captions for _, captions in counts.values()) == len(rows)
-    prepare(source, tmp_path / "b", 0)
-    prepare(source, tmp_path / "c", 1)
+    write_captions(source, tmp_path / "b", 0)
+    write_captions(source, tmp_path / "c", 1)
     a, b, c = (read_listing(tmp_path / name, "train").image_ids for name in "abc")
     assert a == b
     assert a != c
@@ -55,7 +57,7 @@ def test_karpathys_json_keeps_cocos_ids_and_adds_restval_to_train(tmp_path):
         for n, split in splits.items()
     ]
     (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
-    prepare(tmp_path / "dataset_coco.json", tmp_path / "out", 0)
+    write_captions(tmp_path / "dataset_coco.json", tmp_path / "out", 0)
     assert set(read_listing(tmp_path / "out", "train").image_ids) == {"10", "20"}
     assert read_mapping(tmp_path / "out" / "id_mapping.json", "images")["40"] == "val2014/4.jpg"
 
@@ -72,27 +74,28 @@ def test_karpathys_json_keeps_cocos_ids_and_adds_restval_to_train(tmp_path):
 )
 def test_other_tables_are_refused(rows, header, message, tmp_path):
     with pytest.raises(VSEError, match=message):
-        prepare(write_csv(tmp_path / "c.csv", rows, header), tmp_path / "out", 0)
+        write_captions(write_csv(tmp_path / "c.csv", rows, header), tmp_path / "out", 0)
     assert not (tmp_path / "out").exists()
 
 
 def test_the_command_says_what_it_wrote_or_what_is_wrong(tmp_path, monkeypatch, capsys):
     source = write_csv(tmp_path / "c.csv", ["a,x,train", "b,y,dev", "c,z,test"])
-    monkeypatch.setattr(sys, "argv", ["prepare_data.py", str(source), str(tmp_path / "out")])
-    main()
+    monkeypatch.setattr(sys, "argv", ["vse-prepare", str(source), str(tmp_path / "out")])
+    prepare.main()
     assert capsys.readouterr().out.splitlines()[0] == "train: 1 images, 1 captions"
-    monkeypatch.setattr(sys, "argv", ["prepare_data.py", str(tmp_path / "none.json"), str(tmp_path / "other")])
-    with pytest.raises(SystemExit, match=r"error: .*none.json: cannot be read"):
-        main()
+    monkeypatch.setattr(sys, "argv", ["vse-prepare", str(tmp_path / "none.json"), str(tmp_path / "other")])
+    with pytest.raises(SystemExit, match="1"):
+        prepare.main()
+    assert re.match(r"error: .*none\.json: cannot be read", capsys.readouterr().err)
 
 
 def test_captions_beside_features_stay_as_they_are(tmp_path):
     rows = [f"{image}.jpg,caption" for image in range(20)]
     source = write_csv(tmp_path / "c.csv", rows, "image,caption")
-    prepare(source, tmp_path, 0)
+    write_captions(source, tmp_path, 0)
     (tmp_path / "precomp" / "dev_ims.npy").write_bytes(b"features")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
-    prepare(source, tmp_path, 0)
+    write_captions(source, tmp_path, 0)
     with pytest.raises(VSEError, match="belongs to the features beside it, and would change; name a new folder"):
-        prepare(source, tmp_path, 1)
+        write_captions(source, tmp_path, 1)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before

@@ -23,8 +23,9 @@ from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.cli.run import config_folder
 from vse_gpo.data.files import read_listing
 from vse_gpo.errors import VSEError
+from vse_gpo.evaluate import arguments
 from vse_gpo.evaluation.compare import compare_evaluations
-from vse_gpo.evaluation.run import evaluate
+from vse_gpo.evaluation.run import evaluate_sources, source_name
 from vse_gpo.retrieval import image_caption_recalls
 
 
@@ -47,9 +48,14 @@ def start(home: Path, module: str, *arguments: str) -> None:
 def inside(home: Path, folder: str, *overrides: str) -> dict[str, Any]:
     """Evaluate in this process: the metrics of every source."""
     with initialize_config_dir(config_folder(), version_base="1.3"):
-        evaluate(compose("evaluate", [*overrides, "accelerator=cpu"]), home / folder)
+        config = compose("evaluate", [*overrides, "accelerator=cpu"])
+    evaluate_sources(**arguments(config, home / folder))
     metrics: dict[str, Any] = json.loads((home / folder / "metrics.json").read_text())
     return metrics
+
+
+def compare(first: Path, second: Path) -> None:
+    compare_evaluations(first=str(first), second=str(second), protocol=None, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +133,11 @@ def test_an_ensemble_stands_beside_its_members_and_can_be_compared(trained, caps
     checkpoints = ",".join(str(trained / f"run{seed}" / "checkpoints" / "last.ckpt") for seed in (0, 1))
     data = ("dataset=f30k", f"dataset.root={trained / 'data'}", "workers=0", "protocols=[all]")
     assert list(inside(trained, "both", f"checkpoint=[{checkpoints}]", *data)) == ["run0", "run1", "ensemble"]
-    compare_evaluations(trained / "both" / "run0", trained / "both" / "ensemble", None, 0)
+    compare(trained / "both" / "run0", trained / "both" / "ensemble")
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("run0", "run1", "ensemble", "difference", "rSum"))
     with pytest.raises(VSEError, match="no evaluation of one model"):
-        compare_evaluations(trained / "both", trained / "both" / "run0", None, 0)
+        compare(trained / "both", trained / "both" / "run0")
 
 
 def test_members_of_another_test_set_are_refused(trained, single):
@@ -140,14 +146,14 @@ def test_members_of_another_test_set_are_refused(trained, single):
     arrays["image_ids"] = arrays["image_ids"][::-1]
     np.savez(trained / "turned.npz", **arrays)
     members = f"embeddings=[{trained / 'ours.npz'},{trained / 'turned.npz'}]"
-    with pytest.raises(VSEError, match="ours and turned have other image_ids"):
+    with pytest.raises(VSEError, match="ours and turned have different image_ids"):
         inside(trained, "refused", members, "protocols=[all]")
     inside(trained, "turned", f"embeddings={trained / 'turned.npz'}", "protocols=[all]")
-    with pytest.raises(VSEError, match="other images; evaluate both on one test set"):
-        compare_evaluations(trained / "single", trained / "turned", None, 0)
+    with pytest.raises(VSEError, match="different images; evaluate both on one test set"):
+        compare(trained / "single", trained / "turned")
     del arrays["image_ids"]
     np.savez(trained / "unknown.npz", **arrays)
-    with pytest.raises(VSEError, match="ours and turned have other image_ids"):
+    with pytest.raises(VSEError, match="ours and turned have different image_ids"):
         inside(trained, "refused", members.replace("[", f"[{trained / 'unknown.npz'},"), "protocols=[all]")
 
 
@@ -233,3 +239,10 @@ def test_crisscrossed_captions_in_the_released_form(tmp_path, capsys):
     assert both["matrix"]["cxc"]["metrics"]["i2t_r1"] == found["metrics"]["i2t_r1"]
     assert "t2t_r1" not in both["matrix"]["cxc"]["metrics"]
     assert "t→t" in capsys.readouterr().out  # a column, though the matrix has no captions with captions
+
+
+def test_sources_are_named_after_their_run_or_file_and_told_apart():
+    names: dict[str, None] = {}
+    for path in ("runs/a/checkpoints/best.ckpt", "a.npz", "b/a.safetensors", "ensemble.npz", "account/model"):
+        names[source_name(path, names)] = None
+    assert list(names) == ["a", "a#2", "a#3", "ensemble#2", "model"]

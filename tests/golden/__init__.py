@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).parent
+CXC = FOLDER / "cxc_annots"  # Crisscrossed Captions in the released form
+RECALLS = [  # order of the metrics in a golden file
+    f"{direction}_{metric}" for direction in ("i2t", "t2i") for metric in ("r1", "r5", "r10", "medr", "meanr")
+]
 
 
 def load(name: str) -> dict[str, Tensor]:

@@ -103,6 +103,11 @@ def tiny_data(**changes: Any) -> PairsDataModule:
     return PairsDataModule(**(settings | changes))
 
 
+def preparations() -> dict[str, Any]:
+    """What makes the inputs of a model on regions and letters."""
+    return {"prepare_images": PrepareRegions(), "prepare_captions": PrepareCaptions(tokenizer=Letters())}
+
+
 class Trunk(Backbone):
     """A trainable image backbone, with dropout to make a step random."""
 
@@ -129,8 +134,7 @@ def tiny_module(*, dropout: float = 0.1, drop_regions: float = 0.2, **changes: A
         text_encoder=Encoder(
             backbone=BiGRU(vocabulary_size=28, width=8, word_width=5), projection=nn.Identity(), pooling=GPO(8, 4)
         ),
-        prepare_images=PrepareRegions(),
-        prepare_captions=PrepareCaptions(tokenizer=Letters()),
+        **preparations(),
     )
     settings: dict[str, Any] = {
         "loss": TripletLoss(),

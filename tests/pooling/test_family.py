@@ -55,14 +55,6 @@ FAMILY = {
 }
 ORDER_COUNTS = {"first", "last", "seq2seq", "gcn_seq2seq"}
 
-plain = {
-    "mean": lambda items: items.mean(0),
-    "max": lambda items: items.max(0).values,
-    "kmax": lambda items: items.sort(0, descending=True).values[:3].mean(0),
-    "first": lambda items: items[0],
-    "last": lambda items: items[-1],
-}
-
 
 def trained(name: str) -> torch.nn.Module:
     """A pooling whose every weight is off its start, so that no part of it is silent."""
@@ -142,15 +134,3 @@ def test_the_order_of_the_items_does_not_count(name):
 def test_an_empty_set_and_one_of_more_items_than_there_are_are_refused(name, lengths, wrong):
     with pytest.raises(VSEError, match=f"a set of length {wrong} cannot be pooled"):
         FAMILY[name]()(torch.randn(len(lengths), 3, WIDTH), torch.tensor(lengths))
-
-
-@pytest.mark.parametrize("name", plain)
-def test_fixed_poolings_equal_a_plain_loop(name):
-    features, lengths = torch.randn(4, 7, 5), torch.tensor([7, 1, 2, 5])
-    expected = torch.stack([plain[name](items[:length]) for items, length in zip(features, lengths, strict=True)])
-    torch.testing.assert_close(FAMILY[name]()(features, lengths), expected)
-
-
-def test_k_below_one_is_refused():
-    with pytest.raises(VSEError, match="k=0, expected at least 1"):
-        KMax(0)

@@ -2,13 +2,10 @@
 
 import re
 
-import pytest
 import torch
 
-from vse_gpo.errors import VSEError
 from vse_gpo.reporting.page import Extra, render
 from vse_gpo.reporting.queries import Item, Shown, data_uri
-from vse_gpo.reporting.run import named_apart, write_report
 from vse_gpo.reporting.runs import Run, Scores
 
 EVIL = '<script>alert(1)</script> & "quotes"'
@@ -41,14 +38,7 @@ def test_scores_stand_beside_their_intervals_and_the_published_row(tmp_path):
         assert shown in page
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path):
-    assert [one.name for one in named_apart([run(tmp_path, "a")] * 3)] == ["a", "a #2", "a #3"]
-
-
-def test_an_unknown_row_or_folder_writes_nothing(tmp_path):
-    out = tmp_path / "report.html"
-    with pytest.raises(VSEError, match="no such row"):
-        write_report([tmp_path], out, "nowhere", 4, 0)
-    with pytest.raises(VSEError, match="no run"):
-        write_report([tmp_path], out, None, 4, 0)
-    assert not out.exists()
+def test_a_published_row_without_any_of_the_scores_is_left_out(tmp_path):
+    """Of CLIP only the mean R@1 of both directions was published."""
+    scores = {"coco_5k": Scores(metrics={"i2t_r1": 55.0, "rsum": 430.0}, intervals={})}
+    assert "published:" not in render([run(tmp_path, "a", scores=scores)], {}, "coco_clip_vitb32", [])

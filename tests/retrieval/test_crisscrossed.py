@@ -1,7 +1,4 @@
-import csv
-import json
-import os
-from pathlib import Path
+"""Crisscrossed Captions against the released program and plain loops."""
 
 import numpy as np
 import pytest
@@ -9,17 +6,13 @@ import torch
 
 import vse_gpo.retrieval.counts as counts_module
 import vse_gpo.retrieval.similarity as similarity_module
-from tests.golden import FOLDER, load
+from tests.golden import CXC, load
 from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.annotations import (
     CocoRows,
     CrisscrossedCaptions,
     Ratings,
-    coco_caption_ids,
-    coco_id,
-    eccv_folder,
     read_crisscrossed,
-    read_positives,
 )
 from vse_gpo.retrieval.crisscrossed import (
     CrisscrossedCorrelation,
@@ -27,29 +20,27 @@ from vse_gpo.retrieval.crisscrossed import (
     centred_ranks,
     sampled_correlations,
 )
-from vse_gpo.retrieval.protocols import Test
+from vse_gpo.retrieval.protocols import Gallery
 from vse_gpo.retrieval.similarity import matrix_similarities, similarities
-
-RELEASED = FOLDER / "cxc_annots"
 
 
 @pytest.fixture
-def golden_test() -> Test:
+def golden_test() -> Gallery:
     golden = load("cxc")
-    return Test(
+    return Gallery(
         similarities=similarities(golden["image_embeddings"], golden["caption_embeddings"]),
         caption_to_image=np.arange(40).repeat(5),
     )
 
 
 def golden_rows() -> CocoRows:
-    image_ids = (RELEASED / "testall_ids.txt").read_text().split()[::5]
-    return CocoRows(image_ids, (RELEASED / "testall_capids.txt").read_text().split())
+    image_ids = (CXC / "testall_ids.txt").read_text().split()[::5]
+    return CocoRows(image_ids, (CXC / "testall_capids.txt").read_text().split())
 
 
 def test_recalls_of_released_annotations_equal_the_released_program(golden_test):
     golden = load("cxc")
-    outcome = CrisscrossedRecalls(read_crisscrossed(RELEASED), golden_rows())(golden_test)
+    outcome = CrisscrossedRecalls(read_crisscrossed(CXC), golden_rows())(golden_test)
     metrics = outcome.metrics()
     for direction in ("i2t", "t2i", "t2t", "i2i"):
         found = [metrics[f"{direction}_r{k}"] for k in (1, 5, 10)]
@@ -59,19 +50,10 @@ def test_recalls_of_released_annotations_equal_the_released_program(golden_test)
 def test_without_embeddings_only_images_and_captions_are_compared(golden_test):
     compared = golden_test.similarities.image_caption
     matrix = matrix_similarities(compared.tile(slice(0, 40), slice(0, 200)))
-    test = Test(similarities=matrix, caption_to_image=golden_test.caption_to_image)
-    metrics = CrisscrossedRecalls(read_crisscrossed(RELEASED), golden_rows())(test).metrics()
+    test = Gallery(similarities=matrix, caption_to_image=golden_test.caption_to_image)
+    metrics = CrisscrossedRecalls(read_crisscrossed(CXC), golden_rows())(test).metrics()
     assert metrics["i2t_r1"] == pytest.approx(float(load("cxc")["i2t"][0]))
     assert not any(name.startswith(("t2t", "i2i")) for name in metrics)
-
-
-def test_caption_ids_follow_from_the_released_order():
-    image_ids = (RELEASED / "testall_ids.txt").read_text().split()[::5]
-    index = np.arange(40).repeat(5)
-    expected = (RELEASED / "testall_capids.txt").read_text().split()
-    assert coco_caption_ids(image_ids, index, RELEASED) == expected
-    with pytest.raises(VSEError, match="caption 0 belongs to image"):
-        coco_caption_ids(image_ids[::-1], index, RELEASED)
 
 
 def plain_recalls(similarity: list[list[float]], positives: dict[int, set[int]], itself: bool) -> dict[int, float]:
@@ -103,7 +85,7 @@ def test_recalls_equal_a_plain_loop_with_many_ties(seed, bound_width, open_share
     crossed = CrisscrossedCaptions(variant="made up", i2t=[(i, c) for c, i in t2i], t2i=t2i, t2t=t2t, i2i=i2i)
     rows = CocoRows([str(n) for n in range(12)], [str(n) for n in range(30)])
     metrics = CrisscrossedRecalls(crossed, rows)(
-        Test(similarities=similarities(images, captions), caption_to_image=owners)
+        Gallery(similarities=similarities(images, captions), caption_to_image=owners)
     ).metrics()
 
     def matches(pairs: list[tuple[int, int]]) -> dict[int, set[int]]:
@@ -119,75 +101,6 @@ def test_recalls_equal_a_plain_loop_with_many_ties(seed, bound_width, open_share
         expected = plain_recalls((queries @ gallery.T).tolist(), matches(pairs), itself)
         for k, value in expected.items():
             assert metrics[f"{direction}_r{k}"] == pytest.approx(value), (direction, k)
-
-
-def write_csv(folder, name, rows):
-    with (folder / f"{name}_test.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("first", "second", "agg_score", "sampling_method"), *rows])
-
-
-@pytest.fixture
-def public(tmp_path):
-    image, sentence = "COCO_val2014_{:012d}.jpg", "COCO_val2014:sentid:{}"
-    write_csv(
-        tmp_path,
-        "sits",
-        [
-            (sentence.format(70), image.format(1), 2.0, "c2i_original"),
-            (sentence.format(71), image.format(2), 5.0, "c2i_original"),
-            (sentence.format(71), image.format(1), 3.0, "c2i_intrasim"),
-            (sentence.format(70), image.format(2), 2.9, "c2i_intrasim"),
-        ],
-    )
-    write_csv(tmp_path, "sis", [(image.format(1), image.format(2), 2.5, "i2i_csim")])
-    write_csv(tmp_path, "sts", [(sentence.format(70), sentence.format(71), 2.9, "c2c_isim")])
-    return tmp_path
-
-
-def test_positives_of_the_public_files_and_their_variants(public):
-    crossed = read_crisscrossed(public)
-    assert crossed.t2i == [(70, 1), (71, 2), (71, 1)]
-    assert crossed.i2t == [(1, 70), (2, 71), (1, 71)]
-    assert crossed.i2i == [(1, 2), (2, 1)]
-    assert crossed.t2t == []
-    thresholded = read_crisscrossed(public, threshold_originals=True)
-    assert thresholded.t2i == [(71, 2), (71, 1)]
-    assert crossed.variant != thresholded.variant
-
-
-@pytest.mark.skipif("VSE_GPO_DATA" not in os.environ, reason="VSE_GPO_DATA names no folder with coco/cxc")
-def test_the_public_files_hold_what_is_known_of_them():
-    folder = Path(os.environ["VSE_GPO_DATA"]) / "coco" / "cxc"
-    crossed, thresholded = (read_crisscrossed(folder, threshold_originals=choice) for choice in (False, True))
-    assert len({image for image, _ in crossed.i2i}) == 4791
-    assert (len({caption for caption, _ in crossed.t2i}), len(crossed.t2i)) == (25000, 25000 + 10614)
-    assert len({caption for caption, _ in thresholded.t2i}) == 24972
-    of_package = read_positives(eccv_folder(), "cxc")
-    assert set(thresholded.i2t) == set(of_package[0])
-    assert set(thresholded.t2i) == set(of_package[1])
-
-
-def test_wrong_annotations_are_named(public, tmp_path):
-    with pytest.raises(VSEError, match="neither cxc_it"):
-        read_crisscrossed(tmp_path / "elsewhere")
-    (public / "sis_test.csv").write_text("image1,image2,agg_score,sampling_method\na,b,c\n")
-    with pytest.raises(VSEError, match=r"sis_test\.csv"):
-        read_crisscrossed(public)
-    (public / "cxc_it.json").write_text(json.dumps({"t2i": 3}))
-    for name in ("i2i", "t2t"):
-        (public / f"cxc_{name}.json").write_text("{}")
-    with pytest.raises(VSEError, match="hold something else"):
-        read_crisscrossed(public)
-
-
-def test_unknown_and_repeated_ids_are_refused():
-    rows = CocoRows(["1", "2"], ["70", "71"])
-    with pytest.raises(VSEError, match="annotates 1 ids that are not among the 2 evaluated, first 3"):
-        rows.of("i2t", [(3, 70)], "cxc")
-    with pytest.raises(VSEError, match="image id 2 occurs twice, in rows 0 and 1"):
-        CocoRows(["2", "2"], [])
-    with pytest.raises(VSEError, match="ends in no number"):
-        coco_id("a_dog.jpg")
 
 
 def test_equal_values_share_the_mean_of_their_ranks():
@@ -232,7 +145,7 @@ def test_correlation_is_perfect_where_similarities_are_the_ratings():
         sts=rated(captions.double(), captions.double(), every),
     )
     rows = CocoRows([str(n) for n in range(12)], [str(n) for n in range(12)])
-    test = Test(similarities=similarities(images, captions), caption_to_image=np.arange(12))
+    test = Gallery(similarities=similarities(images, captions), caption_to_image=np.arange(12))
     metrics = CrisscrossedCorrelation(crossed, rows)(test).metrics()
     assert [metrics[task] for task in ("sts", "sis", "sits")] == pytest.approx([100.0] * 3)
     assert metrics["sts_std"] == pytest.approx(0.0, abs=1e-6)
@@ -240,4 +153,4 @@ def test_correlation_is_perfect_where_similarities_are_the_ratings():
 
 def test_released_annotations_hold_no_ratings(golden_test):
     with pytest.raises(VSEError, match="needs ratings"):
-        CrisscrossedCorrelation(read_crisscrossed(RELEASED), golden_rows())(golden_test)
+        CrisscrossedCorrelation(read_crisscrossed(CXC), golden_rows())(golden_test)

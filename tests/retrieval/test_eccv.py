@@ -1,28 +1,18 @@
-import json
+"""ECCV Caption and plausible matches against the benchmark's package and plain loops."""
+
 import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from vse_gpo.errors import VSEError
-from vse_gpo.retrieval.annotations import CocoRows, CrisscrossedCaptions, coco_caption_ids, eccv_folder, read_positives
+from tests.helpers.coco_order import coco_test_order
+from vse_gpo.retrieval.annotations import CocoRows, CrisscrossedCaptions, eccv_folder, read_positives
 from vse_gpo.retrieval.counts import Pairs
 from vse_gpo.retrieval.crisscrossed import CrisscrossedRecalls
 from vse_gpo.retrieval.eccv import ListedPositives, average_precision_at_r, eccv_scores, plausible_scores, r_precision
-from vse_gpo.retrieval.protocols import Test, run_protocols
+from vse_gpo.retrieval.protocols import Gallery, run_protocols
 from vse_gpo.retrieval.similarity import Matrix, matrix_similarities, similarities
-
-
-def coco_test_order() -> tuple[list[int], list[int], np.ndarray]:
-    """COCO's ids of images and captions, and the row of each caption's image."""
-    folder = eccv_folder()
-    captions = np.load(folder / "coco_test_ids.npy").tolist()
-    images = {caption: image for image, caption in read_positives(folder, "original")[0]}
-    owners = [images[caption] for caption in captions]
-    image_ids = list(dict.fromkeys(owners))
-    rows = {image: row for row, image in enumerate(image_ids)}
-    return image_ids, captions, np.array([rows[image] for image in owners])
 
 
 def random_embeddings(owners: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,7 +27,7 @@ def random_embeddings(owners: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
 def test_every_metric_equals_the_package_of_the_benchmark():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it prefers a faster JSON reader
-        from eccv_caption import Metrics as Package
+        from eccv_caption import Metrics as Package  # noqa: PLC0415
     image_ids, caption_ids, owners = coco_test_order()
     images, captions = random_embeddings(owners)
     matrix = images.double() @ captions.double().T
@@ -62,7 +52,7 @@ def test_every_metric_equals_the_package_of_the_benchmark():
     rows = CocoRows([str(one) for one in image_ids], [str(one) for one in caption_ids])
     i2t, t2i = read_positives(eccv_folder(), "cxc")
     found = run_protocols(
-        Test(similarities=similarities(images, captions), caption_to_image=owners),
+        Gallery(similarities=similarities(images, captions), caption_to_image=owners),
         ["coco_1k_5fold", "coco_5k", "cxc", "eccv"],
         {
             "cxc": CrisscrossedRecalls(CrisscrossedCaptions(variant="package", i2t=i2t, t2i=t2i, t2t=[], i2i=[]), rows),
@@ -84,14 +74,6 @@ def test_every_metric_equals_the_package_of_the_benchmark():
     assert len(found["eccv"].queries[0].rows) == 1261
     assert len(found["eccv"].queries[1].rows) == 1332
     assert len(found["cxc"].queries[1].rows) == 24972
-
-
-def test_caption_ids_follow_from_the_order_of_the_benchmark():
-    image_ids, caption_ids, owners = coco_test_order()
-    found = coco_caption_ids([f"COCO_val2014_{one:012d}.jpg" for one in image_ids], owners)
-    assert found == [str(one) for one in caption_ids]
-    with pytest.raises(VSEError, match="10 captions of 2 images are not the 25000"):
-        coco_caption_ids(["1", "2"], np.arange(2).repeat(5))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +100,7 @@ def test_scores_equal_a_plain_loop_with_many_ties(seed):
     i2t = sorted({(int(i), int(c)) for i, c in random.integers((6, 14), size=(15, 2))})
     rows = CocoRows([str(n) for n in range(6)], [str(n) for n in range(14)])
     owners = np.concatenate([np.arange(6), np.zeros(8, dtype=np.int64)])
-    test = Test(similarities=matrix_similarities(values), caption_to_image=owners)
+    test = Gallery(similarities=matrix_similarities(values), caption_to_image=owners)
     t2i = [(c, i) for i, c in i2t]
     eccv = ListedPositives(i2t, t2i, rows, eccv_scores, "eccv")(test).metrics()
     plausible = ListedPositives(i2t, t2i, rows, plausible_scores, "pmrp")(test).metrics()
@@ -140,12 +122,3 @@ def test_a_collapsed_gallery_has_no_precision():
     same = Matrix(torch.ones(2, 40))
     positives = Pairs(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2]))
     assert r_precision(same, positives, np.array([2, 1])).tolist() == [0.0, 0.0]
-
-
-def test_annotations_that_cannot_be_read_are_named(tmp_path):
-    with pytest.raises(VSEError, match=r"pm_image_to_caption\.json"):
-        read_positives(tmp_path, "pm")
-    for kind in ("image_to_caption", "caption_to_image"):
-        (tmp_path / f"pm_{kind}.json").write_text(json.dumps([1, 2]))
-    with pytest.raises(VSEError, match="hold something else"):
-        read_positives(tmp_path, "pm")

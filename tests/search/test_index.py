@@ -30,17 +30,6 @@ def test_every_kind_finds_what_a_product_and_a_sort_find(kind, tmp_path):
     torch.testing.assert_close(torch.tensor(scores), expected, atol=1e-5, rtol=0)
 
 
-def test_the_recall_of_an_approximate_index_is_measured(tmp_path):
-    embeddings = torch.nn.functional.normalize(torch.randn(600, 16, generator=torch.Generator().manual_seed(0)), dim=1)
-    few, all_of_them = (
-        written(tmp_path / str(probes), embeddings, InvertedLists(lists=30, probes=probes)).settings.recall
-        for probes in (1, 30)
-    )
-    assert 5 < few < 70
-    assert all_of_them > 99
-    assert written(tmp_path / "flat", embeddings).settings.recall is None
-
-
 def test_few_pictures_and_large_tops(tmp_path):
     index = written(tmp_path / "one", unit(1), InvertedLists())
     assert index.search(unit(2), 10)[1] == [["0.png"], ["0.png"]]

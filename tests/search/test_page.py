@@ -19,11 +19,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.helpers.photo_folder import paint, small_model
-from tests.search.test_answers import HOSTILE, indexed
+from tests.helpers.photo_index import HOSTILE, indexed
 from vse_gpo.errors import VSEError
 from vse_gpo.search.answers import Answers
 from vse_gpo.search.page import Handlers, build_page, curve_plot, serve
-from vse_gpo.search.serving import example_texts
 
 CAPTIONS = ["a red circle", "a blue square", "<b>a heart</b> ${1+1}"]
 PATIENCE = 120  # seconds; a browser on a busy machine starts slowly
@@ -94,14 +93,6 @@ def test_another_number_asks_the_same_again(answers, home):
 def test_a_pooling_without_coefficients_has_no_plot():
     assert curve_plot([]).visible is False
     assert curve_plot([0.5, 0.5]).visible is True
-
-
-def test_examples_are_short_captions_from_all_over_the_list():
-    captions = [f"caption {number:03d}" for number in range(100)] + ["a very long caption " * 10]
-    assert example_texts(captions)[:2] == ["caption 000", "caption 016"]
-    assert len(example_texts(captions)) == 6
-    assert example_texts(["one"]) == ["one"]
-    assert example_texts([]) == []
 
 
 # served

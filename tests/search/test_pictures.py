@@ -80,8 +80,8 @@ def test_files_that_cannot_be_read_are_told_with_the_reason(tmp_path):
     assert [*rows] == ["good.png"]
     assert skipped.keys() == {"cut.png", "empty.jpg", "text.jpg", "bomb.png", "gone.png", "out.png", "more", "odd.jpg"}
     assert skipped["more"] == "a linked folder, which is not entered"
-    assert "no image, 0 bytes" in skipped["empty.jpg"]
-    assert "no image, 17 bytes" in skipped["text.jpg"]
+    assert "not an image, 0 bytes" in skipped["empty.jpg"]
+    assert "not an image, 17 bytes" in skipped["text.jpg"]
     assert "decompression bomb" in skipped["bomb.png"]
     assert "cannot be decoded (required argument is not an integer" in skipped["odd.jpg"]
     assert "leads out of" in skipped["out.png"]

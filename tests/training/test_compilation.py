@@ -2,11 +2,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
 from torch._dynamo.testing import CompileCounter
 from transformers import BertConfig, BertModel
 
+from tests.helpers.tiny import preparations
 from tests.training.test_module import build_module
+from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.backbones.images import Regions, timm_grid
 from vse_gpo.backbones.texts import Bert, BiGRU
 from vse_gpo.batch import Batch, Tokens
@@ -39,12 +40,11 @@ def small_model() -> VSE:
     return of_backbones(trunk, trunk.trunk.num_features, text, 8)
 
 
-def of_backbones(images: nn.Module, image_width: int, texts: nn.Module, text_width: int) -> VSE:
+def of_backbones(images: Backbone, image_width: int, texts: Backbone, text_width: int) -> VSE:
     return VSE(
         image_encoder=Encoder(backbone=images, projection=linear_projection(image_width, 16), pooling=GPO(8, 4)),
         text_encoder=Encoder(backbone=texts, projection=linear_projection(text_width, 16), pooling=GPO(8, 4)),
-        prepare_images=lambda images: images,
-        prepare_captions=lambda captions: captions,
+        **preparations(),
     )
 
 

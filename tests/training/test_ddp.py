@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from vse_gpo.cli.processes import run_id
 
 from tests.helpers.ddp_runs import LOSSES, STEPS, run_all
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.data.pairs import EvaluationShare
+from vse_gpo.training.processes import run_id
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from wandb.proto.wandb_internal_pb2 import Record, RunRecord
 
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
+from vse_gpo.training.run import written_config
 
 BLOCK, HEADER = 32768, 7
 WATCHED = [
@@ -146,9 +147,9 @@ def test_a_run_that_goes_on_in_its_folder_goes_on_in_wandb(tmp_path, monkeypatch
 
 def test_the_first_process_alone_reads_the_config_for_its_logger(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("seed: 3\n", encoding="utf-8")
-    assert train.written_config(str(tmp_path / "config.yaml")) == {"seed": 3}
+    assert written_config(str(tmp_path)) == {"seed": 3}
     monkeypatch.setattr(rank_zero_only, "rank", 1)
-    assert train.written_config(str(tmp_path / "not there yet")) is None
+    assert written_config(str(tmp_path / "not there yet")) is None
 
 
 def test_tensorboard_holds_the_curves(tmp_path, monkeypatch):

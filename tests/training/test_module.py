@@ -9,19 +9,20 @@ from torch import nn
 from torch.optim.lr_scheduler import ConstantLR
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertModel
-from vse_gpo.checkpoints.names import bert_names, region_names
 
 from tests.golden import assert_close, load, under
-from tests.helpers.tiny import tiny_data, tiny_module, tiny_trainer, weights
+from tests.helpers.tiny import preparations, tiny_data, tiny_module, tiny_optimization, tiny_trainer, weights
 from vse_gpo.backbones.images import Regions
 from vse_gpo.backbones.texts import Bert
 from vse_gpo.batch import Batch, Features, Tokens
+from vse_gpo.checkpoints.released import bert_names, region_names
 from vse_gpo.encoder import Encoder, ResidualProjection
 from vse_gpo.errors import VSEError
 from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
 from vse_gpo.pooling import GPO
 from vse_gpo.training.module import RetrievalModule, step_seed
+from vse_gpo.training.optimization import Optimization
 from vse_gpo.training.phases import Phases
 
 GOLDEN_BERT = {
@@ -41,20 +42,21 @@ def golden_model() -> VSE:
     return VSE(
         image_encoder=Encoder(backbone=Regions(20), projection=ResidualProjection(20, 16), pooling=GPO()),
         text_encoder=Encoder(backbone=text, projection=nn.Linear(32, 16), pooling=GPO()),
-        prepare_images=lambda images: images,
-        prepare_captions=lambda captions: captions,
+        **preparations(),
     )
 
 
 def build_module(model: VSE, phases: Phases, **changes) -> RetrievalModule:
     settings = {
         "loss": TripletLoss(margin=0.2),
-        "optimizer": partial(torch.optim.AdamW, weight_decay=1e-4),
-        "schedule": partial(ConstantLR, factor=1.0),
-        "schedule_interval": "epoch",
-        "lr": 5e-4,
-        "image_backbone_scale": 1.0,
-        "text_backbone_scale": 0.1,
+        "optimization": Optimization(
+            optimizer=partial(torch.optim.AdamW, weight_decay=1e-4),
+            schedule=partial(ConstantLR, factor=1.0),
+            interval="epoch",
+            lr=5e-4,
+            image_backbone_scale=1.0,
+            text_backbone_scale=0.1,
+        ),
         "mask_same_image": False,
         "test_protocols": ["all"],
         "seed": 0,
@@ -178,7 +180,8 @@ def test_training_in_micro_batches_is_training(tmp_path, precision, tolerance):
 def test_a_fused_optimizer_follows_the_plain_one_with_clipped_gradients(precision, tolerance, algorithm):
     ends = []
     for fused in (False, True):
-        module = tiny_module(dropout=0.0, drop_regions=0.0, optimizer=partial(torch.optim.AdamW, fused=fused))
+        optimization = tiny_optimization(optimizer=partial(torch.optim.AdamW, fused=fused))
+        module = tiny_module(dropout=0.0, drop_regions=0.0, optimization=optimization)
         losses = Losses()
         clipping = {"gradient_clip_val": 0.01, "gradient_clip_algorithm": algorithm}
         quiet_trainer(max_epochs=2, callbacks=[losses], precision=precision, **clipping).fit(
@@ -189,7 +192,7 @@ def test_a_fused_optimizer_follows_the_plain_one_with_clipped_gradients(precisio
 
 
 def test_gradients_that_the_optimizer_would_unscale_after_they_are_clipped_are_refused():
-    module = tiny_module(optimizer=partial(torch.optim.AdamW, fused=True))
+    module = tiny_module(optimization=tiny_optimization(optimizer=partial(torch.optim.AdamW, fused=True)))
     trainer = quiet_trainer(max_epochs=1)
     trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu")
     with pytest.raises(VSEError, match=r"16-mixed with a fused optimizer: .* set trainer\.precision=bf16-mixed or"):
@@ -215,8 +218,9 @@ def test_weights_in_half_precision_are_refused():
     ],
 )
 def test_settings_that_an_optimizer_refuses_are_told_in_one_line(changes, line):
+    module = tiny_module(optimization=tiny_optimization(**changes))
     with pytest.raises(VSEError, match=line):
-        quiet_trainer(max_epochs=1).fit(tiny_module(**changes), datamodule=tiny_data())
+        quiet_trainer(max_epochs=1).fit(module, datamodule=tiny_data())
 
 
 def test_a_checkpoint_of_other_groups_of_parameters_is_refused():

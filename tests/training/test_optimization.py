@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup
 
-from tests.helpers.tiny import tiny_data, tiny_module, tiny_trainer, weights
+from tests.helpers.tiny import preparations, tiny_data, tiny_module, tiny_optimization, tiny_trainer, weights
 from tests.helpers.tiny_encoders import FAMILIES
+from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.backbones.images import Regions, timm_grid
 from vse_gpo.backbones.texts import BiGRU, bert_of
 from vse_gpo.cli.run import config_folder
@@ -22,24 +23,35 @@ from vse_gpo.errors import VSEError
 from vse_gpo.losses import InfoNCE, TripletLoss
 from vse_gpo.model import VSE
 from vse_gpo.pooling import GPO, Mean
-from vse_gpo.training.optimization import parameter_groups, steps_of_run
+from vse_gpo.training.optimization import Groups, steps_of_run
 
 OPTIONS = sorted(path.stem for path in (Path(config_folder()) / "optimizer").glob("*.yaml"))
 
 
-def model(image_backbone: nn.Module, text_backbone: nn.Module | None = None) -> VSE:
-    text_backbone = nn.Linear(3, 4) if text_backbone is None else text_backbone
+class Layer(Backbone):
+    """A backbone of one linear layer."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(in_features, 4)
+
+
+def model(image_backbone: Backbone, text_backbone: Backbone | None = None) -> VSE:
+    text_backbone = Layer(3) if text_backbone is None else text_backbone
     return VSE(
         image_encoder=Encoder(backbone=image_backbone, projection=nn.Linear(4, 4), pooling=GPO()),
         text_encoder=Encoder(backbone=text_backbone, projection=nn.Identity(), pooling=Mean()),
-        prepare_images=list,
-        prepare_captions=list,
+        **preparations(),
     )
 
 
+def groups_of(vse: VSE, **settings: float) -> Groups:
+    return tiny_optimization(**settings).groups(vse, TripletLoss())
+
+
 def test_backbones_train_at_their_share_and_everything_is_in_one_group():
-    vse = model(nn.Linear(2, 4))
-    groups = parameter_groups(vse, lr=1.0, image_backbone_scale=0.01, text_backbone_scale=0.1)
+    vse = model(Layer(2))
+    groups = groups_of(vse, lr=1.0, image_backbone_scale=0.01, text_backbone_scale=0.1)
     assert {group["name"]: group["lr"] for group in groups} == {
         "heads": 1.0,
         "image_backbone": pytest.approx(0.01),
@@ -52,14 +64,14 @@ def test_backbones_train_at_their_share_and_everything_is_in_one_group():
 
 
 def test_frozen_parameters_stay_in_their_group():
-    vse = model(nn.Linear(2, 4))
+    vse = model(Layer(2))
     vse.image_encoder.backbone.requires_grad_(False)
-    groups = parameter_groups(vse, lr=1.0, image_backbone_scale=0.01, text_backbone_scale=0.1)
+    groups = groups_of(vse, lr=1.0, image_backbone_scale=0.01, text_backbone_scale=0.1)
     assert len(groups[1]["params"]) == 2
 
 
 def test_a_backbone_without_parameters_has_no_group():
-    groups = parameter_groups(model(nn.Identity()), lr=1.0, image_backbone_scale=1.0, text_backbone_scale=1.0)
+    groups = groups_of(model(Regions(4)), lr=1.0, image_backbone_scale=1.0, text_backbone_scale=1.0)
     assert [group["name"] for group in groups] == ["heads", "text_backbone"]
     torch.optim.AdamW(groups)
 
@@ -75,7 +87,7 @@ def shipped(*overrides: str) -> DictConfig:
 def step(optimizer_of, scales: dict[str, float]) -> tuple[dict[str, float], list[float]]:
     """How far the biases of each group went in one step, at most, and the loss before and after."""
     module = tiny_module(dropout=0.0, drop_regions=0.0)
-    groups = parameter_groups(module.model, lr=1e-3, **scales)
+    groups = groups_of(module.model, lr=1e-3, **scales)
     optimizer = optimizer_of(groups, lr=1e-3)
     biases = {group["name"]: [one for one in group["params"] if one.ndim == 1] for group in groups}
     before = {name: torch.cat([one.detach().clone() for one in group]) for name, group in biases.items()}
@@ -115,7 +127,9 @@ def test_adamp_replaces_adamw_on_any_schedule():
 
 def test_weights_decay_and_a_temperature_does_not():
     loss = InfoNCE(temperature=0.1)
-    module = tiny_module(loss=loss, optimizer=partial(torch.optim.AdamW, weight_decay=0.5))
+    module = tiny_module(
+        loss=loss, optimization=tiny_optimization(optimizer=partial(torch.optim.AdamW, weight_decay=0.5))
+    )
     before = weights(module)
     optimizer = module.configure_optimizers()["optimizer"]
     for parameter in module.parameters():
@@ -130,7 +144,8 @@ def test_weights_decay_and_a_temperature_does_not():
 def test_adamw_steps_alike_in_every_form(kind, tmp_path):
     trained = []
     for value in ("false", "true"):
-        module = tiny_module(optimizer=instantiate(shipped(f"optimizer.build.{kind}={value}").build))
+        optimizer = instantiate(shipped(f"optimizer.build.{kind}={value}").build)
+        module = tiny_module(optimization=tiny_optimization(optimizer=optimizer))
         tiny_trainer(tmp_path, max_epochs=1, callbacks=[], enable_checkpointing=False).fit(
             module, datamodule=tiny_data()
         )
@@ -167,7 +182,7 @@ class LearningRates(pl.Callback):
 def test_a_schedule_over_steps_ends_with_the_run(limits, tmp_path):
     rates = LearningRates()
     schedule = partial(get_cosine_schedule_with_warmup, num_warmup_steps=2)
-    module = tiny_module(schedule=schedule, schedule_interval="step")
+    module = tiny_module(optimization=tiny_optimization(schedule=schedule, interval="step"))
     trainer = tiny_trainer(tmp_path, callbacks=[rates], enable_checkpointing=False, **limits)
     trainer.fit(module, datamodule=tiny_data())
     steps = trainer.global_step
@@ -178,7 +193,8 @@ def test_a_schedule_over_steps_ends_with_the_run(limits, tmp_path):
 
 def test_a_schedule_over_epochs_knows_its_milestones(tmp_path):
     rates = LearningRates()
-    module = tiny_module(schedule=instantiate(shipped("optimizer.schedule.milestones=[2]").schedule))
+    schedule = instantiate(shipped("optimizer.schedule.milestones=[2]").schedule)
+    module = tiny_module(optimization=tiny_optimization(schedule=schedule))
     tiny_trainer(tmp_path, callbacks=[rates], enable_checkpointing=False).fit(module, datamodule=tiny_data())
     assert rates.values == pytest.approx([1e-2] * 12 + [1e-3] * 6)
 
@@ -193,7 +209,7 @@ def test_a_run_without_an_end_has_no_schedule_over_steps():
 
 def rates(vse: VSE, **settings: float) -> dict[str, float]:
     """The learning rate of every parameter, each in one group."""
-    groups = parameter_groups(vse, **settings)
+    groups = groups_of(vse, **settings)
     names = {parameter: name for name, parameter in vse.named_parameters()}
     found = [(names[parameter], group["lr"]) for group in groups for parameter in group["params"]]
     assert len(found) == len(dict(found)) == len(names)
@@ -236,7 +252,7 @@ def test_word_vectors_learn_slower_than_the_gru_over_them():
 def test_a_decay_of_one_changes_nothing():
     vse = model(timm_grid("test_vit", pretrained=False), BiGRU(vocabulary_size=5, width=4))
     settings = {"lr": 1.0, "image_backbone_scale": 0.01, "text_backbone_scale": 0.1}
-    groups = parameter_groups(vse, **settings, layer_decay=1.0)
+    groups = groups_of(vse, **settings, layer_decay=1.0)
     assert [group["name"] for group in groups] == ["heads", "image_backbone", "text_backbone"]
     assert rates(vse, **settings) == rates(vse, **settings, layer_decay=1.0)
 
@@ -244,6 +260,4 @@ def test_a_decay_of_one_changes_nothing():
 @pytest.mark.parametrize("decay", [0.0, -0.5, 1.5])
 def test_a_decay_out_of_range_is_refused(decay):
     with pytest.raises(VSEError, match="more than 0 and at most 1"):
-        parameter_groups(
-            model(nn.Identity()), lr=1.0, image_backbone_scale=1.0, text_backbone_scale=1.0, layer_decay=decay
-        )
+        tiny_optimization(layer_decay=decay)

@@ -61,9 +61,9 @@ def test_what_belongs_to_no_stage_trains_with_the_bottom_one(trunk, expected):
 @pytest.mark.parametrize(
     ("story", "message"),
     [
-        ([], "growing epochs that start at 0"),
-        ([{"from_epoch": 1, "negatives": "all"}], "growing epochs that start at 0"),
-        ([{"from_epoch": 0, "negatives": "all"}] * 2, "growing epochs that start at 0"),
+        ([], "increasing epochs that start at 0"),
+        ([{"from_epoch": 1, "negatives": "all"}], "increasing epochs that start at 0"),
+        ([{"from_epoch": 0, "negatives": "all"}] * 2, "increasing epochs that start at 0"),
         ([{"from_epoch": 0, "negatives": "hard"}], "expected all or hardest"),
         ([{"from_epoch": 0, "negatives": "all", "trunk": "thawed"}], "expected frozen, trainable or a number"),
         ([{"from_epoch": 0, "negatives": "all", "ramp": True}], "unexpected keyword argument 'ramp'"),

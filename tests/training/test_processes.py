@@ -3,9 +3,9 @@
 import sys
 
 import pytest
-from vse_gpo.cli.processes import lightning_starts_processes, wait_for
 
 from vse_gpo.errors import VSEError
+from vse_gpo.training.processes import lightning_starts_processes, wait_for
 
 
 def test_a_command_that_fails_is_an_error_and_one_that_succeeds_none():

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from transformers import get_cosine_schedule_with_warmup
 
-from tests.helpers.tiny import save_last, tiny_data, tiny_module, tiny_trainer, weights
+from tests.helpers.tiny import save_last, tiny_data, tiny_module, tiny_optimization, tiny_trainer, weights
 from vse_gpo.batch import Batch
 from vse_gpo.errors import VSEError
 from vse_gpo.training.module import RetrievalModule
@@ -83,7 +83,7 @@ def test_a_killed_run_ends_bit_equal_to_an_uninterrupted_one(
 def test_a_schedule_over_steps_goes_on_where_it_was(tmp_path):
     def module() -> RetrievalModule:
         cosine = partial(get_cosine_schedule_with_warmup, num_warmup_steps=2)
-        return tiny_module(schedule=cosine, schedule_interval="step")
+        return tiny_module(optimization=tiny_optimization(schedule=cosine, interval="step"))
 
     whole, resumed = module(), module()
     kept = pl.callbacks.ModelCheckpoint(dirpath=tmp_path, filename="{step}", every_n_train_steps=8, save_top_k=-1)

@@ -44,7 +44,7 @@ def test_the_runs_folder_holds_everything(run):
     text = (folder / "config.yaml").read_text(encoding="utf-8")
     config = OmegaConf.create(text)
     assert "${" not in text
-    assert (config.data.batch_size, config.trainer.max_epochs, config.module.lr) == (8, 2, 5e-4)
+    assert (config.data.batch_size, config.trainer.max_epochs, config.module.optimization.lr) == (8, 2, 5e-4)
 
     rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
     rsums = [float(row["val/rsum"]) for row in rows if row["val/rsum"]]
@@ -63,7 +63,7 @@ def test_the_runs_folder_holds_everything(run):
 @pytest.mark.parametrize(
     ("max_epochs", "line"),
     [
-        (2, "nothing to train: the run had come to its end, epoch 2 of 2; set trainer.max_epochs to go on"),
+        (2, "nothing to train: the run had already ended, epoch 2 of 2; set trainer.max_epochs to train longer"),
         (1, r"resume=\S+: saved in epoch 1, counted from 0, and trainer.max_epochs=1 ends the run before it; [^\n]+"),
     ],
 )

@@ -1,13 +1,15 @@
 """What is found in a run's folder when it is started again."""
 
 import pytest
+import torch
 
 from vse_gpo.errors import VSEError
 from vse_gpo.training.run_folder import (
     LAST,
-    checkpoint_to_go_on_from,
+    checkpoint_to_resume,
     finished,
     keep_logged,
+    steps_taken,
     write_config,
     write_results,
 )
@@ -26,14 +28,14 @@ def folder(tmp_path):
 
 def test_an_empty_folder_holds_nothing(tmp_path):
     assert finished(tmp_path, SETTINGS) is None
-    assert checkpoint_to_go_on_from(tmp_path) is None
+    assert checkpoint_to_resume(tmp_path) is None
     keep_logged(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_run_is_gone_on_with_and_a_finished_one_known(folder):
+def test_an_interrupted_run_resumes_and_a_finished_one_is_known(folder):
     assert finished(folder, SETTINGS) is None
-    assert checkpoint_to_go_on_from(folder) == str(folder / LAST)
+    assert checkpoint_to_resume(folder) == str(folder / LAST)
     write_results(folder, {"val/best_rsum": 1.5})
     assert finished(folder, SETTINGS) == {"val/best_rsum": 1.5}
     assert finished(folder, SETTINGS | {"resume": "elsewhere"}) == {"val/best_rsum": 1.5}
@@ -70,3 +72,18 @@ def test_every_part_of_the_metrics_is_kept(tmp_path):
         (tmp_path / "metrics.csv").write_text(part)
         keep_logged(tmp_path)
     assert [(tmp_path / f"metrics.part{n}.csv").read_text() for n in range(3)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}, "epoch": 1}, torch.ones(2)], ids=["weights", "a tensor"])
+def test_weights_alone_are_no_checkpoint_to_resume_from(tmp_path, content):
+    torch.save(content, tmp_path / "best_ema.ckpt")
+    with pytest.raises(VSEError, match=r"best_ema\.ckpt: holds no state of a training"):
+        steps_taken(str(tmp_path / "best_ema.ckpt"), 25)
+
+
+def test_a_checkpoint_beyond_the_runs_end_is_not_resumed(tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"optimizer_states": [], "epoch": 2, "global_step": 18}, path)
+    assert [steps_taken(str(path), max_epochs) for max_epochs in (3, 4, -1, None)] == [18] * 4
+    with pytest.raises(VSEError, match=r"saved in epoch 2, counted from 0, and trainer\.max_epochs=2 ends the run"):
+        steps_taken(str(path), 2)

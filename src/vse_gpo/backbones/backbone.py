@@ -1,4 +1,4 @@
-"""What every backbone can tell: its layers, for freezing and layer-wise learning rates, and how to build it again."""
+"""The base of all backbones: layers, for freezing and layer-wise learning rates, and settings to build it again."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from vse_gpo.errors import VSEError
 
-Layers = list[list[nn.Parameter]]  # from the input up; every parameter in one of them
+Layers = list[list[nn.Parameter]]  # from the input up; every parameter is in one of them
 
 
 class Backbone(nn.Module):
@@ -17,23 +17,23 @@ class Backbone(nn.Module):
         """Parameters layer by layer, from the input up.
 
         Args:
-            coarse: a trunk's stages, where a network has stages of many layers.
+            coarse: one layer per stage of the trunk, if its stages have many layers.
         """
         return child_layers(self)
 
     def compilable(self) -> nn.Module | None:
-        """What ``torch.compile`` can take as a whole: tensors in, tensors out, nothing read from them on the way."""
+        """The part that ``torch.compile`` takes whole: tensors in and out, without reading values; None if none."""
         return None
 
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Settings that build the same network without any file, from those that built this one."""
+        """Turn the settings that built this network into settings that build it without any file."""
         return settings
 
 
 def child_layers(module: nn.Module) -> Layers:
-    """One layer per child that holds parameters, in their order; wrappers around a trunk are looked through.
+    """One layer per child that holds parameters, in order; for a wrapper around one trunk, the trunk's children.
 
-    Parameters that belong to no child lie at the bottom.
+    Parameters that belong to no child form the bottom layer.
     """
     own = list(module.parameters(recurse=False))
     children = [child for child in module.children() if any(True for _ in child.parameters())]
@@ -43,19 +43,19 @@ def child_layers(module: nn.Module) -> Layers:
 
 
 def transformer_layers(network: PreTrainedModel) -> Layers:
-    """A Hugging Face encoder's embeddings, then its layers one by one.
+    """The embeddings of a Hugging Face encoder, then its layers one by one.
 
-    What is registered before the layers lies at the bottom, what comes after them belongs to the top one.
+    Parameters registered before the layers form the bottom layer; those after them join the top layer.
 
     Raises:
-        VSEError: if the network is no stack of ``config.num_hidden_layers`` layers, as ALBERT, which has one for all.
+        VSEError: if the network has no stack of ``config.num_hidden_layers`` layers; ALBERT, for example, shares one.
     """
     depth: int = network.config.num_hidden_layers
     stack = next((part for part in network.modules() if isinstance(part, nn.ModuleList) and len(part) == depth), None)
     if stack is None:
         raise VSEError(
             f"{network.config.model_type}: no stack of {depth} layers, so none can be slowed down or frozen by itself; "
-            "set module.layer_decay=1.0, and trunk to frozen or trainable in the phases"
+            "set optimizer.layer_decay=1.0, and trunk to frozen or trainable in the phases"
         )
     layers: Layers = [[], *(list(layer.parameters()) for layer in stack)]
     depths = {parameter: index for index, layer in enumerate(layers) for parameter in layer}

@@ -1,6 +1,6 @@
-"""CLIP's two towers as backbones (Radford et al. 2021): patch tokens of its vision transformer, tokens of its text one.
+"""CLIP's two towers as backbones (Radford et al. 2021): patch tokens of its image tower, tokens of its text tower.
 
-Through transformers and not open_clip: the same weights are on the hub as safetensors, and it is here already.
+Uses transformers, not open_clip: the hub has the same weights as safetensors, and transformers is a dependency already.
 """
 
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ from vse_gpo.backbones.pretrained import check_length, check_width, config_of, n
 from vse_gpo.batch import Features, Tokens, valid_items
 from vse_gpo.storage.hub import load_pretrained
 
-REMEDY = "name one as openai/clip-vit-base-patch32, or a folder with its config.json and weights"
+REMEDY = "name one such as openai/clip-vit-base-patch32, or a folder with its config.json and weights"
 
 
 class ClipImages(Backbone):
-    """The tokens of CLIP's vision transformer before its last normalisation, which CLIP keeps for the class token.
+    """Tokens of CLIP's vision transformer before its last normalisation, which CLIP applies only to the class token.
 
-    Pictures of another size than it was trained on get interpolated position embeddings.
+    Images of another size than in CLIP's training get interpolated position embeddings.
 
     Args:
         network: CLIP's vision transformer.
-        class_token: keep it, as the first item of the set.
+        class_token: keep the class token, as the first item of the set.
     """
 
     def __init__(self, network: PreTrainedModel, *, class_token: bool) -> None:
@@ -54,10 +54,10 @@ class ClipImages(Backbone):
 
 
 class ClipTexts(Backbone):
-    """The tokens of CLIP's text transformer, from the start of the text to its end, both included.
+    """Tokens of CLIP's text transformer, start and end token included.
 
     Args:
-        network: CLIP's text transformer; a token sees those before it alone.
+        network: CLIP's text transformer; a token attends only to itself and to earlier ones.
     """
 
     def __init__(self, network: PreTrainedModel) -> None:
@@ -82,16 +82,16 @@ class ClipTexts(Backbone):
 def clip_images(
     pretrained: str, *, width: int | None = None, class_token: bool = True, random_weights: bool = False
 ) -> ClipImages:
-    """The image tower of a CLIP, in float32.
+    """Load the image tower of a CLIP model, in float32.
 
     Args:
-        pretrained: a CLIP's name on the hub, or a folder that holds one.
-        width: that its features must have; None takes any.
+        pretrained: hub id of a CLIP model, or a folder that holds one.
+        width: required width of the features; None accepts any.
         class_token: see ``ClipImages``.
-        random_weights: take the architecture alone.
+        random_weights: load only the architecture.
 
     Raises:
-        VSEError: if there is no CLIP, weights are missing, or its features have another width.
+        VSEError: if there is no CLIP model, weights are missing, or its features have another width.
     """
     clip = _load_clip(pretrained, "backbone.pretrained", random_weights=random_weights)
     check_width(pretrained, clip.vision_model.config.hidden_size, width, "backbone.width")
@@ -99,24 +99,24 @@ def clip_images(
 
 
 def clip_texts(pretrained: str, *, width: int | None = None, random_weights: bool = False) -> ClipTexts:
-    """The text tower of a CLIP, in float32; see ``clip_images``."""
+    """Load the text tower of a CLIP model, in float32; see ``clip_images``."""
     clip = _load_clip(pretrained, "text.pretrained", random_weights=random_weights)
     check_width(pretrained, clip.text_model.config.hidden_size, width, "text.width")
     return ClipTexts(clip.text_model.train())
 
 
 def clip_images_of(config: Mapping[str, Any], *, class_token: bool) -> ClipImages:
-    """An image tower of an architecture, as Hugging Face writes it, with random weights."""
+    """Build an image tower with random weights from a Hugging Face config."""
     return ClipImages(network_of(config), class_token=class_token)
 
 
 def clip_texts_of(config: Mapping[str, Any]) -> ClipTexts:
-    """A text tower of an architecture, as Hugging Face writes it, with random weights."""
+    """Build a text tower with random weights from a Hugging Face config."""
     return ClipTexts(network_of(config))
 
 
 def _load_clip(pretrained: str, setting: str, *, random_weights: bool) -> CLIPModel:
-    """Both towers; to load one alone would report every weight of the other."""
+    """Load both towers; loading only one would report every weight of the other."""
 
     def load(name: str) -> CLIPModel:
         config = AutoConfig.from_pretrained(name)

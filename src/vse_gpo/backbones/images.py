@@ -18,7 +18,7 @@ class Regions(Backbone):
     """Precomputed region features, passed on as they are.
 
     Args:
-        width: of the features, checked at every batch.
+        width: width of the features, checked for every batch.
     """
 
     def __init__(self, width: int = 2048) -> None:
@@ -35,10 +35,10 @@ class Regions(Backbone):
 
 
 class ResNetTrunk(nn.Sequential):
-    """torchvision's ResNet without its classifier, under the names of its parameters.
+    """torchvision's ResNet without its classifier; its parameters keep their names.
 
     Args:
-        network: as torchvision builds it.
+        network: a ResNet as torchvision builds it.
         caffe: the Caffe form: strides in the first 1×1 convolution of a stage, max-pool without padding.
     """
 
@@ -66,7 +66,7 @@ def butd_grid(weights: str | None = None) -> Grid:
 
 
 def load_updown_weights(trunk: ResNetTrunk, path: str) -> None:
-    """Fill the trunk from the detector's file, every weight accounted for."""
+    """Load the detector's file into the trunk; no weight may be missing or extra."""
     state = read_weights(path)
     if set(state) != {"base", "top"}:
         raise VSEError(f"{path}: holds {sorted(state)[:3]}, expected 'base' and 'top' of original_updown_backbone.pth")
@@ -86,7 +86,7 @@ def imagenet_resnet152_grid(
     Args:
         pretrained: fetch torchvision's IMAGENET1K_V1 weights.
         weights: a local file of those weights instead.
-        released_strides: the released program ran these weights in the Caffe form, an oversight that its numbers carry.
+        released_strides: use the Caffe form, as the released program did by mistake for its published numbers.
     """
     fetched = resnet.ResNet152_Weights.IMAGENET1K_V1 if pretrained and weights is None else None
     try:
@@ -110,23 +110,23 @@ def timm_grid(
     cells: int | None = None,
     class_token: bool = False,
 ) -> Grid:
-    """Any trunk of timm, with the mean and standard deviation it was trained on: its cells or patch tokens are the set.
+    """Build any timm trunk with the mean and standard deviation of its training; its cells or patch tokens are the set.
 
     Args:
         name: timm's name, with its tag where weights are fetched.
-        width: that its features must have; None takes any.
-        size: side of the pictures, for trunks that are built for one size as most transformers are; their position
-            embeddings are resized. None keeps the size that they were trained on.
+        width: required width of the features; None accepts any.
+        size: side of the images, for trunks that are built for one size, such as most transformers; their position
+            embeddings are resized. None keeps the size of their training.
         pretrained: fetch timm's weights from the hub.
         weights: a local file (.safetensors or .pth) under timm's names, instead of the hub.
-        cells: average-pool cells or patch tokens to this many a side.
-        class_token: keep a transformer's class token as the first item; register tokens never are.
+        cells: average-pool cells or patch tokens to this many per side.
+        class_token: keep a transformer's class token as the first item; register tokens are never kept.
 
     Raises:
         VSEError: if timm has no such model (the nearest names are listed) or cannot build it for the size, its features
             have another width, or the weights belong to another network.
     """
-    from vse_gpo.backbones.timm_trunks import TimmGrid, create_trunk  # timm takes a second
+    from vse_gpo.backbones.timm_trunks import TimmGrid, create_trunk  # noqa: PLC0415, importing timm takes a second
 
     network: Any = create_trunk(name, size=size, pretrained=pretrained, weights=weights)
     check_width(name, network.head_hidden_size, width, "backbone.width")
@@ -135,10 +135,10 @@ def timm_grid(
 
 
 def small_grid(width: int = 128) -> Grid:
-    """A small trunk to train from scratch on small pictures: one cell for every 8×8 pixels.
+    """A small trunk to train from scratch on small images: one cell for every 8×8 pixels.
 
     Args:
-        width: of the features.
+        width: width of the features.
     """
     half = 3 * width // 8
     trunk = nn.Sequential(
@@ -153,9 +153,9 @@ def small_grid(width: int = 128) -> Grid:
 
 
 class Coordinates(nn.Module):
-    """Adds two channels that tell every cell where it lies, −1 to 1 (Liu et al. 2018, "CoordConv").
+    """Add two channels with the position of every cell, −1 to 1 (Liu et al. 2018, "CoordConv").
 
-    A pooled set of cells has no order; without these a picture and its mirror image would be nearly the same.
+    A pooled set of cells has no order; without positions, an image and its mirror image would be nearly the same.
     """
 
     def forward(
@@ -168,7 +168,7 @@ class Coordinates(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, BatchNorm and ReLU; the map shrinks by the stride exactly."""
+    """Convolution, BatchNorm and ReLU; the map shrinks exactly by the stride."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding=(kernel - stride + 1) // 2, bias=False),
         nn.BatchNorm2d(outputs),

@@ -1,4 +1,4 @@
-"""Pretrained weights: read without running code, loaded so that every one is accounted for, of the width expected."""
+"""Pretrained weights: read without running code, loaded with none missing or extra, checked for their width."""
 
 import pickle
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ Network = TypeVar("Network", bound=PreTrainedModel)
 
 
 def read_weights(path: str) -> dict[str, Any]:
-    """What a .safetensors or .pth file holds, by name.
+    """Read the weights in a .safetensors or .pth file, by name.
 
     Raises:
         VSEError: if it is missing, damaged or holds more than tensors and plain containers.
@@ -34,7 +34,7 @@ def read_weights(path: str) -> dict[str, Any]:
 
 
 def load_weights(network: nn.Module, state: dict[str, Tensor], path: str) -> None:
-    """Fill a network from what the file held.
+    """Load the weights of a file into a network.
 
     Raises:
         VSEError: if a weight is missing, extra or of another shape.
@@ -46,12 +46,12 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], path: str) -> Non
 
 
 def misfit(path: str, error: Exception) -> VSEError:
-    """The error for weights that a network does not take."""
+    """The error for weights that do not fit a network."""
     return VSEError(f"{path}: weights of another network: {' '.join(str(error).split())[:300]}")
 
 
 def check_width(name: str, found: int, expected: int | None, setting: str) -> None:
-    """Refuse a network whose features have another width than the projection over them; None takes any.
+    """Refuse a network whose features do not have the width that the projection expects; None accepts any.
 
     Raises:
         VSEError: if the widths differ.
@@ -61,14 +61,14 @@ def check_width(name: str, found: int, expected: int | None, setting: str) -> No
 
 
 def without_gaps(network: Network, info: Mapping[str, Any]) -> Network:
-    """A Hugging Face network, refused if its file left weights at random; those of a pooler are of no use here.
+    """Refuse a Hugging Face network if its file left weights random; those of a pooler are not used and may be.
 
     Args:
-        network: just loaded.
-        info: what ``from_pretrained`` tells with ``output_loading_info``.
+        network: the loaded network, which is returned.
+        info: loading info of ``from_pretrained`` with ``output_loading_info``.
 
     Raises:
-        ValueError: as transformers' own where a file does not fit.
+        ValueError: if weights are missing; transformers raises it too if a file does not fit.
     """
     missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
     if missing:
@@ -77,34 +77,34 @@ def without_gaps(network: Network, info: Mapping[str, Any]) -> Network:
 
 
 def network_of(config: Mapping[str, Any]) -> PreTrainedModel:
-    """A Hugging Face network with random weights.
+    """Build a Hugging Face network with random weights.
 
     Args:
-        config: as Hugging Face writes it, ``model_type`` included.
+        config: a Hugging Face config, ``model_type`` included.
 
     Raises:
-        VSEError: if it describes no network.
+        VSEError: if the config does not describe a network.
     """
     try:
         network: PreTrainedModel = AutoModel.from_config(AutoConfig.for_model(**config))
     except (TypeError, ValueError, KeyError) as error:
-        raise VSEError(f"no network: {first_line(error)}; expected a config of Hugging Face") from error
+        raise VSEError(f"not a network: {first_line(error)}; expected a Hugging Face config") from error
     return network.train()
 
 
 def config_of(network: PreTrainedModel) -> dict[str, Any]:
-    """What ``network_of`` builds the same architecture from; where its weights lay and who wrote it is left out."""
+    """Config from which ``network_of`` builds the same architecture, without the weights' path and library version."""
     written = network.config.to_dict()
     return {name: value for name, value in written.items() if name not in ("_name_or_path", "transformers_version")}
 
 
 def check_length(tokens: Tokens, network: PreTrainedModel) -> None:
-    """Refuse captions for whose last tokens a text encoder has no position.
+    """Refuse captions with more tokens than the text encoder has positions.
 
     Raises:
-        VSEError: if the batch is longer.
+        VSEError: if the batch has more.
     """
-    longest: int = getattr(network.config, "max_position_embeddings", -1)  # none where positions are relative
+    longest: int = getattr(network.config, "max_position_embeddings", -1)  # missing for relative positions
     found = tokens.ids.shape[1]
     if 0 < longest < found:
         raise VSEError(

@@ -21,13 +21,13 @@ REMEDY = "name a Hugging Face model or a folder with config.json and weights"
 class Bert(Backbone):
     """A Hugging Face encoder of BERT's kind; every word piece gives one feature, [CLS] and [SEP] included.
 
-    Captions of similar length run together, so that little time goes into padding.
+    Captions of similar length run together, so that little time is spent on padding.
 
     Args:
-        network: gives its word vectors by ``get_input_embeddings``, takes ``inputs_embeds`` and ``attention_mask`` and
-            returns ``last_hidden_state``. It never sees the token ids, so that positions are counted from the first
-            token whatever the id of its own padding.
-        groups: into how many runs a batch is split by length; 1 keeps it whole.
+        network: gives word vectors by ``get_input_embeddings``, takes ``inputs_embeds`` and ``attention_mask`` and
+            returns ``last_hidden_state``. It never sees token ids, so it counts positions from the first token,
+            whatever its own padding id.
+        groups: number of runs that a batch is split into by length; 1 keeps it whole.
     """
 
     def __init__(self, network: PreTrainedModel, groups: int = 1) -> None:
@@ -39,7 +39,7 @@ class Bert(Backbone):
         check_length(tokens, self.network)
         words = self.network.get_input_embeddings()(tokens.ids)
         mask = valid_items(tokens.lengths, tokens.ids.shape[1]).long()
-        if torch.compiler.is_exporting():  # an exported graph does not know which captions are similar
+        if torch.compiler.is_exporting():  # an exported graph does not know the lengths
             return Features(self._run(words, mask, tokens.ids.shape[1]), tokens.lengths)
         order = tokens.lengths.argsort(descending=True)
         runs = [self._run(words[rows], mask[rows], int(tokens.lengths[rows[0]])) for rows in order.chunk(self.groups)]
@@ -62,16 +62,16 @@ class Bert(Backbone):
 
 
 def load_bert(pretrained: str, *, width: int | None = None, random_weights: bool = False, groups: int = 1) -> Bert:
-    """Any Hugging Face text encoder, in float32 whatever the file holds: BERT, RoBERTa, MPNet, DeBERTa, ModernBERT, …
+    """Load any Hugging Face text encoder, always in float32: BERT, RoBERTa, MPNet, DeBERTa, ModernBERT, …
 
     Args:
-        pretrained: a model's name on the hub, or a folder that holds one.
-        width: that its features must have; None takes any.
-        random_weights: take the architecture alone.
+        pretrained: a model's hub id, or a folder that holds one.
+        width: required width of the features; None accepts any.
+        random_weights: load only the architecture.
         groups: see ``Bert``.
 
     Raises:
-        VSEError: if neither a folder nor the hub knows the name, weights are missing, it is no text encoder, or its
+        VSEError: if neither a folder nor the hub has the model, weights are missing, it is not a text encoder or its
             features have another width.
     """
 
@@ -83,26 +83,26 @@ def load_bert(pretrained: str, *, width: int | None = None, random_weights: bool
     network = load_pretrained(load, pretrained, SETTING, expected="text encoder", remedy=REMEDY)
     config = network.config
     if config.is_encoder_decoder or config.get_text_config() is not config:
-        raise VSEError(f"{SETTING}={pretrained}: {config.model_type} is no text encoder alone; for CLIP set text=clip")
+        raise VSEError(f"{SETTING}={pretrained}: {config.model_type} is not a text encoder; for CLIP set text=clip")
     check_width(pretrained, config.hidden_size, width, "text.width")
     return _bert(network, groups)
 
 
 def bert_of(config: Mapping[str, Any], *, groups: int = 1) -> Bert:
-    """A text encoder of an architecture, with random weights.
+    """Build a text encoder with random weights from a Hugging Face config.
 
     Args:
-        config: as Hugging Face writes it, ``model_type`` included.
+        config: a Hugging Face config, ``model_type`` included.
         groups: see ``Bert``.
 
     Raises:
-        VSEError: if the config describes no network.
+        VSEError: if the config does not describe a network.
     """
     return _bert(network_of(config), groups)
 
 
 def _bert(network: PreTrainedModel, groups: int) -> Bert:
-    """Without BERT's own pooler, which never reaches the embedding: such parameters would stop DDP."""
+    """Remove BERT's own pooler, which the embedding never uses: unused parameters would stop DDP."""
     if getattr(network, "pooler", None) is not None:
         network.add_module("pooler", None)
     return Bert(network.train(), groups)
@@ -113,9 +113,9 @@ class BiGRU(Backbone):
 
     Args:
         vocabulary_size: number of words, <mask> included.
-        width: of the features.
-        word_width: of the word vectors.
-        bidirectional: False reads forwards alone, as VSE++ and VSRN do.
+        width: width of the features.
+        word_width: width of the word vectors.
+        bidirectional: False reads only forward, as VSE++ and VSRN do.
     """
 
     def __init__(

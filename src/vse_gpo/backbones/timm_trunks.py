@@ -1,4 +1,4 @@
-"""Trunks of timm: what they are built from, and what of their output is the set."""
+"""Trunks of timm: how they are built, and which part of their output is the set."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -20,7 +20,7 @@ from vse_gpo.errors import VSEError, first_line
 
 @runtime_checkable
 class KnowsItsLayers(Protocol):
-    """A network that timm can decay or freeze layer by layer: nearly all of them."""
+    """A network that timm can decay or freeze layer by layer, as nearly all are."""
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]: ...
 
@@ -31,21 +31,21 @@ class TimmGrid(Grid):
     Register tokens are left out. Distilled transformers, which have a second output, are refused at their first batch.
 
     Args:
-        network: without pooling and classifier; pixels → map (B, C, H, W) or (B, H, W, C), or tokens (B, N, C), those
-            of no place in the image first.
+        network: without pooling and classifier; pixels → map (B, C, H, W) or (B, H, W, C), or tokens (B, N, C), with
+            tokens that have no place in the image first.
         normalization: bytes → normalised pixels.
-        cells: average-pool map or patch tokens to this many cells a side; None keeps the trunk's own.
-        class_token: keep it, as the first item of the set.
+        cells: average-pool map or patch tokens to this many cells per side; None keeps the trunk's own.
+        class_token: keep the class token, as the first item of the set.
 
     Raises:
-        VSEError: if the class token is asked for where there is none.
+        VSEError: if the class token is wanted but the network has none.
     """
 
     def __init__(
         self, network: nn.Module, normalization: PixelNormalization, *, cells: int | None, class_token: bool
     ) -> None:
         super().__init__(network, normalization, cells=cells)
-        # what timm's networks tell of themselves; those that give a map (B, C, H, W) need not
+        # attributes of timm's networks; those that give a map (B, C, H, W) may lack them
         self.channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
         self.prefix: int = getattr(network, "num_prefix_tokens", 0)
         if class_token and getattr(network, "cls_token", None) is None:
@@ -58,9 +58,9 @@ class TimmGrid(Grid):
         return full_sets(torch.cat([prefix[:, :1], cells], dim=1) if self.class_token else cells)
 
     def layers(self, *, coarse: bool = False) -> Layers:
-        """As timm groups them: a transformer's blocks; a convolutional trunk's blocks, or its stages if coarse.
+        """The groups of timm: a transformer's blocks; a convolutional trunk's blocks, or its stages if coarse.
 
-        A norm after the last stage, which timm counts as one for some trunks, belongs to it.
+        A norm after the last stage, which timm counts as a stage for some trunks, joins the last stage.
         """
         if not isinstance(self.trunk, KnowsItsLayers):
             return super().layers(coarse=coarse)
@@ -70,7 +70,7 @@ class TimmGrid(Grid):
         return groups
 
     def _split(self, found: Any) -> tuple[Float[Tensor, "batch dim height width"], Float[Tensor, "batch prefix dim"]]:
-        """What the trunk gives, as a map and the tokens before it."""
+        """Split the trunk's output into a map and the tokens before it."""
         if isinstance(found, Tensor) and found.ndim == 4:
             grid = found.permute(0, 3, 1, 2) if self.channels_last else found
             return grid, grid.new_empty(grid.shape[0], 0, grid.shape[1])  # len() would fix it in an exported graph
@@ -85,7 +85,7 @@ class TimmGrid(Grid):
 
 
 def create_trunk(name: str, *, size: int | None, pretrained: bool, weights: str | None) -> nn.Module:
-    """A network of timm without pooling and classifier; see ``vse_gpo.backbones.images.timm_grid``."""
+    """Build a timm network without pooling and classifier; see ``vse_gpo.backbones.images.timm_grid``."""
     if not timm.is_model(name):
         near = get_close_matches(name.split(".", maxsplit=1)[0], timm.list_models(), n=3)
         raise VSEError(f"timm has no model {name!r}; the nearest are {', '.join(near) or 'none'}")
@@ -107,7 +107,7 @@ def create_trunk(name: str, *, size: int | None, pretrained: bool, weights: str 
         ) from error
     except (TypeError, ValueError, AssertionError) as error:
         raise VSEError(
-            f"timm builds no {name} without its pooling for {side}×{side} pixels ({first_line(error)}); change "
+            f"timm cannot build {name} without its pooling for {side}×{side} pixels ({first_line(error)}); change "
             "backbone.network.name or backbone.prepare.size"
         ) from error
     network.pretrained_cfg.pop("state_dict", None)  # a second copy of the weights
@@ -116,7 +116,7 @@ def create_trunk(name: str, *, size: int | None, pretrained: bool, weights: str 
 
 
 def _settings(name: str) -> Any:
-    """What timm knows of a network: whether its input has a fixed size, what its classifier is called."""
+    """What timm knows about a network, such as whether its input size is fixed and the name of its classifier."""
     try:
         return timm.get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError as error:
@@ -125,7 +125,7 @@ def _settings(name: str) -> Any:
 
 
 def _try(network: nn.Module, size: int) -> None:
-    """Run a blank picture: at sizes that it does not take, a network may fail only now."""
+    """Run a blank image: for a size that it does not support, a network may fail only now."""
     try:
         with torch.no_grad():
             network.eval()(torch.zeros(1, 3, size, size))
@@ -136,7 +136,7 @@ def _try(network: nn.Module, size: int) -> None:
 
 
 def _own_weights(classifiers: str | Sequence[str], path: str) -> dict[str, Any]:
-    """What makes timm load a file's weights, all of them but the classifier's, resized to the input where it can."""
+    """Config that makes timm load a file's weights, all but the classifier's, resized to the input if possible."""
     names = (classifiers,) if isinstance(classifiers, str) else classifiers
     dropped = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
     state = {name: value for name, value in read_weights(path).items() if name not in dropped}

@@ -1,4 +1,4 @@
-"""Models out of files: checkpoints of a training, released files, saved folders; and what is written from them."""
+"""Load models from files (training checkpoints, released files, saved folders); convert and export them."""
 
 from vse_gpo.checkpoints.sources import load_model
 

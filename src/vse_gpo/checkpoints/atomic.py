@@ -1,4 +1,4 @@
-"""Checkpoints written so that a crash or a full disk never costs the older one."""
+"""Checkpoints written so that a crash or a full disk never destroys the older one."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from vse_gpo.storage.writing import whole_file
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Takes the place of the old file only when the new one is whole."""
+    """Replaces the old checkpoint only when the new one is complete."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         with whole_file(Path(path)) as file:

@@ -1,4 +1,4 @@
-"""Any model as a folder of ``save_pretrained``: settings, weights (safetensors), tokeniser and card."""
+"""Convert any model to a folder of ``save_pretrained``: settings, weights (safetensors), tokeniser and card."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ def convert(
     trunk: str | None,
     metrics: str | None,
 ) -> None:
-    """Write the folder, complete or not at all.
+    """Write the folder, completely or not at all.
 
     Args:
         model, tokenizer, vocabulary: see ``load_model``.
         out: new folder.
-        trunk: of a model that was trained on features of ``vse-extract``: the trunk beside them, to read images.
-        metrics: for the card, a run's ``metrics.json``; None takes that of the tested checkpoint.
+        trunk: for a model trained on features of ``vse-extract``: the trunk next to them, so that it reads images.
+        metrics: a run's ``metrics.json`` for the card; None uses that of the checkpoint's run, if tested.
 
     Raises:
         VSEError: if there is no model, or the folder exists.

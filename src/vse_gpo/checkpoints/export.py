@@ -1,4 +1,4 @@
-"""Both encoders as programs that run without this package: ONNX for any runtime, ``torch.export`` for torch alone."""
+"""Export both encoders as programs that run without this package: ONNX for any runtime, ``torch.export`` for torch."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +24,8 @@ from vse_gpo.model import VSE
 from vse_gpo.storage.writing import whole_folder
 
 SETTINGS = "towers.json"
-TOLERANCE = 1e-4  # of every number of a unit embedding
-CHECKED = ((1, 1), (2, 7), (5, 20))  # batches that a written tower is checked with: sets, items of the longest
+TOLERANCE = 1e-4  # of every component of a unit embedding
+CHECKED = ((1, 1), (2, 7), (5, 20))  # batches to check a written tower: number of sets, length of the longest
 
 Run = Callable[[Sequence[Tensor]], npt.NDArray[np.float32]]  # inputs of a tower → unit embeddings
 
@@ -37,8 +37,8 @@ class Tower:
     Args:
         name: image or text.
         module: tensors → unit embeddings.
-        inputs: name → axes of each tensor; those with a name may have any length.
-        sample: sets and items of the longest → inputs of that size.
+        inputs: name → axes of each tensor; named axes may have any length.
+        sample: number of sets, length of the longest → inputs of that size.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Tower:
 
 
 class TakesSets(nn.Module):
-    """An encoder of sets, called with their values and lengths.
+    """An encoder of sets that takes their values and lengths as plain tensors.
 
     Args:
         encoder: sets → unit embeddings.
@@ -65,7 +65,7 @@ class TakesSets(nn.Module):
 
 
 def image_tower(model: VSE, draws: torch.Generator) -> Tower:
-    """The image encoder: of pixels, or of region features and how many each image has.
+    """The image encoder as a tower: takes pixels, or region features and their lengths.
 
     Raises:
         VSEError: if the model takes anything else.
@@ -89,7 +89,7 @@ def image_tower(model: VSE, draws: torch.Generator) -> Tower:
 
 
 def text_tower(model: VSE, draws: torch.Generator) -> Tower:
-    """The text encoder: of token ids, padded with 0, and how many each caption has."""
+    """The text encoder as a tower: takes token ids, padded with 0, and their lengths."""
     words: int = model.prepare_captions.tokenizer.vocabulary_size
 
     def tokens(captions: int, items: int) -> tuple[Tensor, ...]:
@@ -102,7 +102,7 @@ def text_tower(model: VSE, draws: torch.Generator) -> Tower:
 
 
 def _lengths(sets: int, longest: int, draws: torch.Generator) -> Int[Tensor, " sets"]:
-    """Of any size, one of them the longest."""
+    """Random lengths of sets, the last one the longest."""
     lengths = torch.randint(1, longest + 1, (sets,), generator=draws)
     lengths[-1] = longest
     return lengths
@@ -115,7 +115,7 @@ def export(*, model: str, out: str, format: str, tokenizer: str | None, vocabula
         model, tokenizer, vocabulary: see ``load_model``.
         out: new folder.
         format: one of ``FORMATS``.
-        seed: of the batches that are checked.
+        seed: seed of the batches for the check.
 
     Raises:
         VSEError: if the format is unknown, its packages are missing, or the model cannot be exported.
@@ -131,18 +131,18 @@ def export(*, model: str, out: str, format: str, tokenizer: str | None, vocabula
     print(f"written to {out}")
 
 
-# a tower → a file
+# write a tower to a file
 
 
 def export_towers(model: VSE, folder: Path, write: "Writer", *, kind: str, seed: int = 0) -> dict[str, float]:
-    """Write both towers, what the tokeniser needs and ``towers.json``; the folder is complete or not there.
+    """Write both towers, the files of the tokeniser and ``towers.json``; the folder appears only when complete.
 
     Args:
-        model: to export; it stays as it is.
-        folder: new.
-        write: exported program and path → how to run what was written there.
+        model: model to export; it is moved to the CPU and set to eval mode.
+        folder: new folder.
+        write: exported program and path → a function that runs the written file.
         kind: suffix of the files.
-        seed: of the inputs that the towers are traced and checked with.
+        seed: seed of the inputs for tracing and checking.
 
     Returns:
         The largest difference from this package's own embeddings, by tower.
@@ -181,19 +181,19 @@ Writer = Callable[[ExportedProgram, Path, list[str]], Run]
 
 @torch.no_grad()
 def trace(tower: Tower) -> ExportedProgram:
-    """The tower as a graph, of batches and sets of any size.
+    """Trace the tower as a graph for batches and sets of any size.
 
     Raises:
-        VSEError: if it does something that no graph can hold.
+        VSEError: if the tower does something that a graph cannot express.
     """
     dynamic = tuple(
         {axis: Dim.DYNAMIC for axis, length in enumerate(axes) if isinstance(length, str)}
         for axes in tower.inputs.values()
     )
     fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # a Transformer layer's one kernel, which ONNX does not have
+    torch.backends.mha.set_fastpath_enabled(False)  # the fused kernel of Transformer layers, which ONNX does not have
     try:
-        # neither 1 nor any other size of the model: a graph would take them for one number
+        # neither 1 nor a size of the model: a graph would treat equal sizes as the same
         example = tower.sample(3, 7)
         return torch.export.export(tower.module, example, dynamic_shapes=dynamic, strict=False)
     except VSEError:
@@ -207,21 +207,21 @@ def trace(tower: Tower) -> ExportedProgram:
 def _refusal(tower: Tower, error: Exception) -> VSEError:
     reason = next((line for line in reversed(str(error).splitlines()) if "Error" in line), first_line(error))
     return VSEError(
-        f"the {tower.name} encoder cannot be exported ({reason.strip()[:300]}); its backbone or pooling does what no "
-        "graph can hold"
+        f"the {tower.name} encoder cannot be exported ({reason.strip()[:300]}); its backbone or pooling does something "
+        "that a graph cannot express"
     )
 
 
 def write_torch(program: ExportedProgram, path: Path, _names: list[str]) -> Run:
-    """Write for ``torch.export.load``."""
+    """Write a file for ``torch.export.load``."""
     torch.export.save(program, path)
     module = torch.export.load(path).module()
     return lambda inputs: module(*inputs).numpy()
 
 
 def write_onnx(program: ExportedProgram, path: Path, names: list[str]) -> Run:
-    """Write for any ONNX runtime; weights of more than 1.5 GB lie in a file beside."""
-    import onnxruntime
+    """Write a file for any ONNX runtime; weights of more than 1.5 GB go into a second file next to it."""
+    import onnxruntime  # noqa: PLC0415, an extra
 
     with torch.no_grad():
         onnx: Any = torch.onnx.export(
@@ -229,33 +229,33 @@ def write_onnx(program: ExportedProgram, path: Path, names: list[str]) -> Run:
         )
     onnx.save(path)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda inputs: session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0]
 
 
-FORMATS: dict[str, tuple[str, Writer, Sequence[str]]] = {  # suffix, writer, and the packages that it needs
+FORMATS: dict[str, tuple[str, Writer, Sequence[str]]] = {  # suffix, writer, required packages
     "onnx": ("onnx", write_onnx, ("onnx", "onnxscript", "onnxruntime")),
     "torch": ("pt2", write_torch, ()),
 }
 
 
-# what was written
+# check a written file
 
 
 @torch.no_grad()
 def check(tower: Tower, run: Run, longest: int | None) -> float:
-    """The largest difference of what was written from the encoder itself, over batches of several sizes and lengths.
+    """The largest difference between a written file and the encoder, over batches of several sizes and lengths.
 
     Raises:
-        VSEError: if it is too large, or what was written does not take such a batch.
+        VSEError: if it is too large, or the file does not take such a batch.
     """
     differences = []
     for sets, items in CHECKED:
         inputs = tower.sample(sets, min(items, longest or items))
         try:
             found = run(inputs)
-        except Exception as error:  # each runtime has its own
+        except Exception as error:  # each runtime has its own types
             raise VSEError(
                 f"the exported {tower.name} encoder takes no batch of {sets} ({first_line(error)[:300]}); "
                 "nothing is kept"
@@ -271,7 +271,7 @@ def check(tower: Tower, run: Run, longest: int | None) -> float:
 
 
 def _longest(program: ExportedProgram) -> int | None:
-    """Items of the largest set that a program takes; None if there is no end."""
+    """Number of items in the largest set that a program takes; None if there is no limit."""
     ends = [int(span.upper) for span in program.range_constraints.values() if span.upper < 2**31]
     return min(ends, default=None)
 
@@ -282,7 +282,7 @@ def _width(program: ExportedProgram) -> int:
 
 
 def describe(tower: Tower, file: str, longest: int | None) -> dict[str, Any]:
-    """What someone who runs a tower has to know of its inputs."""
+    """Describe the file and inputs of a tower, for those who run it."""
     kinds = [str(tensor.dtype).removeprefix("torch.") for tensor in tower.sample(1, 1)]
     inputs = {
         name: {"shape": list(axes), "dtype": kind}

@@ -1,4 +1,4 @@
-"""Files of ``torch.save``, written whole and read without running code."""
+"""Files of ``torch.save``, read without running code."""
 
 import pickle
 import re
@@ -13,16 +13,16 @@ from vse_gpo.errors import VSEError, first_line
 
 
 def model_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's share of a training's weights, which may hold a loss's too, under the model's own names."""
+    """The model's weights from those of a training, which may include a loss's; under the model's own names."""
     return {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
 
 
 def read_pickle(path: str | Path, allowed: list[Any]) -> Any:
-    """What torch.save wrote, without running code.
+    """Read a file of ``torch.save`` without running code.
 
     Args:
-        path: of the file.
-        allowed: classes that it may hold beside tensors and plain containers.
+        path: file to read.
+        allowed: classes that it may hold besides tensors and plain containers.
 
     Raises:
         VSEError: if the file is missing, damaged or holds anything else.
@@ -34,7 +34,7 @@ def read_pickle(path: str | Path, allowed: list[Any]) -> Any:
         raise VSEError(f"{path}: {(error.strerror or str(error)).lower()}, expected a checkpoint") from error
     except pickle.UnpicklingError as error:
         name = re.search(r"GLOBAL (\S+)", str(error))
-        found = f"it holds {name[1]}" if name else "it is damaged or no checkpoint"
-        raise VSEError(f"{path}: refused, {found}; expected tensors and plain containers alone") from error
+        found = f"it holds {name[1]}" if name else "it is damaged or not a checkpoint"
+        raise VSEError(f"{path}: refused, {found}; expected only tensors and plain containers") from error
     except (RuntimeError, EOFError, KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
-        raise VSEError(f"{path}: damaged or no checkpoint ({first_line(error)}); fetch it again") from error
+        raise VSEError(f"{path}: damaged or not a checkpoint ({first_line(error)}); fetch it again") from error

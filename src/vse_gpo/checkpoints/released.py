@@ -12,19 +12,19 @@ from vse_gpo.checkpoints.pickles import read_pickle
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE, build_model
 
-BERT = "bert-base-uncased"  # what the released models read captions with
+BERT = "bert-base-uncased"  # tokeniser of the released models
 
 
 def load_released(
     path: str | Path, *, tokenizer: str = BERT, vocabulary: str | None = None, image_size: int = 512
 ) -> VSE:
-    """The model in a ``model_best.pth`` that VSE∞'s authors released.
+    """Load a ``model_best.pth`` that VSE∞'s authors released.
 
     Args:
         path: {'model': [image encoder's weights, text encoder's weights], …}, with or without ``module.`` before names.
-        tokenizer: of a BERT model: a name on the Hugging Face hub or a folder.
+        tokenizer: tokeniser of a BERT model: a hub id or a folder.
         vocabulary: SCAN vocabulary file of a BiGRU model.
-        image_size: side of the pictures of a grid model; the published ones use 512.
+        image_size: side of the images of a grid model; the published ones use 512.
 
     Raises:
         VSEError: if the file holds anything but weights and options, or weights of another model.
@@ -49,7 +49,9 @@ def released_model(
     try:
         image, text = ({n.removeprefix("module."): w for n, w in state.items()} for state in checkpoint["model"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise VSEError(f"{path}: no released model, expected {{'model': [image weights, text weights], …}}") from error
+        raise VSEError(
+            f"{path}: not a released model, expected {{'model': [image weights, text weights], …}}"
+        ) from error
     image_encoder, prepare_images, image_weights = _released_image_encoder(image, image_size)
     text_encoder, prepare_captions, text_weights = _released_text_encoder(text, tokenizer, vocabulary)
     settings = {
@@ -79,11 +81,11 @@ def _released_image_encoder(released: Mapping[str, Tensor], image_size: int) -> 
             {"_target_": "vse_gpo.encoder.DropRegions"},
         )
         return encoder, {"_target_": "vse_gpo.data.regions.PrepareRegions"}, region_names(released)
-    prefix = "backbone.resnet."  # the trunk is there a second time, as backbone.base and backbone.top
+    prefix = "backbone.resnet."  # the file holds the trunk a second time, as backbone.base and backbone.top
     trunk = {name.removeprefix(prefix): value for name, value in released.items() if name.startswith(prefix)}
     head = {n.removeprefix("image_encoder."): w for n, w in released.items() if n.startswith("image_encoder.")}
     if not trunk or "fc.weight" not in head:
-        raise VSEError(f"weights of no released image encoder, first {next(iter(released), 'none')}")
+        raise VSEError(f"not the weights of a released image encoder, first {next(iter(released), 'none')}")
     if trunk["layer1.0.conv2.weight"].shape[0] == 256:
         backbone = {
             "_target_": "vse_gpo.backbones.images.timm_grid",
@@ -120,7 +122,7 @@ def _released_text_encoder(released: Mapping[str, Tensor], tokenizer: str, vocab
         prepare["tokenizer"] = tokenizer_of_words
         return _encoder(backbone, {"_target_": "torch.nn.Identity"}, None), prepare, bigru_names(released)
     if "bert.embeddings.word_embeddings.weight" not in released:
-        raise VSEError(f"weights of no released text encoder, first {next(iter(released), 'none')}")
+        raise VSEError(f"not the weights of a released text encoder, first {next(iter(released), 'none')}")
     words, width = released["bert.embeddings.word_embeddings.weight"].shape
     layers = {name.split(".")[3] for name in released if name.startswith("bert.encoder.layer.")}
     config = BertConfig(
@@ -157,11 +159,11 @@ def _encoder(
     }
 
 
-# names of weights: the released program's under ours
+# names of weights: the released program's → ours
 
 
 def region_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A released region encoder's weights under our names; the second BatchNorm, unused by its forward, stays out."""
+    """A released region encoder's weights under our names, without the second BatchNorm, which it never uses."""
     return _rename(
         released,
         {
@@ -181,7 +183,7 @@ def grid_head_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def bert_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A released BERT text encoder's weights under our names; BERT's pooler and position ids stay out."""
+    """A released BERT text encoder's weights under our names; without BERT's pooler and position ids."""
     return _rename(
         released,
         {

@@ -1,4 +1,4 @@
-"""A model from whatever holds one."""
+"""Load a model from any source that holds one."""
 
 import argparse
 import json
@@ -18,14 +18,14 @@ from vse_gpo.storage.settings import CONFIG
 
 BEST = Path("checkpoints", "best.ckpt")  # in a run's folder
 FILES = (".ckpt", ".pth", ".tar", ".pt", ".bin", ".safetensors")  # suffixes that no hub id ends in
-EXPECTED = "expected runs/…/checkpoints/best.ckpt of a training, or a released model_best.pth"
+EXPECTED = "expected runs/…/checkpoints/best.ckpt or a released model_best.pth"
 
 
 def load_model(source: str | Path, *, tokenizer: str | Path | None = None, vocabulary: str | Path | None = None) -> VSE:
-    """A model in eval mode from whatever holds one.
+    """Load a model in eval mode from any source that holds one.
 
     Args:
-        source: a training's checkpoint or its run's folder, a released file, a folder that ``save_pretrained`` wrote,
+        source: a training checkpoint or its run's folder, a released file, a folder that ``save_pretrained`` wrote,
             or a Hugging Face hub id. Files are told apart by what they hold, whatever their suffix.
         tokenizer, vocabulary: see ``released_model``; None takes BERT's tokeniser, and no vocabulary.
 
@@ -50,7 +50,7 @@ def is_path(source: str) -> bool:
 def load_checkpoint(
     path: str | Path, *, tokenizer: str | Path | None = None, vocabulary: str | Path | None = None
 ) -> VSE:
-    """The model in a training's checkpoint or a released file.
+    """Load the model in a training checkpoint or a released file.
 
     Raises:
         VSEError: if the file is neither.
@@ -61,7 +61,7 @@ def load_checkpoint(
     keys = [*checkpoint] if isinstance(checkpoint, dict) else []
     if "state_dict" in keys and isinstance(settings := checkpoint.get("settings"), dict) and "model" in settings:
         return build_model(settings["model"], model_weights(checkpoint["state_dict"]))
-    if "model" in keys:
+    if "model" in keys or Path(path).suffix in (".pth", ".tar"):
         return released_model(
             checkpoint,
             path,
@@ -69,11 +69,11 @@ def load_checkpoint(
             vocabulary=None if vocabulary is None else str(vocabulary),
         )
     held = ", ".join(map(str, keys[:4])) or type(checkpoint).__name__
-    raise VSEError(f"{path}: no model of this program, it holds {held}; {EXPECTED}")
+    raise VSEError(f"{path}: not a training checkpoint, {EXPECTED}, found {held}")
 
 
 def load_folder(folder: Path) -> VSE:
-    """The model in a folder that ``save_pretrained`` wrote.
+    """Load the model in a folder that ``save_pretrained`` wrote.
 
     Raises:
         VSEError: if there is none, or its files are damaged.
@@ -83,7 +83,7 @@ def load_folder(folder: Path) -> VSE:
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise VSEError(
-            f"{folder}: no saved model ({first_line(error)}), expected {SETTINGS} and {WEIGHTS} as save_pretrained "
+            f"{folder}: not a saved model ({first_line(error)}), expected {SETTINGS} and {WEIGHTS} as save_pretrained "
             f"writes them, or a run with {BEST.as_posix()}"
         ) from error
     return build_model(settings, weights, folder)

@@ -1,4 +1,4 @@
-"""A trunk given back to a model that was trained on the features it made."""
+"""Attach a trunk to a model that was trained on the trunk's features."""
 
 from pathlib import Path
 
@@ -13,18 +13,18 @@ from vse_gpo.storage.weights import check_weights
 
 
 def with_trunk(model: VSE, folder: str | Path) -> VSE:
-    """A model that was trained on features, with the trunk that made them in their place: it reads pictures.
+    """A model that was trained on features, with the trunk that made them as its backbone, so that it reads images.
 
     Args:
-        model: of features.
-        folder: of the trunk, beside the features that ``vse-extract`` wrote.
+        model: model trained on features.
+        folder: folder of the trunk, next to the features that ``vse-extract`` wrote.
 
     Raises:
-        VSEError: if the folder holds no trunk, the model reads pictures already or features of another width.
+        VSEError: if the folder holds no trunk, or the model reads images already or features of another width.
     """
     features = model.image_encoder.backbone
     if not isinstance(features, Regions):
-        raise VSEError("the model reads pictures already; a trunk can be given to a model of features alone")
+        raise VSEError("the model reads images already; only a model of features can be given a trunk")
     kept, trunk_weights = read_trunk(Path(folder).expanduser())
     built = build(without_weights(kept))
     network, pixels = built["network"].eval(), torch.zeros(3, 64, 64, dtype=torch.uint8)

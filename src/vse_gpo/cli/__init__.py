@@ -1,1 +1,1 @@
-"""The command line: what was typed → a checked config → named arguments of the work; errors → one line."""
+"""The command line: typed arguments → a checked config → named arguments of the work; errors → one line."""

@@ -1,4 +1,4 @@
-"""What becomes of the memory that tensors on a CPU give back."""
+"""Keep the memory that tensors on a CPU free."""
 
 import ctypes
 import functools
@@ -12,18 +12,17 @@ OF_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Have glibc keep what tensors give back for those that come next, where it would return it to the system.
+    """Make glibc keep the memory that tensors free for later tensors, instead of returning it to the system.
 
-    The system hands memory out page by page, zeroed, which takes a trunk's feature maps on a CPU longer than their
-    convolutions. In exchange the process holds what it held at its peak; a loader's process that is forked from it
-    begins without. Where a user has set one of glibc's variables for it, that is left to do what it says, and so is any
-    other C library.
+    The system provides memory page by page, zeroed, which for a trunk's feature maps on a CPU takes longer than their
+    convolutions. In exchange, the process keeps the memory of its peak; a loader process that is forked from it starts
+    without it. If the user has set one of glibc's variables for this, or with any other C library, nothing changes.
     """
     if sys.platform != "linux" or any(name in os.environ for name in OF_THE_USER):
         return
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         if not libc.mallopt(MMAP_THRESHOLD, LARGEST):  # up to 2.34 it takes no more than 32 MiB
-            libc.mallopt(MMAP_MAX, 0)  # does the same in a little more memory
+            libc.mallopt(MMAP_MAX, 0)  # has the same effect with a little more memory
         libc.mallopt(TRIM_THRESHOLD, -1)
-        os.register_at_fork(before=lambda: libc.malloc_trim(0))  # both would hold the free pages
+        os.register_at_fork(before=lambda: libc.malloc_trim(0))  # else both processes hold the free pages

@@ -1,11 +1,13 @@
-"""What was typed → the overrides that Hydra reads, and the words that it must not read.
+"""Typed arguments → overrides that Hydra parses, and words that it must not parse.
 
-Every command takes ``name=value``. Some take words as well, as ``vse-search "a dog"``; a word is the value of a
-setting, taken as it was typed: Hydra would read quotes, commas, braces and ``${}`` in it.
+Every command takes ``name=value``. Some take words as well, such as ``vse-search "a dog"``; a word is the value of a
+setting, taken as it was typed: Hydra would interpret quotes, commas, braces and ``${}`` in it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Collection, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,17 +20,18 @@ SWITCHES = {  # Hydra's flags: https://hydra.cc/docs/advanced/hydra-command-line
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun"),
     *("--shell-completion", "-sc"),
 }
-VALUED = {  # those that take a value
+VALUED = {  # flags that take a value
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
     *("--info", "-i", "--experimental-rerun"),
 }
 MANY = "..."  # ends the name of a setting that takes any number of words
+FLAG = re.compile(r"--?[A-Za-z][\w-]*(=|$)")  # but "-5 degrees" is a word
 OVERRIDE = re.compile(r"[+~]{0,2}([\w@/.-]+)=")
-DELETION = re.compile(r"~[\w@.-]+(/[\w@.-]+)*")  # ~callbacks.examples, but not ~/photos
+DELETION = re.compile(r"~([\w@.-]+(?:/[\w@.-]+)*)")  # ~callbacks.examples, but not ~/photos
 
 
 class Typed(NamedTuple):
-    """A command line, taken apart."""
+    """A parsed command line."""
 
     overrides: list[str]  # for Hydra, its flags included
     words: dict[str, Any]  # setting → what was typed for it, never parsed
@@ -42,70 +45,92 @@ def read_arguments(
     verbatim: Sequence[str] = (),
     bare: str | None = None,
 ) -> Typed:
-    """Take a command line apart.
+    """Parse a command line.
 
     Args:
         arguments: what was typed, without the command.
-        config_name: of the command.
+        config_name: root config of the command.
         words: settings that words are for, in order; the last may end with ``...`` and takes all further words as a
             list. Settings that take one word are never parsed, however they are set.
         verbatim: further settings that are never parsed.
-        bare: setting that a word was probably meant for, where the command takes none.
+        bare: setting that a word was probably meant for, if the command takes no words.
 
     Raises:
-        VSEError: if there is a flag that Hydra does not have or a word too many, with what to type instead.
+        VSEError: if there is a flag that Hydra does not have, or one word too many; says what to type instead.
     """
+    root = _Root(config_name)
     unparsed = [*verbatim, *(name for name in words if not name.endswith(MANY))]
-    own, _, after = _split(list(arguments), "--")
     overrides: list[str] = []
     typed: list[str] = []
     given: dict[str, Any] = {}
-    waiting = iter(own)
+    waiting = iter(arguments)
     for argument in waiting:
-        setting = OVERRIDE.match(argument)
-        if argument in SWITCHES:
+        if argument == "--":
+            typed += waiting
+        elif argument in SWITCHES:
             overrides.append(argument)
         elif argument.partition("=")[0] in VALUED:
-            overrides += (
-                [argument] if "=" in argument else [argument, *(value for value in [next(waiting, None)] if value)]
-            )
-        elif argument.startswith("-") and len(argument) > 1:
-            raise VSEError(_no_such_flag(argument, next(waiting, None)))
-        elif DELETION.fullmatch(argument):
-            overrides.append(argument)
-        elif setting and (not words or _is_setting(setting[1], config_name)):
-            name, _, value = argument.partition("=")
-            if name in unparsed:
-                _give(given, name, value)
-            else:
-                overrides.append(expand_home(argument))
-        else:
+            overrides += [argument] if "=" in argument else [argument, *islice(waiting, 1)]
+        elif FLAG.match(argument):
+            raise VSEError(_no_such_flag(argument, next(waiting, None), root))
+        elif not root.sets(argument, unknown_too=not words):
             typed.append(argument)
-    _place(given, [*typed, *after], words=words, bare=bare)
+        elif (name := argument.partition("=")[0]) in unparsed:
+            _give(given, name, argument.removeprefix(f"{name}="))
+        else:
+            overrides.append(expand_home(argument))
+    if typed and not words:
+        raise VSEError(_no_such_word(typed[0], bare, root))
+    _place(given, typed, words, {override.partition("=")[0] for override in overrides})
     return Typed(overrides, given)
 
 
-def _split(arguments: list[str], mark: str) -> tuple[list[str], str, list[str]]:
-    if mark not in arguments:
-        return arguments, "", []
-    place = arguments.index(mark)
-    return arguments[:place], mark, arguments[place + 1 :]
+class _Root:
+    """The names in a command's root config."""
+
+    def __init__(self, config_name: str) -> None:
+        self.folder = Path(config_folder())
+        settings: Any = OmegaConf.to_container(OmegaConf.load(self.folder / f"{config_name}.yaml"))
+        chosen = [str(name) for entry in settings.pop("defaults") if isinstance(entry, dict) for name in entry]
+        self.groups = [name for name in chosen if "@" not in name and not name.startswith("override ")]
+        self.names = [*self.groups, *settings, *(name.partition("@")[2] for name in chosen if "@" in name), "hydra"]
+
+    def sets(self, argument: str, *, unknown_too: bool) -> bool:
+        """Whether an argument is an override or a deletion: ``e=mc2`` and ``runs/lr=1/best.ckpt`` are none.
+
+        Args:
+            argument: as typed.
+            unknown_too: also with a name that the command does not have, unless it looks like a path.
+        """
+        found = OVERRIDE.match(argument) or DELETION.fullmatch(argument)
+        if found is None:
+            return False
+        first = re.split(r"[./@]", found[1])[0]
+        is_known = first in self.names or did_you_mean(first, self.names) != ""
+        return is_known or (unknown_too and ("/" not in found[1] or argument[0] in "+~"))
+
+    def option(self, word: str) -> str | None:
+        """``experiment=coco_wsl_grid`` for the name of an experiment, and so for each group."""
+        for group in sorted(self.groups, key=lambda name: name != "experiment"):
+            if word in {path.stem for path in (self.folder / group).glob("*.yaml")}:
+                return f"{group}={word}"
+        return None
 
 
-def _place(given: dict[str, Any], typed: Sequence[str], *, words: Sequence[str], bare: str | None) -> None:
-    """Give each word to its setting."""
+def _place(given: dict[str, Any], typed: Sequence[str], words: Sequence[str], overridden: Collection[str]) -> None:
+    """Assign each word to its setting."""
     free = [name for name in words if name not in given]
     for word in typed:
         if free and free[0].endswith(MANY):
-            given.setdefault(free[0].removesuffix(MANY), []).append(word)
+            name = free[0].removesuffix(MANY)
+            if name in overridden:
+                raise VSEError(f"{name} is set twice, by {name}= and by {word!r}, expected one")
+            given.setdefault(name, []).append(word)
         elif free:
             given[free.pop(0)] = word
-        elif words:
+        else:
             expected = f"expected {' and '.join(words)}"
             raise VSEError(f"{word!r}: one word too many, {expected}; quote a text of many words")
-        else:
-            meant = _option(word) or (f"{bare}={quoted(word)}" if bare else None)
-            raise VSEError(f"{word}: cannot be read as name=value" + (f"; type {for_shell(meant)}" if meant else ""))
 
 
 def _give(given: dict[str, Any], name: str, value: str) -> None:
@@ -114,54 +139,57 @@ def _give(given: dict[str, Any], name: str, value: str) -> None:
     given[name] = value
 
 
-def _is_setting(name: str, config_name: str) -> bool:
-    """Whether a name is one of the command's, though it may be misspelt; ``e=mc2`` is a word."""
-    known = ["hydra", *_top_names(config_name)]
-    first = re.split(r"[./@]", name)[0]
-    return first in known or did_you_mean(first, known) != ""
+def _no_such_word(word: str, bare: str | None, root: _Root) -> str:
+    if not word:
+        return "an empty argument, expected name=value; is a variable of the shell not set?"
+    meant = root.option(word) or (f"{bare}={quoted(word)}" if bare else None)
+    return f"{word}: cannot be read as name=value" + (f"; type {for_shell(meant)}" if meant else "")
 
 
-def _top_names(config_name: str) -> list[str]:
-    config: Mapping[Any, Any] = OmegaConf.load(Path(config_folder()) / f"{config_name}.yaml")  # type: ignore[assignment]
-    return [str(name) for name in config]
-
-
-def _option(word: str) -> str | None:
-    """``experiment=coco_wsl_grid`` for the name of an experiment."""
-    return f"experiment={word}" if (Path(config_folder()) / "experiment" / f"{word}.yaml").is_file() else None
-
-
-def _no_such_flag(flag: str, following: str | None) -> str:
-    name, _, value = flag.lstrip("-").partition("=")
-    following = following if following is not None and not following.startswith("-") and "=" not in following else "…"
-    setting = f"{name.replace('-', '_')}={quoted(value or following)}"
+def _no_such_flag(flag: str, following: str | None, root: _Root) -> str:
+    name, equals, value = flag.lstrip("-").partition("=")
+    if not equals and following is not None and not following.startswith("-"):
+        value = "" if root.sets(following, unknown_too=True) else following
+    setting = f"{name.replace('-', '_')}={quoted(value) or '…'}"
     return f"{flag}: no such flag, settings are name=value; type {for_shell(setting)}"
 
 
 # quoting
 
 
+HOME = re.compile(  # a quoted text, whole, or the beginning of a value or of a list's item
+    r"""(?P<quote>['"])(?P<home>~(?=/|(?P=quote)))?(?:\\.|(?!(?P=quote)).)*(?P=quote)|(?P<bare>^|[\[,]\s*)~(?=[/,\]]|$)""",
+    re.DOTALL,
+)
+
+
 def expand_home(override: str) -> str:
-    """The override with every path that begins with ``~/`` made whole; Hydra would not read it."""
-    name, _, value = override.partition("=")
-    home = str(Path.home())
-    return f"{name}=" + re.sub(r"(^|[\[,])(['\"]?)~(?=/|$)", lambda found: found[1] + found[2] + home, value)
+    """The override with ``~/`` expanded where a path begins, also in a list; Hydra cannot parse it."""
+    name, equals, value = override.partition("=")
+
+    def expanded(found: re.Match[str]) -> str:
+        begins = found["home"] is not None or found["bare"] is not None
+        return found[0].replace("~", str(Path.home()), 1) if begins else found[0]
+
+    return name + equals + HOME.sub(expanded, value) if equals else name
 
 
-PLAIN = re.compile(r"[\w./:@%+*$?|\\-]*", re.ASCII)
+PLAIN = re.compile(r"(~/)?[\w./:@%+*$?|-]*", re.ASCII)
 
 
 def quoted(value: str) -> str:
-    """The value as Hydra reads it whatever it holds: in quotes where it must be."""
-    if value == "…" or PLAIN.fullmatch(value):
+    """The value as Hydra parses it, in quotes if necessary; ``${}`` in it still refers to another setting."""
+    if PLAIN.fullmatch(value):
         return value
     if "'" in value and '"' not in value:
-        return '"' + re.sub(r"(\\+)$", r"\1\1", value) + '"'
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value) + "'"
+        return '"' + re.sub(r"(\\+)\Z", r"\1\1", value) + '"'
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value) + "'"
 
 
 def for_shell(argument: str) -> str:
-    """The argument as a shell takes it."""
-    if re.fullmatch(r"[\w./:@%+=,…\[\]-]*", argument):
+    """The argument as a shell takes it, in quotes if necessary."""
+    if re.fullmatch(r"[\w./:@%+=,…\[\]~-]*", argument) and argument[:1] != "~":
         return argument
+    if "!" in argument:  # in double quotes an interactive shell looks it up in its history
+        return shlex.quote(argument)
     return '"' + re.sub(r'([$`"\\])', r"\\\1", argument) + '"'

@@ -1,4 +1,4 @@
-"""Where the configs lie."""
+"""Where the configs are."""
 
 from pathlib import Path
 

@@ -1,41 +1,45 @@
 """Errors and warnings → lines for the user."""
 
 import re
+import sys
 import warnings
+from collections.abc import Iterable
+from pathlib import Path
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from vse_gpo.cli.arguments import for_shell, quoted
+from vse_gpo.cli.folders import config_folder
 from vse_gpo.cli.names import composed_names
 from vse_gpo.errors import VSEError, did_you_mean
 
-REMARKS = (  # of libraries, on what no user can change
+REMARKS = (  # library warnings about what no user can change
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     "Experiment logs directory",  # CSVLogger finds config.yaml beside its file
-    "Checkpoint directory .* exists and is not empty",  # a run goes on in its folder
-    "The dirpath has changed from",  # a run goes on in another folder; what is the best so far comes along
-    "You're resuming from a checkpoint that ended before the epoch ended",  # the order of pairs goes on where it was
+    "Checkpoint directory .* exists and is not empty",  # a run resumes in its folder
+    "The dirpath has changed from",  # a run resumes in another folder and takes its best checkpoint along
+    "You're resuming from a checkpoint that ended before the epoch ended",  # the order of pairs is resumed
     r"It is recommended to use `self\.log\(.*sync_dist=True",  # every process has the metrics of the whole split
-    r"torch\.distributed\.nn\.functional\.all_gather is deprecated",  # what is to replace it is private
-    r"Found \d+ module\(s\) in eval mode at the start of training",  # the BatchNorms of a pretrained trunk, on purpose
+    r"torch\.distributed\.nn\.functional\.all_gather is deprecated",  # its replacement is private
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # deliberate: BatchNorms of a pretrained trunk
     r"`ModelCheckpoint.*could not find the monitored key",  # an epoch's line says that it was not validated
     r"The \.grad attribute of a Tensor that is not a leaf",  # torch's compiler asks every input for its gradient
 )
 
 
 def ignore_remarks() -> None:
-    """Keep remarks of libraries that no user can act on off the screen."""
+    """Hide library warnings that no user can act on."""
     for remark in REMARKS:
         warnings.filterwarnings("ignore", remark)
 
 
 def user_message(error: BaseException | None, config_name: str | None) -> str | None:
-    """The line for the user that an error or one of its causes carries; None if it is a bug of ours."""
+    """The line for the user from an error or one of its causes; None if the error is a bug in this package."""
     while error is not None:
         if isinstance(error, VSEError):
-            # an error in a loader's process arrives as its traceback, the message last
-            return str(error).strip().splitlines()[-1].removeprefix("vse_gpo.errors.VSEError: ")
+            # an error in a loader's process arrives as a traceback that ends with the message
+            return str(error).rpartition("vse_gpo.errors.VSEError: ")[2]
         if isinstance(error, InstantiationException):
             if _call_was_refused(error):
                 return one_line(str(error))
@@ -54,30 +58,55 @@ def _call_was_refused(error: InstantiationException) -> bool:
 
 
 def _config_message(error: HydraException | OmegaConfBaseException, config_name: str | None) -> str:
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        hint = did_you_mean(choice, error.options)
-        return f"{group}={choice}: no such option{hint}; there are {', '.join(error.options)}"
+    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
+        return no_such_option(str(error.missing_cfg_file), error.options)
     if isinstance(error, OverrideParseException):
         return unreadable(error.override or "")
     if match := re.match(r"Ambiguous value for argument '(.+)'", str(error)):
         return several_values(match[1])
     if match := re.match(r"VSEError raised while resolving interpolation: (.+)", str(error)):
         return match[1]
-    if match := re.search(r"Could not override '([^']+)'", str(error)):
-        return f"{match[1]}: no such setting{did_you_mean(match[1], composed_names(config_name, match[1]))}"
+    if match := re.search(
+        r"Could not override '([^']+)'|Override (\S+)=.* config group '.+' does not exist", str(error)
+    ):
+        return no_such_setting(match[1] or match[2], config_name)
     return one_line(str(error))
 
 
+def no_such_option(path: str, options: Iterable[str] | None) -> str:
+    """The line about an option that a group does not have, with those that it has.
+
+    Args:
+        path: of the option, ``group/option``.
+        options: of the group, where Hydra names them.
+    """
+    group, _, choice = path.rpartition("/")
+    options = list(options or sorted(path.stem for path in (Path(config_folder()) / group).glob("*.yaml")))
+    overrides = (argument.partition("=") for argument in sys.argv[1:])
+    typed = (name for name, _, value in overrides if name.partition("@")[0] == group and value == choice)
+    hint = did_you_mean(choice, options)
+    return f"{next(typed, group)}={choice}: no such option{hint}; there are {', '.join(options)}"
+
+
+def no_such_setting(name: str, config_name: str | None) -> str:
+    """The line about a name that the config does not have, with the one that was probably meant."""
+    known = composed_names(config_name, name)
+    group, _, setting = name.partition(".")
+    parts = sorted(part.removeprefix(f"{group}@") for part in known if part.startswith(f"{group}@"))
+    if setting and parts:  # one choice for several parts of the config, whose values are set one by one
+        return f"{name}: no such setting (did you mean {' or '.join(f'{part}.{setting}' for part in parts)}?)"
+    return f"{name}: no such setting{did_you_mean(name, known)}"
+
+
 def unreadable(override: str) -> str:
-    """The line on an override that Hydra's grammar does not know, with the argument to type."""
+    """The line about an override that Hydra cannot parse, with the argument to type."""
     name, equals, value = override.partition("=")
     to_type = f"type {for_shell(f'{name}={quoted(value)}')}" if equals else "settings are name=value"
     return f"{override}: cannot be read as name=value; {to_type}"
 
 
 def several_values(override: str) -> str:
-    """The line on values with commas between them, which may be one value, a list or several runs."""
+    """The line about values separated by commas, which may be one value, a list or several runs."""
     name, _, value = override.partition("=")
     return (
         f"{override}: one value or several? Type {for_shell(f'{name}={quoted(value)}')} for one value with a comma in "
@@ -86,5 +115,5 @@ def several_values(override: str) -> str:
 
 
 def one_line(message: str) -> str:
-    """The lines of a message joined."""
+    """Join the lines of a message."""
     return "; ".join(line.strip() for line in message.splitlines() if line.strip())

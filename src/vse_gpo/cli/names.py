@@ -1,4 +1,4 @@
-"""Names in a config: those that nothing reads, those that are still to be set, and those that were meant."""
+"""Names in a config: unknown ones, ones that are still to be set, and suggestions."""
 
 import re
 import sys
@@ -17,11 +17,11 @@ from vse_gpo.storage.settings import Settings, walk
 
 
 def check_settings(settings: Settings, base: Settings) -> None:
-    """Refuse names that nothing reads and values that are still to be set.
+    """Refuse unknown names and values that are still to be set.
 
     Args:
-        settings: of the run, as plain containers, interpolations unresolved.
-        base: the same choice of groups without the experiment's own values: every name that exists.
+        settings: settings of the run as plain containers, interpolations unresolved.
+        base: settings of the same groups without the experiment's own values: every name that exists.
 
     Raises:
         VSEError: if there is such a name or value.
@@ -56,7 +56,7 @@ def check_choices(choices: Mapping[str, str | None], overrides: Sequence[str]) -
 def unknown_names(settings: Settings, base: Settings, prefix: str = "") -> Iterator[str]:
     """Dotted names that the base does not have.
 
-    A part with a ``_target_`` may be new, and what it takes is checked when it is built.
+    A part with a ``_target_`` may be new; its arguments are checked when it is built.
     """
     for key, value in settings.items():
         part = isinstance(value, dict) and "_target_" in value
@@ -68,7 +68,7 @@ def unknown_names(settings: Settings, base: Settings, prefix: str = "") -> Itera
 
 
 def names_to_set(settings: Settings) -> list[str]:
-    """Dotted names that a user sets, and not those that follow from others."""
+    """Dotted names that a user sets, without those that follow from others."""
     return [name for name, value in walk(settings) if not (isinstance(value, str) and "${" in value)]
 
 
@@ -79,11 +79,11 @@ def plain(config: DictConfig) -> Settings:
 
 
 def without_experiment(config_name: str | None, choices: Mapping[str, str | None]) -> DictConfig:
-    """The config of the same groups, without the values of its experiment and overrides.
+    """The config of the same groups, without the values of its experiment and its overrides.
 
     Args:
-        config_name: of the command.
-        choices: group → option or None, as Hydra notes them.
+        config_name: root config of the command.
+        choices: group → option or None, as Hydra records them.
     """
     chosen = {group: choice for group, choice in choices.items() if choice and not group.startswith("hydra/")}
     own = chosen.keys() & {"experiment", "debug"}
@@ -92,7 +92,7 @@ def without_experiment(config_name: str | None, choices: Mapping[str, str | None
 
 
 def composed_names(config_name: str | None, wrong_name: str) -> list[str]:
-    """Names that the config has, its groups among them, when composed without the override of a wrong name."""
+    """Names in the config, groups included, when it is composed without the override of a wrong name."""
     overrides = [argument for argument in sys.argv[1:] if re.match(r"[^-=]+=", argument)]
     overrides = [override for override in overrides if override.lstrip("+").partition("=")[0] != wrong_name]
     with (

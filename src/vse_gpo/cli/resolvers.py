@@ -1,4 +1,4 @@
-"""Functions that configs call, as ``${words_in:FILE}``."""
+"""Functions that configs call, such as ``${words_in:FILE}``."""
 
 import secrets
 from pathlib import Path
@@ -13,13 +13,13 @@ WANDB_ID = "logger.wandb.id"
 
 def words_in(path: str) -> int:
     """Number of words in a SCAN vocabulary file, ``<mask>`` included."""
-    from vse_gpo.data.captions import read_vocabulary
+    from vse_gpo.data.captions import read_vocabulary  # noqa: PLC0415, help does without torch
 
     return len(read_vocabulary(path))
 
 
 def local(place: str) -> str:
-    """Absolute path of a file or folder that exists here, so that the model can be used elsewhere; else the name."""
+    """Absolute path of a file or folder that exists, so that the model can be used elsewhere; otherwise the name."""
     path = Path(place).expanduser()
     return str(path.resolve()) if path.exists() else place
 
@@ -28,7 +28,7 @@ def wandb_id(resume: str | None, folder: str) -> str:
     """W&B run id: that of the checkpoint to resume or of the run in the folder, otherwise new."""
     earlier = None
     if resume is not None and Path(resume).expanduser().is_file():
-        from vse_gpo.checkpoints.pickles import read_pickle
+        from vse_gpo.checkpoints.pickles import read_pickle  # noqa: PLC0415, as above
 
         settings = read_pickle(Path(resume).expanduser(), []).get("settings", {})
         earlier = OmegaConf.select(OmegaConf.create(settings), WANDB_ID)
@@ -39,7 +39,7 @@ def wandb_id(resume: str | None, folder: str) -> str:
 
 def register() -> None:
     """Make the functions known to OmegaConf."""
-    # ${first:a,b} in a config: the first that is not null
+    # ${first:a,b} in a config: the first value that is not null
     first = "first"
     OmegaConf.register_new_resolver(first, lambda *values: next(value for value in values if value is not None))
     OmegaConf.register_new_resolver("local", local)

@@ -1,6 +1,6 @@
 """One lazy door for all commands: the config is composed and checked before the work is imported.
 
-So ``--help`` and an error in the config answer at once, and what works below knows neither Hydra nor a config.
+So ``--help`` and errors in the config answer at once, and the work itself knows neither Hydra nor a config.
 """
 
 import functools
@@ -23,12 +23,12 @@ from vse_gpo.cli import resolvers as _registered  # noqa: F401, configs call the
 from vse_gpo.cli.allocator import keep_freed_memory
 from vse_gpo.cli.arguments import read_arguments
 from vse_gpo.cli.folders import config_folder
-from vse_gpo.cli.messages import ignore_remarks, user_message
+from vse_gpo.cli.messages import ignore_remarks, one_line, user_message
 from vse_gpo.cli.names import check_choices, check_settings, plain, without_experiment
 from vse_gpo.errors import VSEError
 
 Arguments = Callable[[DictConfig, Path], dict[str, Any]]  # config and output folder → named arguments of the work
-Job = Callable[[DictConfig], object]  # what it returns is the objective of a sweep
+Job = Callable[[DictConfig], object]  # returns the objective of a sweep
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -47,14 +47,14 @@ def run_command(
     verbatim: Sequence[str] = (),
     bare: str | None = None,
 ) -> None:
-    """Compose the config from the command line, check it, import the work and do it.
+    """Compose the config from the command line, check it, import the work and run it.
 
-    An error that is meant for the user becomes one line on stderr and exit status 1; any other keeps its traceback.
+    An error for the user becomes one line on stderr and exit status 1; any other error keeps its traceback.
     HYDRA_FULL_ERROR=1 shows every traceback.
 
     Args:
-        work: ``module:function``, imported once the config is right; or the function itself.
-        config_name: root in ``configs``.
+        work: ``module:function``, imported after the config was checked; or the function itself.
+        config_name: root config in ``configs``.
         arguments: config and output folder → named arguments of the work.
         words, verbatim, bare: see ``read_arguments``.
     """
@@ -68,14 +68,14 @@ def run_command(
         _hydra_main(job, config_name)
         return
     try:
-        with _environment(FULL_ERROR, "1"):  # Hydra hands its errors on instead of printing them
+        with _environment(FULL_ERROR, "1"):  # makes Hydra raise its errors instead of printing them
             _hydra_main(_reporting(job), config_name)
     except Exception as error:
         _exit_with_message(error, config_name)
 
 
 def maker(part: DictConfig) -> Callable[..., Any]:
-    """What builds a part of the config when it is called; takes further arguments of the part by name."""
+    """A function that builds a part of the config; takes further arguments of the part by name."""
     return functools.partial(instantiate, part)
 
 
@@ -94,7 +94,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _checked(work: str | Callable[..., object], arguments: Arguments, words: Mapping[str, Any]) -> Job:
-    """The work on a config that has no name which nothing reads and no value still to be set."""
+    """The work, run after the config was checked for unknown names and values still to be set."""
 
     def run(config: DictConfig) -> object:
         hydra_config = HydraConfig.get()
@@ -112,7 +112,7 @@ def _checked(work: str | Callable[..., object], arguments: Arguments, words: Map
 
 
 def uninterpolated(word: str) -> str:
-    """A text whose ``${}`` OmegaConf leaves as it is."""
+    """The text with every ``${`` escaped, so that OmegaConf leaves it as it is."""
     return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", word)
 
 
@@ -125,9 +125,9 @@ def _imported(work: str | Callable[..., object]) -> Callable[..., object]:
 
 
 def _reporting(job: Job) -> Job:
-    """The job, ending with one line itself where Hydra would first print a line of its own.
+    """The job, printing the line of an error itself, because Hydra would first print a line of its own.
 
-    In a sweep the error goes on to Hydra, which tells which job failed and runs the others.
+    In a sweep, the error is passed on to Hydra, which says which job failed and runs the others.
     """
 
     def run(config: DictConfig) -> object:
@@ -139,8 +139,8 @@ def _reporting(job: Job) -> Job:
             if hydra_config.mode == RunMode.MULTIRUN:
                 raise
             folder = Path(hydra_config.runtime.output_dir)
-            with suppress(OSError):  # a folder with something in it tells how far the job came
-                if folder != Path.cwd():  # some commands write where they stand
+            with suppress(OSError):  # a folder with files shows how far the job got
+                if folder != Path.cwd():  # some commands write to the current folder
                     folder.rmdir()
             _exit_with_message(error, hydra_config.job.config_name)
 
@@ -151,5 +151,5 @@ def _exit_with_message(error: Exception, config_name: str | None) -> NoReturn:
     message = user_message(error, config_name)
     if message is None:
         raise error
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {one_line(message)}\n")
     sys.exit(1)

@@ -16,7 +16,7 @@ from vse_gpo.errors import VSEError
 from vse_gpo.storage.hub import load_pretrained
 
 Words = list[list[int]]  # token ids of each word
-WATCHED = 5000  # words by which a vocabulary is judged
+WATCHED = 5000  # number of words that a vocabulary is judged by
 
 
 @runtime_checkable
@@ -27,29 +27,29 @@ class CaptionTokenizer(Protocol):
     mask_id: int
 
     def words(self, caption: str) -> Words:
-        """The words that noise may touch."""
+        """The words that noise may change."""
 
     def sequence(self, words: Words) -> list[int]:
         """Token ids of a whole caption, special tokens included."""
 
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-        """Write the files it needs; the settings that built it, changed to name these by ``inside:``."""
+        """Write the files it needs; return its settings, with these files named by ``inside:``."""
 
 
 class WordPieces:
-    """The tokeniser of a Hugging Face text encoder: word pieces between its special tokens, as [CLS] and [SEP].
+    """The tokeniser of a Hugging Face text encoder: word pieces between its special tokens, such as [CLS] and [SEP].
 
-    What counts as a word is up to the tokeniser; its pieces are noised together.
+    The tokeniser decides what a word is; the pieces of a word are noised together.
 
     Args:
-        pretrained: a model's name on the hub or a folder that holds its tokeniser.
-        max_tokens: longer captions are cut, special tokens included, with one warning; fewer if the tokeniser says that
-            its model takes fewer.
-        mask_token: stands for a masked word; None takes the tokeniser's own.
-        size: how many tokens the text encoder was trained on; None takes any.
+        pretrained: a model's hub id, or a folder with its tokeniser.
+        max_tokens: longest caption, special tokens included; longer ones are cut, with one warning. Lower if the
+            tokeniser states a lower limit for its model.
+        mask_token: token for a masked word; None uses the tokeniser's own.
+        size: number of tokens that the text encoder was trained with; None accepts any.
 
     Raises:
-        VSEError: if there is no tokeniser, it has no mask token or another number of tokens.
+        VSEError: if there is no tokeniser, or it has no mask token or a different number of tokens.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class WordPieces:
             AutoTokenizer.from_pretrained, pretrained, "text.pretrained", expected="tokeniser", remedy=remedy
         )
         vocabulary = tokenizer.get_vocab()
-        made_up = vocabulary.keys() <= set(tokenizer.all_special_tokens)  # for want of a file
+        made_up = vocabulary.keys() <= set(tokenizer.all_special_tokens)  # as transformers does without a file
         if made_up or not tokenizer.is_fast:
-            found = "no tokeniser there" if made_up else "its tokeniser does not tell words"
+            found = "no tokeniser there" if made_up else "its tokeniser gives no word boundaries"
             raise VSEError(f"text.pretrained={pretrained}: {found}; {remedy}")
         mask = mask_token or tokenizer.mask_token
         if mask not in vocabulary:
@@ -83,7 +83,7 @@ class WordPieces:
         before = special.index(0)
         self._before, self._after = ids[:before], ids[len(ids) - special[::-1].index(0) :]
         self.max_tokens = min(max_tokens, tokenizer.model_max_length)
-        self._cut = False  # whether a caption was
+        self._cut = False  # whether a caption was cut
 
     def words(self, caption: str) -> Words:
         encoding = self._tokenizer(caption, add_special_tokens=False, verbose=False)
@@ -112,27 +112,26 @@ class TreebankVocabulary:
     """Lower-case Treebank words looked up in a SCAN vocabulary; <start> and <end> count as words.
 
     The released program calls NLTK's ``word_tokenize``: sentences by a Punkt model that must be downloaded, then
-    Treebank words, which cut a full stop off the last word of a sentence alone. Here Punkt runs without its model; the
-    abbreviations it must know ("mr.", "st.") are those that the vocabulary holds with their full stop. On COCO's 25,000
-    test captions 4 get other token ids than from ``word_tokenize``, on its 5,000 dev captions none.
+    Treebank words, which split off a full stop only at the end of a sentence. Here Punkt runs without its model; its
+    abbreviations ("mr.", "st.") are the words that the vocabulary holds with a full stop. Compared to
+    ``word_tokenize``, 4 of COCO's 25,000 test captions get other token ids, and none of its 5,000 dev captions.
 
-    Warns if more than a twentieth of the first words it meets is unknown (of COCO's captions it is one in two hundred):
-    captions that were read or split wrongly train without any other sign.
+    Warns if more than 5 % of the first words are unknown (0.5 % of COCO's are): training gives no other sign of
+    captions that were read or split wrongly.
 
     Args:
-        path: JSON with word2idx, idx2word and idx; a <mask> is added last.
-        size: words that the model knows, <mask> included; None takes any file.
+        path: JSON file with word2idx, idx2word and idx; <mask> is added as the last word.
+        size: number of words that the model knows, <mask> included; None accepts any.
 
     Raises:
-        VSEError: if the file is no vocabulary, or one of another size.
+        VSEError: if the file is not a vocabulary, or has a different size.
     """
 
     def __init__(self, path: str, size: int | None = None) -> None:
-        from nltk.tokenize import NLTKWordTokenizer  # takes a second, with all of NLTK
-        from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
+        from nltk.tokenize import NLTKWordTokenizer, punkt  # noqa: PLC0415, takes a second: imports all of NLTK
 
         self._path = path
-        self._watched = self._unknown = 0  # words
+        self._watched = self._unknown = 0  # numbers of words
         self._index = read_vocabulary(path)
         self.vocabulary_size = len(self._index)
         if size not in (None, self.vocabulary_size):
@@ -140,9 +139,9 @@ class TreebankVocabulary:
                 f"text.vocabulary={path}: {self.vocabulary_size} words with <mask>, the model knows {size}; give the "
                 f"vocabulary that it was trained with, or for a new model text.vocabulary_size={self.vocabulary_size}"
             )
-        language = PunktParameters()
+        language = punkt.PunktParameters()
         language.abbrev_types = {word[:-1] for word in self._index if word.endswith(".") and word[-2:-1].isalpha()}
-        self._sentences = PunktSentenceTokenizer(language)
+        self._sentences = punkt.PunktSentenceTokenizer(language)
         self._words = NLTKWordTokenizer()
         self.mask_id = self._index["<mask>"]
         self.unknown_id = self._index["<unk>"]
@@ -177,10 +176,10 @@ class TreebankVocabulary:
 
 
 def read_vocabulary(path: str | Path) -> dict[str, int]:
-    """word → index of a SCAN vocabulary file; a <mask> is added last.
+    """Read a SCAN vocabulary file as word → index; <mask> is added as the last word.
 
     Raises:
-        VSEError: if the file is missing, is no such vocabulary or its indices have gaps.
+        VSEError: if the file is missing or not such a vocabulary, or its indices have gaps.
     """
     expected = "expected a SCAN vocabulary: JSON with word2idx, idx2word and idx"
     try:
@@ -200,10 +199,10 @@ def read_vocabulary(path: str | Path) -> dict[str, int]:
 
 
 class WordNoise:
-    """Size augmentation of captions: noises whole words, all pieces of a word together.
+    """Size augmentation of captions: changes whole words, all pieces of a word together.
 
     Args:
-        probability: that a word is noised; half of the noised become masks, a tenth random tokens and the rest go.
+        probability: that a word is noised; of these, 50 % become masks, 10 % random tokens and 40 % are dropped.
     """
 
     def __init__(self, probability: float = 0.2) -> None:
@@ -227,8 +226,8 @@ class PrepareCaptions:
     """Captions → padded tokens.
 
     Args:
-        tokenizer: splits and numbers.
-        noise: applied to the words while training; None leaves them alone.
+        tokenizer: splits captions into token ids.
+        noise: applied to the words in training; None leaves them unchanged.
     """
 
     def __init__(self, *, tokenizer: CaptionTokenizer, noise: WordNoise | None = None) -> None:
@@ -239,7 +238,7 @@ class PrepareCaptions:
         return collate_tokens([self.encode(caption) for caption in captions])
 
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-        """Write what the tokeniser needs; the settings that built this, changed to name it."""
+        """Write the tokeniser's files; return these settings, with the files named."""
         return settings | {"tokenizer": self.tokenizer.save(folder, settings["tokenizer"])}
 
     def encode(self, caption: str, random: np.random.Generator | None = None) -> torch.Tensor:
@@ -253,5 +252,5 @@ class PrepareCaptions:
 
 
 def collate_tokens(sequences: list[torch.Tensor]) -> Tokens:
-    """Pad to the longest with token 0."""
+    """Pad to the longest sequence with token 0."""
     return Tokens(*pad_sets(sequences))

@@ -1,4 +1,4 @@
-"""What a data set should hold and what of it is there."""
+"""Checks of a data set: what it should hold, and what is there."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,14 +22,14 @@ UNCHECKED = "not checked: captions and ids come first"
 
 
 class Counts(TypedDict):
-    """Of a published split."""
+    """Numbers of images and captions in a published split."""
 
     images: int
     captions: int
 
 
 class FeatureKind(TypedDict):
-    """What the published features look like; after a ReLU none of them is negative."""
+    """Shape and range of the published features; those after a ReLU are never negative."""
 
     regions: int
     width: int
@@ -38,7 +38,7 @@ class FeatureKind(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one part of a split should be and is."""
+    """What was expected and found in one part of a split."""
 
     split: str
     part: str  # captions, features or images
@@ -48,23 +48,23 @@ class Finding:
 
 
 def check_data(*, dataset: Mapping[str, Any], inputs: str, rows: int, decode: bool) -> None:
-    """Print what is expected, found and missing, and where it comes from.
+    """Print what is expected, found and missing, and where to get it.
 
     Args:
-        dataset: settings, as ``configs/dataset`` holds them, in plain containers.
-        inputs: what must be there: ``features``, ``images`` or ``any`` of them.
-        rows: feature sets to read per split.
+        dataset: settings of ``configs/dataset``, in plain containers.
+        inputs: what must be there: ``features``, ``images`` or ``any`` of the two.
+        rows: number of feature sets to read per split.
         decode: decode every image.
 
     Raises:
-        VSEError: if a training would not find what it needs.
+        VSEError: if something that training needs is missing or wrong.
     """
     if "root" not in dataset:
         raise VSEError(f"dataset={dataset['name']} needs no files, there is nothing to check; set dataset=coco")
     if inputs not in ("any", *BACKBONES):
         raise VSEError(f"inputs={inputs}, expected any, {' or '.join(BACKBONES)}")
     root = Path(dataset["root"]).expanduser()
-    counts = dataset["expected"]["splits"] or {}  # of the splits that are known
+    counts = dataset["expected"]["splits"] or {}  # of published splits
     findings: list[Finding] = []
     for name in dict.fromkeys((dataset["train_split"], dataset["dev_split"], dataset["test_split"])):
         findings += check_split(
@@ -90,15 +90,15 @@ def check_split(
     rows: int,
     decode: bool,
 ) -> Iterator[Finding]:
-    """The captions, features and images of a split, found as training finds them.
+    """Check the captions, features and images of a split, found in the same way as in training.
 
     Args:
         root: the data set's folder.
-        name: of the split.
-        counts: of the published split; None: any.
-        kind: of the published features; None: any.
-        folder: of the images, under the root.
-        rows: feature sets to read.
+        name: name of the split.
+        counts: numbers of the published split; None accepts any.
+        kind: shape of the published features; None accepts any.
+        folder: image folder under the root.
+        rows: number of feature sets to read.
         decode: decode every image.
     """
     expected = expectations(counts, kind, folder)
@@ -122,7 +122,7 @@ def check_split(
 
 
 def expectations(counts: Counts | None, kind: FeatureKind | None, folder: str) -> dict[str, str]:
-    """What each part of a split should hold, in words."""
+    """Describe what each part of a split should hold."""
     images = f"{counts['images']:,}" if counts else "any number of"
     sets = f"{kind['regions']} × {kind['width']}" if kind else "regions × width"
     return {
@@ -133,14 +133,14 @@ def expectations(counts: Counts | None, kind: FeatureKind | None, folder: str) -
 
 
 def _problem(error: VSEError) -> str:
-    return str(error).removesuffix(f"; {HELP}")  # which is this very command
+    return str(error).removesuffix(f"; {HELP}")  # which names this command
 
 
 def check_captions(listing: Listing, counts: Counts | None) -> str:
-    """The numbers of images and captions.
+    """Numbers of images and captions, as text.
 
     Raises:
-        VSEError: if they are not the published ones.
+        VSEError: if they differ from the published ones.
     """
     images, captions = len(listing.image_ids), len(listing.captions)
     found = f"{images:,} images, {captions:,} captions"
@@ -156,7 +156,7 @@ def check_features(root: Path, listing: Listing, kind: FeatureKind | None, rows:
     """Shape, type and statistics of the features, from the header and a few sets spread over the file.
 
     Raises:
-        VSEError: if they are missing, of another shape, or no features of this kind.
+        VSEError: if they are missing, have another shape, or their values do not fit this kind.
     """
     path = root / "precomp" / f"{listing.name}_ims.npy"
     features = open_features(path)
@@ -182,7 +182,7 @@ def check_features(root: Path, listing: Listing, kind: FeatureKind | None, rows:
 
 
 def check_images(root: Path, listing: Listing, folder: str, decode: bool) -> str:
-    """The number of files, each of them looked up and, if asked for, decoded.
+    """Number of image files, as text; each is looked up and, on request, decoded.
 
     Raises:
         VSEError: if one is missing or cannot be decoded.
@@ -197,7 +197,7 @@ def check_images(root: Path, listing: Listing, folder: str, decode: bool) -> str
 
 
 def undecodable(paths: Sequence[Path], task: str) -> Iterator[str]:
-    """The files that cannot be decoded."""
+    """Names of the files that cannot be decoded."""
 
     def failed(path: Path) -> str | None:
         try:
@@ -214,7 +214,7 @@ def undecodable(paths: Sequence[Path], task: str) -> Iterator[str]:
 
 
 def print_findings(title: str, findings: Sequence[Finding], sources: dict[str, str]) -> None:
-    """A table of all findings, then the problems of each part and where that part comes from."""
+    """Print a table of all findings, then the problems of each part and where to get that part."""
     console = Console(soft_wrap=True, highlight=False)
     table = Table("split", "part", "expected", "found", "", title=escape(title))
     for finding in findings:
@@ -231,10 +231,10 @@ def print_findings(title: str, findings: Sequence[Finding], sources: dict[str, s
 
 
 def verdict(findings: Sequence[Finding], inputs: str) -> str:
-    """What the data can train.
+    """One line that says what the data can train.
 
     Raises:
-        VSEError: if it is nothing, or not what the inputs are wanted for.
+        VSEError: if the data cannot train anything, or not with these inputs.
     """
     lacking: dict[str, list[str]] = {}
     for finding in findings:

@@ -1,4 +1,4 @@
-"""Loaders for training and evaluation, one share per process."""
+"""Loaders for training and evaluation; each process loads its own share."""
 
 import signal
 from typing import Any, Protocol, runtime_checkable
@@ -30,16 +30,16 @@ class PairsDataModule(pl.LightningDataModule):
 
     Args:
         source: the data set.
-        images, captions: make the inputs of the two backbones.
+        images, captions: prepare the inputs of the two backbones.
         batch_size: pairs per optimizer step, over all processes.
-        evaluation_batch_size: images or captions at once, per process.
-        workers: loader processes, per training process.
-        seed: of order and augmentation.
+        evaluation_batch_size: images or captions per batch, per process.
+        workers: number of loader processes per training process.
+        seed: seed of order and augmentation.
         drop_last: leave out an epoch's last, smaller batch.
         train_split, dev_split, test_split: names of the splits.
-        dev_captions: cut dev to its first captions with their images; the published selection uses 5,000.
-        train_captions: cut train likewise; None takes all of it.
-        distinct_images: no batch holds two captions of one image; published runs draw pairs as they come.
+        dev_captions: number of captions that dev is cut to, with their images; published models were selected on 5,000.
+        train_captions: the same for train; None uses all of it.
+        distinct_images: never put two captions of one image in a batch; published runs do not ensure this.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class PairsDataModule(pl.LightningDataModule):
         self._splits: dict[str, Split] = {}
 
     def split(self, part: str) -> Split:
-        """The train, dev or test split, read once; dev is cut as published."""
+        """The train, dev or test split, read once and cut as configured."""
         if part not in self._splits:
             split, cut = self.source.split(self.split_names[part]), self.cuts[part]
             self._splits[part] = split if cut is None else split.head(cut)
@@ -98,7 +98,7 @@ class PairsDataModule(pl.LightningDataModule):
             processes=processes,
             images=pairs.split.caption_to_image if self.distinct_images else None,
         )
-        if self.trainer is not None:  # a resumed run goes on inside the epoch that its checkpoint was written in
+        if self.trainer is not None:  # a resumed run continues within the epoch of its checkpoint
             done = self.trainer.fit_loop.epoch_loop.batch_progress
             batches_done: Any = done.current  # Lightning types it as a base class without ``processed``
             batches.set_epoch(self.trainer.current_epoch)
@@ -112,7 +112,7 @@ class PairsDataModule(pl.LightningDataModule):
         return self.evaluation_dataloaders("test")
 
     def evaluation_dataloaders(self, part: str) -> list[DataLoader[Indexed]]:
-        """The images, then the captions, of a split."""
+        """Two loaders of a split: its images, then its captions."""
         split = self.split(part)
         images = EvaluationImages(split, self.images)
         captions = EvaluationCaptions(split, self.captions)
@@ -139,5 +139,5 @@ class PairsDataModule(pl.LightningDataModule):
 
 
 def outlive_sigterm(_worker: int) -> None:
-    """Leave it to the training process when its loader ends; SLURM sends the signal to all processes of a job."""
+    """Ignore SIGTERM, which SLURM sends to all processes of a job; the training process ends its loaders."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

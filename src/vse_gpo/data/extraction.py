@@ -1,4 +1,4 @@
-"""Features of a data set's images, in the layout that the region backbones read."""
+"""Extract features of a data set's images, in the layout that the region backbones read."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from vse_gpo.errors import VSEError
 from vse_gpo.storage.trunk import keep_trunk
 from vse_gpo.storage.writing import write_text
 
-SAVE_EVERY = 5.0  # seconds: what a killed extraction loses at most
+SAVE_EVERY = 5.0  # seconds of work that an interrupted extraction can lose
 
 
 def extract(
@@ -39,20 +39,20 @@ def extract(
     workers: int,
     accelerator: str,
 ) -> None:
-    """Write ``precomp/{split}_ims.npy`` with its captions, ids and index, and ``trunk``, which made them.
+    """Write ``precomp/{split}_ims.npy`` with its captions, ids and index, and the ``trunk`` that made them.
 
     An interrupted extraction resumes where it stopped. ``out`` may be the data set's own folder.
 
     Args:
-        out: the data set's new folder.
+        out: folder of the new data set.
         root: the data set's folder.
-        splits: names.
-        make_source, make_prepare, make_network: build the data set, what makes its pixels, and the trunk.
-        backbone: settings of the trunk, kept beside the features.
+        splits: names of the splits.
+        make_source, make_prepare, make_network: build the data set, the image preparation and the trunk.
+        backbone: settings of the trunk, stored next to the features.
         dtype: float32 or float16.
-        batch_size: images at once.
-        workers: loader processes.
-        accelerator: ``cpu`` refuses the GPU.
+        batch_size: images per batch.
+        workers: number of loader processes.
+        accelerator: ``cpu`` avoids the GPU.
 
     Raises:
         VSEError: if ``out`` holds features of other images, of another trunk or type, or made by another program.
@@ -60,10 +60,10 @@ def extract(
     folder = Path(out).expanduser() / "precomp"
     trunk = folder.parent / "trunk"
     if any(folder.glob("*_ims.npy")) and not trunk.exists():
-        raise VSEError(f"out={out}: holds features that this command has not written; name a new folder")
+        raise VSEError(f"out={out}: holds features that this command did not write; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     source, prepare = make_source(), make_prepare()
-    found = [source.split(name) for name in splits]  # bad data stop before any work
+    found = [source.split(name) for name in splits]  # bad data raise before any work
     for split in found:
         check_kept(folder, split, dtype)
     network = make_network()
@@ -84,22 +84,22 @@ def extract(
 
 
 def copy_texts(precomp: Path, folder: Path, split: Split) -> None:
-    """Copy the captions and ids of a split to its features, if they do not lie there."""
+    """Copy the captions and ids of a split next to its features, unless they are there already."""
     if not precomp.samefile(folder):
         for kind in ("caps", "ids"):
             shutil.copyfile(precomp / f"{split.name}_{kind}.txt", folder / f"{split.name}_{kind}.txt")
 
 
 def check_kept(folder: Path, split: Split, dtype: str) -> None:
-    """Refuse to go on from, or to keep, features whose rows are other images or whose numbers are of another type.
+    """Refuse to resume or keep features of other images or another type.
 
     Args:
-        folder: of the features.
-        split: whose features are to lie in it.
-        dtype: of the features.
+        folder: folder of the features.
+        split: split that the features must belong to.
+        dtype: type that the features must have.
 
     Raises:
-        VSEError: if an earlier extraction has left such features.
+        VSEError: if an earlier extraction left other features in the folder.
     """
     path = folder / f"{split.name}_ims.npy"
     if path.is_file() and (found := np.load(path, mmap_mode="r").dtype) != np.dtype(dtype):
@@ -112,7 +112,7 @@ def check_kept(folder: Path, split: Split, dtype: str) -> None:
 
 
 def index_file(folder: Path, split: Split) -> Path:
-    """What tells which row is which image."""
+    """Path of the file that says which row is which image."""
     return folder / f"{split.name}_index.json"
 
 
@@ -127,7 +127,7 @@ def write_features(
     workers: int,
     device: torch.device,
 ) -> None:
-    """Features (images, items, width) of every image, written as they come and named ``path`` only when complete."""
+    """Write features (images, items, width) batch by batch; the file gets the name ``path`` only when complete."""
     network = network.eval().to(device)
     part, progress_file = path.with_suffix(".part.npy"), path.with_suffix(".progress.json")
     first = _rows_done(progress_file, part, settings)
@@ -159,7 +159,7 @@ def write_features(
 
 
 def _rows_done(progress_file: Path, part: Path, settings: Mapping[str, Any]) -> int:
-    """Rows that an earlier, interrupted extraction with the same settings has written."""
+    """Number of rows that an earlier, interrupted extraction with the same settings wrote."""
     if not (progress_file.is_file() and part.is_file()):
         return 0
     done = json.loads(progress_file.read_text(encoding="utf-8"))
@@ -167,7 +167,7 @@ def _rows_done(progress_file: Path, part: Path, settings: Mapping[str, Any]) -> 
 
 
 def describe_rows(split: Split) -> list[dict[str, Any]]:
-    """Which row is which image, file and captions."""
+    """Image id, file and captions of each row."""
     captions: list[list[int]] = [[] for _ in split.image_ids]
     for caption, row in enumerate(split.caption_to_image.tolist()):
         captions[row].append(caption)

@@ -1,7 +1,7 @@
-"""What lies on disk, checked before anything is built on it. No torch here: ``check_data`` answers at once.
+"""Read and check the files of a data set. No torch here, so that ``check_data`` starts fast.
 
-ROOT/precomp/{split}_caps.txt and {split}_ids.txt hold the captions and whose they are; ``{split}_ims.npy`` region
-features; ``id_mapping.json`` and a folder of images the pixels.
+ROOT/precomp/{split}_caps.txt and {split}_ids.txt hold the captions and their image ids, ``{split}_ims.npy`` the region
+features; ``id_mapping.json`` and a folder of images give the pixels.
 """
 
 import json
@@ -25,15 +25,15 @@ class Listing:
 
     name: str
     captions: list[str]
-    image_ids: list[str]  # repeats removed
+    image_ids: list[str]  # without repeats
     caption_to_image: npt.NDArray[np.int64]  # row of the image, per caption
 
 
 def read_listing(root: Path, name: str) -> Listing:
-    """Captions and ids of one split.
+    """Read captions and image ids of one split.
 
     Raises:
-        VSEError: if a file is missing, unreadable or at odds with the other.
+        VSEError: if a file is missing or unreadable, or the two do not match.
     """
     if not root.is_dir():
         raise VSEError(f"dataset.root={root}: no such folder; set dataset.root to the data; {HELP}")
@@ -44,7 +44,7 @@ def read_listing(root: Path, name: str) -> Listing:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, with or without a byte order mark; only a newline ends a line.
+    """Read the lines of a UTF-8 file, with or without a byte order mark; only a newline ends a line.
 
     Raises:
         VSEError: if the file is missing, empty or not UTF-8.
@@ -64,8 +64,8 @@ def read_lines(path: Path) -> list[str]:
 def match_ids(ids: Sequence[str], captions: int, path: Path) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Image ids and the image row of each caption, from either form of an ids file.
 
-    One id per caption names each caption's image, any number of captions per image. One id per image needs the same
-    number of captions for each.
+    With one id per caption, images may have different numbers of captions. With one id per image, all images must have
+    the same number.
 
     Raises:
         VSEError: if the counts do not match, a line is blank or an image's captions are not together.
@@ -99,10 +99,10 @@ def _match_repeated_ids(ids: list[str], path: Path) -> tuple[list[str], npt.NDAr
 
 
 def open_features(path: Path) -> np.memmap:
-    """Features (rows, regions, width), float32 or float16, mapped and not read.
+    """Memory-map features (rows, regions, width), float32 or float16.
 
     Raises:
-        VSEError: if the file is missing, cut short, a pickle or of another shape or kind.
+        VSEError: if the file is missing, truncated or a pickle, or has another shape or type.
     """
     try:
         features = np.lib.format.open_memmap(path, mode="r")
@@ -110,7 +110,7 @@ def open_features(path: Path) -> np.memmap:
         raise VSEError(f"{path}: {_reason(error)}; extract features; {HELP}") from None
     except ValueError as error:
         reason = str(error).splitlines()[0]
-        raise VSEError(f"{path}: no whole .npy file of numbers ({reason}); fetch it again") from None
+        raise VSEError(f"{path}: not a complete .npy file of numbers ({reason}); fetch it again") from None
     if features.ndim != 3 or 0 in features.shape or features.dtype not in (np.float32, np.float16):
         raise VSEError(
             f"{path}: shape {features.shape} of {features.dtype}, expected (images, regions, width) of float32 or "
@@ -120,10 +120,10 @@ def open_features(path: Path) -> np.memmap:
 
 
 def feature_rows(rows: int, listing: Listing, path: Path) -> npt.NDArray[np.int64]:
-    """The row that holds each image's features: there is a row per image, or one per caption.
+    """Row of each image's features, in a file with one row per image or one per caption.
 
     Raises:
-        VSEError: if there is neither.
+        VSEError: if the file has another number of rows.
     """
     images, captions = len(listing.image_ids), len(listing.captions)
     if rows == images:
@@ -137,10 +137,10 @@ def feature_rows(rows: int, listing: Listing, path: Path) -> npt.NDArray[np.int6
 
 
 def find_images(root: Path, folder: str, listing: Listing) -> list[str]:
-    """The file of each image, under the folder.
+    """Find the file of each image; paths are relative to the folder.
 
     Raises:
-        VSEError: if the mapping or a file is missing, or a file lies outside the folder.
+        VSEError: if the mapping or a file is missing, or a path points outside the folder.
     """
     mapping_file = root / "id_mapping.json"
     mapping = read_mapping(mapping_file, folder)
@@ -155,10 +155,10 @@ def find_images(root: Path, folder: str, listing: Listing) -> list[str]:
 
 
 def read_mapping(path: Path, folder: str) -> dict[str, str]:
-    """{image id: file under the folder}.
+    """Read {image id: file under the folder}.
 
     Raises:
-        VSEError: if the file is missing or no such mapping.
+        VSEError: if the file is missing or not such a mapping.
     """
     expected = f"expected {{image id: file under {folder}}}"
     try:
@@ -168,22 +168,22 @@ def read_mapping(path: Path, folder: str) -> dict[str, str]:
     except ValueError as error:
         raise VSEError(f"{path}: not JSON ({error}), {expected}") from None
     if not isinstance(mapping, dict) or not all(isinstance(name, str) for name in mapping.values()):
-        raise VSEError(f"{path}: no mapping of names to names, {expected}")
+        raise VSEError(f"{path}: not a mapping of names to names, {expected}")
     return mapping
 
 
 def missing_files(folder: Path, names: Sequence[str], source: Path) -> list[str]:
-    """The names that are no file under the folder.
+    """Names without a file under the folder.
 
-    Each subfolder is listed once: asking for a hundred thousand files one by one takes minutes on a network disk.
+    Lists each subfolder once: checking a hundred thousand files one by one takes minutes on a network disk.
 
     Args:
-        folder: resolved.
+        folder: resolved path.
         names: relative to the folder.
-        source: of the names, for the message.
+        source: file that holds the names, for the message.
 
     Raises:
-        VSEError: if a name leads out of the folder, itself or through a link.
+        VSEError: if a name points outside the folder, directly or through a link.
     """
     by_parent: dict[PurePath, list[str]] = defaultdict(list)
     for name in names:
@@ -212,14 +212,14 @@ def _resolve_inside(folder: Path, name: PurePath, source: Path) -> Path:
     place = (folder / name).resolve()
     if not place.is_relative_to(folder):
         raise VSEError(
-            f"{source}: {str(name)!r} leads to {place}, out of {folder}; move the images inside it, or make the whole "
-            "folder a link"
+            f"{source}: {str(name)!r} points to {place}, outside {folder}; move the images inside it, or make the "
+            "whole folder a link"
         )
     return place
 
 
 def name_some(names: Sequence[str]) -> str:
-    """The first name, and how many more there are."""
+    """The first name, and the number of the others."""
     return repr(names[0]) if len(names) == 1 else f"{names[0]!r} and {len(names) - 1} more"
 
 

@@ -22,11 +22,11 @@ ARRAY, TENSOR = "(height, width, 3) or (height, width) uint8", "(3, height, widt
 
 
 class ImageFiles:
-    """The image files of a split, found through ``id_mapping.json``; that each is there is checked at once.
+    """The image files of a split, found through ``id_mapping.json``; checks at once that they all exist.
 
     Args:
         root, listing: see ``OpenImages``.
-        folder: of the images, under the root.
+        folder: image folder under the root.
     """
 
     def __init__(self, root: Path, listing: Listing, *, folder: str) -> None:
@@ -44,28 +44,30 @@ class ImageFiles:
 
 
 def read_image(path: Path, *, upright: bool = False, side: int | None = None) -> RGB:
-    """Decode a file as ``rgb_pixels`` does; of an animation the first frame.
+    """Decode a file to pixels as ``rgb_pixels`` gives them; for an animation, its first frame.
 
     Args:
-        path: of the file.
-        upright: turn the picture as its camera says; the data sets are read as they lie there.
-        side: of the square that the picture is to fit in, in pixels; None keeps its size.
+        path: image file.
+        upright: rotate the image by its EXIF orientation; data sets are read without it.
+        side: shrink the image to fit into a square of this side, in pixels; None keeps its size.
 
     Raises:
-        VSEError: if the file is missing, empty, truncated or no image.
+        VSEError: if the file is missing, empty, truncated or not an image.
     """
     try:
         with Image.open(path) as image:
             if side is not None:
-                image.thumbnail((side, side))  # decodes a JPEG at no more than it needs
+                image.thumbnail((side, side))  # decodes a JPEG at a lower resolution
             return rgb_pixels(ImageOps.exif_transpose(image) if upright else image)
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise VSEError(f"{path}: more than the {most} million pixels that are decoded; make it smaller") from None
+        raise VSEError(
+            f"{path}: more than {most} million pixels, not decoded as it could be a decompression bomb; make it smaller"
+        ) from None
     except Exception as error:  # Pillow's decoders raise what they like on a damaged file
         if isinstance(error, OSError) and error.strerror:
             raise VSEError(f"{path}: {error.strerror.lower()}; {HELP}") from None
-        reason = "no image" if isinstance(error, UnidentifiedImageError) else first_line(error)
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
         raise VSEError(f"{path}: cannot be decoded ({reason}, {path.stat().st_size} bytes); fetch it again") from None
 
 
@@ -86,8 +88,8 @@ class PrepareImages:
 
     Args:
         size: side of the result; the published grid runs use 512.
-        crop: range of the share of both sides that a training crop keeps, one draw for both.
-        flip: probability of a mirror image in training.
+        crop: range of the fraction of height and width that a training crop keeps; one draw for both.
+        flip: probability of a horizontal flip in training.
     """
 
     def __init__(self, *, size: int, crop: Sequence[float] = (0.6, 1.0), flip: float = 0.5) -> None:
@@ -109,7 +111,7 @@ class PrepareImages:
         return to_pixels(image)
 
     def opener(self, image_folder: str) -> OpenImages:
-        """Opens what this prepares: the image files of a data set, under their folder."""
+        """Opener for this preparation: the image files of a data set, under their folder."""
         return partial(ImageFiles, folder=image_folder)
 
     def encode(self, pixels: RGB, random: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
@@ -157,8 +159,8 @@ def to_pixels(image: Any) -> RGB:
 
 
 def resize(pixels: RGB, size: int) -> UInt8[Tensor, "3 size size"]:
-    """Bilinear without antialiasing, as OpenCV's INTER_LINEAR, within one grey level.
+    """Resize bilinearly without antialiasing, equal to OpenCV's INTER_LINEAR within one grey level.
 
-    Done in bytes: four times as fast as in floats, and then rounded.
+    Works on bytes: four times as fast as floats with rounding at the end.
     """
     return torch.nn.functional.interpolate(pixels[None], (size, size), mode="bilinear", align_corners=False)[0]

@@ -1,4 +1,4 @@
-"""What the loaders draw: pairs for training, single images and captions for evaluation, and in which order."""
+"""Items and order of the loaders: pairs for training, single images and captions for evaluation."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from vse_gpo.errors import VSEError
 
 
 class Draw(NamedTuple):
-    """A pair's index and the seed of everything random about it."""
+    """Index of a pair and the seed of its random augmentation."""
 
     pair: int
     seed: tuple[int, int]
@@ -58,7 +58,7 @@ class TrainingPairs(Dataset[Pair]):
 
 
 class EvaluationImages(Dataset[tuple[Tensor, int]]):
-    """Every image once, as it is."""
+    """Every image once, without augmentation."""
 
     def __init__(self, split: Split, images: ImagePreparation) -> None:
         self.split = split
@@ -78,7 +78,7 @@ class EvaluationImages(Dataset[tuple[Tensor, int]]):
 class EvaluationCaptions(Dataset[tuple[Tensor, int]]):
     """Every caption once, without noise; its tokens are kept for the next evaluation.
 
-    A loader's processes each keep what they are asked for: every evaluation asks them for the same.
+    Each loader process keeps its own tokens: every evaluation asks it for the same captions.
     """
 
     def __init__(self, split: Split, captions: CaptionPreparation) -> None:
@@ -102,16 +102,16 @@ class EvaluationCaptions(Dataset[tuple[Tensor, int]]):
 class TrainingBatches(Sampler[list[Draw]]):
     """Shuffled batches of pairs; this process's share of each global batch.
 
-    The order and every pair's seed follow from (seed, epoch) alone: any number of processes draws the same global
-    batches, and a resumed run goes on where it stopped. Processes get equal shares, so that a last batch which they
-    cannot share evenly loses up to ``processes - 1`` pairs.
+    The order and every pair's seed depend only on (seed, epoch): any number of processes draws the same global
+    batches, and a resumed run continues where it stopped. Processes get equal shares, so a last batch that does not
+    divide evenly loses up to ``processes - 1`` pairs.
 
     Args:
-        pairs: in the training set.
+        pairs: number of training pairs.
         batch_size: pairs per global batch, over all processes.
-        seed: of the run.
-        drop_last: leave out the last batch where it is smaller.
-        rank, processes: this process and how many there are.
+        seed: seed of the run.
+        drop_last: leave out the last batch if it is smaller.
+        rank, processes: rank of this process, and the number of processes.
         images: row of each pair's image, for batches without two captions of one image; see ``distinct_order``.
     """
 
@@ -127,7 +127,7 @@ class TrainingBatches(Sampler[list[Draw]]):
         images: npt.NDArray[np.int64] | None = None,
     ) -> None:
         if batch_size % processes:
-            raise VSEError(f"batch size {batch_size} is no multiple of {processes} processes; change one of them")
+            raise VSEError(f"batch size {batch_size} is not a multiple of {processes} processes; change one of them")
         self.pairs = pairs
         self.batch_size = batch_size
         self.seed = seed
@@ -170,16 +170,16 @@ class TrainingBatches(Sampler[list[Draw]]):
 def distinct_order(
     images: npt.NDArray[np.int64], batch_size: int, random: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """All pairs in an order whose batches hold no image twice.
+    """Order all pairs so that no batch holds an image twice.
 
-    The pairs, image by image and the images shuffled, are dealt out to the batches like cards, each round in a new
-    order of the batches; in a round that goes on with an image, those that hold it come last. An image with as many
-    captions as there are batches, or more, may meet itself; its captions then spread evenly.
+    The images are shuffled, and their pairs are dealt to the batches like cards, each round in a new order of the
+    batches. If a round continues an image, the batches that already hold it come last. An image with at least as many
+    captions as there are batches may occur twice in a batch; its captions then spread evenly.
 
     Args:
         images: row of each pair's image.
         batch_size: pairs per batch; the last may have fewer.
-        random: decides on all of the order.
+        random: decides the whole order.
     """
     batches = -(-len(images) // batch_size)
     in_last = len(images) - (batches - 1) * batch_size
@@ -203,7 +203,7 @@ def distinct_order(
 
 
 class EvaluationShare(Sampler[int]):
-    """This process's share of a data set, without the padding that would count items twice."""
+    """This process's share of a data set, without padding, which would count items twice."""
 
     def __init__(self, items: int, *, rank: int = 0, processes: int = 1) -> None:
         self.rows = range(rank, items, processes)

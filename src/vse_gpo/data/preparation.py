@@ -1,4 +1,4 @@
-"""What a model asks of the parts that make its inputs: images and captions → batches."""
+"""Protocols of the parts that make a model's inputs: images and captions → batches."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,12 +31,12 @@ class ImagePreparation(Protocol):
         """A batch of encoded images."""
 
     def opener(self, image_folder: str, /) -> OpenImages:
-        """What opens such images of a data set: its image files, or their features."""
+        """Opener for a data set's images: its image files, or their features."""
 
 
 @runtime_checkable
 class CaptionPreparation(Protocol):
-    """Makes the tokens of captions, and can be built again."""
+    """Makes the tokens of captions, and can be saved."""
 
     tokenizer: Any
 
@@ -47,4 +47,4 @@ class CaptionPreparation(Protocol):
         """Token ids (tokens,) of one caption, noised if a generator is given."""
 
     def save(self, folder: Path, settings: dict[str, Any], /) -> dict[str, Any]:
-        """Write the files it needs; the settings that built it, changed to name these."""
+        """Write the files it needs; return its settings, with these files named."""

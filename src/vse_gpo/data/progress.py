@@ -1,4 +1,4 @@
-"""The one progress bar: on stderr, so that what a command prints stays its result."""
+"""The one progress bar, on stderr, so that stdout holds only a command's result."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress_bar(task: str, *, total: int, done: int = 0) -> Iterator[Progress]:
-    """A bar with a count and the time left; ``advance`` its first task.
+    """Show a bar with a count and the remaining time; move it with ``advance``.
 
     Args:
-        task: what is being done.
-        total: items in all.
-        done: items that an earlier start has finished.
+        task: label of the bar.
+        total: number of items.
+        done: number of items that an earlier start finished.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -23,5 +23,5 @@ def progress_bar(task: str, *, total: int, done: int = 0) -> Iterator[Progress]:
 
 
 def advance(progress: Progress, items: int = 1) -> None:
-    """Move the bar on by so many items."""
+    """Move the bar by this many items."""
     progress.update(progress.task_ids[0], advance=items)

@@ -1,4 +1,4 @@
-"""Precomputed region features, memory-mapped: opening them costs neither memory nor time."""
+"""Precomputed region features, memory-mapped: opening them takes no memory and no time."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ class RegionFiles:
 
     Args:
         root, listing: see ``OpenImages``.
-        width: that the features must have; None leaves it to the backbone to check.
+        width: required width of the features; None leaves the check to the backbone.
     """
 
     def __init__(self, root: Path, listing: Listing, *, width: int | None = None) -> None:
@@ -50,7 +50,7 @@ class RegionFiles:
         return self.ids[row]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the map, which would be copied whole into every loader process that is not forked."""
+        """Leave out the memory map, which would be copied into every loader process that is not forked."""
         return self.__dict__ | {"features": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ class RegionFiles:
 
 
 class PrepareRegions:
-    """Regions of images → Features. Nothing to crop; size augmentation happens in the encoder."""
+    """Regions of images → Features. No augmentation here; the encoder does the size augmentation."""
 
     def __call__(self, images: Sequence[Tensor]) -> Features:
         return self.collate(list(images))
@@ -85,7 +85,7 @@ class PrepareRegions:
         return image.float().cpu()
 
     def opener(self, image_folder: str) -> OpenImages:
-        """Opens what this prepares: the features of a data set; there is nothing in its image folder."""
+        """Opener for this preparation: the features of a data set; the image folder is not used."""
         return RegionFiles
 
     def encode(self, regions: Tensor, _random: np.random.Generator | None = None) -> Tensor:

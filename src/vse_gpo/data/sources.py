@@ -1,4 +1,4 @@
-"""Captions of any source → the files that the data sets read: precomp/*_caps.txt, *_ids.txt and id_mapping.json."""
+"""Captions from any source → the files that the data sets read: precomp/*_caps.txt, *_ids.txt and id_mapping.json."""
 
 import csv
 import json
@@ -13,20 +13,20 @@ from vse_gpo.errors import VSEError
 from vse_gpo.storage.writing import write_text
 
 SPLITS = {"train": "train", "restval": "train", "val": "dev", "dev": "dev", "test": "test"}
-SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}  # of the images, where no split is given
+SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}  # fractions of the images, if the source has no splits
 
 
 class Described(NamedTuple):
     """A caption of an image."""
 
-    split: str  # empty where the source has none
+    split: str  # empty if the source has none
     image_id: str
     file: str
     caption: str
 
 
 def read_csv(path: Path) -> Iterator[Described]:
-    """Rows of a CSV file; an image's id is its file name."""
+    """Read the rows of a CSV file; an image's id is its file name."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
         missing = {"image", "caption"} - set(rows.fieldnames or ())
@@ -39,7 +39,7 @@ def read_csv(path: Path) -> Iterator[Described]:
 
 
 def read_karpathy(path: Path) -> Iterator[Described]:
-    """Sentences of Karpathy's JSON; ids are COCO's own where they are known."""
+    """Read the sentences of Karpathy's JSON; image ids are COCO's own if given."""
     try:
         images = json.loads(path.read_text(encoding="utf-8"))["images"]
         for image in images:
@@ -52,7 +52,7 @@ def read_karpathy(path: Path) -> Iterator[Described]:
 
 
 def by_split(described: list[Described], seed: int) -> dict[str, dict[str, list[Described]]]:
-    """Split → image id → its captions, in the source's order; the seed deals out images that are in no split."""
+    """Split → image id → its captions, in the source's order; the seed assigns images without a split."""
     images: dict[str, list[Described]] = defaultdict(list)
     for one in described:
         images[one.image_id].append(one)
@@ -74,15 +74,15 @@ def by_split(described: list[Described], seed: int) -> dict[str, dict[str, list[
 
 
 def prepare(*, source: str, out: str, seed: int) -> None:
-    """Write the files and print how many images and captions each split has.
+    """Write the files and print the number of images and captions of each split.
 
     Args:
         source: a CSV file with columns image, caption and maybe split, or Karpathy's JSON.
         out: the data set's folder.
-        seed: deals out images to splits, where the source has none.
+        seed: assigns images to splits, if the source has none.
 
     Raises:
-        VSEError: if the source cannot be read, or captions would change beside the features of their images.
+        VSEError: if the source cannot be read, or captions would change that have features already.
     """
     counts = write_captions(Path(source).expanduser(), Path(out).expanduser(), seed)
     for split, (images, captions) in counts.items():
@@ -90,10 +90,10 @@ def prepare(*, source: str, out: str, seed: int) -> None:
 
 
 def write_captions(source: Path, out: Path, seed: int) -> dict[str, tuple[int, int]]:
-    """Write the files; images and captions of each split.
+    """Write the files; return the number of images and captions of each split.
 
     Raises:
-        VSEError: if the source cannot be read, or captions would change beside the features of their images.
+        VSEError: if the source cannot be read, or captions would change that have features already.
     """
     try:
         described = list((read_karpathy if source.suffix == ".json" else read_csv)(source))

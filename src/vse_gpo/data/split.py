@@ -20,7 +20,7 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, row: int) -> Tensor: ...
     def name(self, row: int) -> str:
-        """A file name or id that a person can find the image by."""
+        """File name or id by which a person can find the image."""
 
 
 @runtime_checkable
@@ -54,7 +54,7 @@ class Split:
             raise VSEError(f"{self.name}: captions describe {len(described)} of {images} images, expected all of them")
 
     def head(self, captions: int) -> "Split":
-        """The first captions with their images, as the published dev sets are cut; all of it where it is smaller."""
+        """The first captions with their images, as the published dev sets are cut; the whole split if it is smaller."""
         if captions >= len(self.captions):
             return self
         kept = self.caption_to_image[:captions]
@@ -86,15 +86,15 @@ class FirstImages:
 
 
 class DiskDataset:
-    """COCO, Flickr30K and their likes, on disk as ``vse_gpo.data.files`` describes.
+    """A data set on disk, such as COCO or Flickr30K, in the layout of ``vse_gpo.data.files``.
 
     Args:
         root: the data set's folder.
-        open_images: opens the images of a split; regions and pixels differ here alone. None for a backbone that reads
+        open_images: opens the images of a split; regions and pixels differ only here. None for a backbone that reads
             no files.
 
     Raises:
-        VSEError: if there is none.
+        VSEError: if ``open_images`` is None.
     """
 
     def __init__(self, *, root: str, open_images: OpenImages | None) -> None:
@@ -109,7 +109,7 @@ class DiskDataset:
         """Read one split.
 
         Raises:
-            VSEError: if a file is missing, unreadable or at odds with another.
+            VSEError: if a file is missing or unreadable, or the files do not match.
         """
         listing = read_listing(self.root, name)
         return Split(

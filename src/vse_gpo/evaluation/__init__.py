@@ -1,1 +1,1 @@
-"""Encode a split, score it by every protocol, compare, and show what came of it."""
+"""Encode a split, score it by every protocol, compare models and show the results."""

@@ -1,4 +1,4 @@
-"""What the annotated protocols need: those that know more positives than the captions' own images."""
+"""Annotations for the protocols that know more positives than the captions' own images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ ANNOTATED = ("cxc", "cxc_correlation", "eccv", "pmrp")
 
 @dataclass(frozen=True, kw_only=True)
 class Annotations:
-    """What the annotated protocols among those asked for need; None where one is not asked for."""
+    """What the requested annotated protocols need; None for a protocol that is not requested."""
 
     folder: Path | None
     crossed: CrisscrossedCaptions | None
@@ -34,14 +34,14 @@ class Annotations:
 
     @property
     def variant(self) -> str:
-        """Of Crisscrossed Captions."""
+        """Variant of Crisscrossed Captions; empty without them."""
         return self.crossed.variant if self.crossed else ""
 
     def protocols(self, test: Encoded) -> dict[str, Protocol]:
-        """The protocols over the rows of a test set.
+        """The annotated protocols over the rows of a test set.
 
         Raises:
-            VSEError: if it is not COCO's.
+            VSEError: if the test set is not COCO's.
         """
         if self.crossed is None and self.eccv is None and self.plausible is None:
             return {}
@@ -73,9 +73,9 @@ def read_annotations(
     Args:
         protocols: names.
         cxc: folder of Crisscrossed Captions' CSV files, or of the released annotations.
-        cxc_threshold_originals: COCO's own pairs under 3.0 are no positives.
-        pmrp: folder of ``pm_image_to_caption.json`` and its mirror.
-        seed: of the correlation's bootstrap.
+        cxc_threshold_originals: COCO's own pairs rated below 3.0 are not positives.
+        pmrp: folder of ``pm_image_to_caption.json`` and ``pm_caption_to_image.json``.
+        seed: seed of the correlation's bootstrap.
 
     Raises:
         VSEError: if a name is unknown or annotations are missing.

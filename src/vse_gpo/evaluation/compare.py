@@ -1,4 +1,4 @@
-"""Whether two evaluated models really differ, query by query."""
+"""Test query by query whether two evaluated models really differ."""
 
 from pathlib import Path
 
@@ -20,11 +20,11 @@ def compare_evaluations(*, first: str, second: str, protocol: str | None, seed: 
 
     Args:
         first, second: folders that ``vse-evaluate`` wrote.
-        protocol: one of them; None takes all that both have.
-        seed: of the bootstrap samples and the permutations.
+        protocol: one protocol; None takes all that both have.
+        seed: seed of the bootstrap samples and the permutations.
 
     Raises:
-        VSEError: if a folder holds no evaluation or the two do not belong to one test set.
+        VSEError: if a folder holds no evaluation, or the two are of different test sets.
     """
     one, other = read_queries(Path(first).expanduser()), read_queries(Path(second).expanduser())
     for name in shared_protocols(one, other, protocol, first, second):
@@ -37,7 +37,7 @@ def shared_protocols(one: Evaluated, other: Evaluated, protocol: str | None, fir
     """The protocols that both evaluations have.
 
     Raises:
-        VSEError: if there is none, or the two do not belong to one test set.
+        VSEError: if they share no protocol, or are of different test sets.
     """
     shared = [name for name in one.outcomes if name in other.outcomes and protocol in (None, name)]
     if one.images != other.images or not shared:
@@ -46,12 +46,12 @@ def shared_protocols(one: Evaluated, other: Evaluated, protocol: str | None, fir
             f"{', '.join(other.outcomes)}: no protocol to compare; evaluate both on one test set"
         )
     if None not in (one.image_ids, other.image_ids) and one.image_ids != other.image_ids:
-        raise VSEError(f"{first} and {second} have other images; evaluate both on one test set in one order")
+        raise VSEError(f"{first} and {second} have different images; evaluate both on one test set in one order")
     return shared
 
 
 def gap_table(title: str, ours: Outcome, theirs: Outcome, images: int, seed: int) -> Table:
-    """Every score of both, their difference, its 95 % interval and the p-value of a paired permutation test."""
+    """Scores of both, their differences with 95 % intervals, and p-values of a paired permutation test."""
     table = Table(title=title, title_justify="left")
     for column in ("", "first", "second", "difference", "95 % interval", "p", ""):
         table.add_column(column, justify="left" if column == "" else "right")

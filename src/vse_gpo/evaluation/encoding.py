@@ -1,4 +1,4 @@
-"""The embeddings of a whole split: batch by batch, on any number of processes, in the order of the split."""
+"""Embeddings of a whole split: computed batch by batch, on any number of processes, in the order of the split."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +20,7 @@ Embeddings = tuple[Float[Tensor, "images dim"], Float[Tensor, "captions dim"]]
 
 
 class Collector:
-    """Encodes batches of images and of captions, and puts what it kept in the order of the split.
+    """Encodes batches of images and captions, and returns the embeddings in the order of the split.
 
     Args:
         model: the two encoders.
@@ -36,11 +36,11 @@ class Collector:
         self._collected[modality].extend(encode_batches(encoder, [batch], batch.rows.device))
 
     def clear(self) -> None:
-        """Forget what was kept."""
+        """Drop the embeddings kept so far."""
         self._collected = ([], [])
 
     def gather(self, caption_to_image: Any, *, processes: int) -> Embeddings:
-        """What was kept, from all processes, in the order of the split; nothing is kept after it.
+        """The embeddings of all processes in the order of the split; empties the collector.
 
         Raises:
             VSEError: if a row of the split was not encoded.
@@ -54,7 +54,7 @@ class Collector:
 
 
 def _in_order(collected: list[Embedded], rows: int, what: str, processes: int) -> Float[Tensor, "rows dim"]:
-    """One embedding per row of the split, from all processes; an item that came twice counts once."""
+    """One embedding per row of the split, from all processes; an item that was encoded twice counts once."""
     embeddings = torch.cat([part.embeddings for part in collected])
     index = torch.cat([part.rows for part in collected])
     if processes > 1:
@@ -78,7 +78,7 @@ class EmbeddingModule(pl.LightningModule):
         super().__init__()
         self.model = model
         self.collector = Collector(model)
-        self.embeddings: Embeddings | None = None  # of the split that was evaluated last
+        self.embeddings: Embeddings | None = None  # of the last evaluated split
 
     def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
         self.collector.add(batch, dataloader_idx)
@@ -89,7 +89,7 @@ class EmbeddingModule(pl.LightningModule):
 
     @property
     def data(self) -> PairsDataModule:
-        """What the trainer was given."""
+        """The trainer's data module."""
         data: PairsDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         return data
 
@@ -110,18 +110,18 @@ def open_data(
     batch_size: int,
     workers: int,
 ) -> PairsDataModule:
-    """A data set as a model takes it: files of pixels or of features, and its tokens.
+    """A data set in the form that a model takes: pixels or features, and tokens.
 
     Args:
-        model: that is evaluated on it.
-        dataset: settings, as ``configs/dataset`` holds them, in plain containers.
+        model: the model to evaluate.
+        dataset: settings as in ``configs/dataset``, in plain containers.
         make_source: ``source`` of these settings → the data set.
-        split: to take as the test split.
-        batch_size: images or captions at once, per process.
+        split: split to use as the test split.
+        batch_size: images or captions per batch and process.
         workers: loader processes.
     """
     source = dict(dataset["source"])
-    if "open_images" in source:  # the embedded data set has no files
+    if "open_images" in source:  # the built-in data set has no files
         source["open_images"] = model.prepare_images.opener(dataset["image_folder"])
     return PairsDataModule(
         source=make_source(source),

@@ -1,4 +1,4 @@
-"""What an evaluation shows and leaves behind: tables, metrics, and what every single query found."""
+"""Results of an evaluation: tables, metrics, and what every query found."""
 
 import csv
 import io
@@ -29,35 +29,35 @@ QUERIES, IMAGE_IDS = "queries.npz", "image_ids"
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a source, or an ensemble of several, scores by one protocol."""
+    """Scores of a source, or of an ensemble of several, by one protocol."""
 
     source: str
     protocol: str
-    variant: str  # of the annotations; empty where there is but one
+    variant: str  # of the annotations; empty if there is only one
     outcome: Outcome
     intervals: Intervals
     published: Metrics
 
     @property
     def metrics(self) -> Metrics:
-        """Every number by name."""
+        """All numbers by name."""
         return self.outcome.metrics()
 
 
 def tables(results: Sequence[Result]) -> list[RenderableType]:
-    """Tables of every protocol: a row per source, and what was published below; as wide as a terminal holds."""
+    """Tables of every protocol: a row per source with published numbers below; split to fit a terminal."""
     shown: list[RenderableType] = []
     for protocol in dict.fromkeys(result.protocol for result in results):
         rows = [result for result in results if result.protocol == protocol]
         variant = f" · {rows[0].variant}" if rows[0].variant else ""
-        every = dict.fromkeys(name for row in rows for name in row.metrics)  # not all have captions with captions
+        every = dict.fromkeys(name for row in rows for name in row.metrics)  # not all rows have t2t
         for names in _columns([name for name in every if not name.endswith(("medr", "meanr", "_std"))]):
             shown.append(_table(f"{protocol}{variant}", rows, names))
     return shown
 
 
 def _columns(names: Sequence[str]) -> list[list[str]]:
-    """Images with captions first, then each among themselves; totals stand with the first where there is room."""
+    """Scores between images and captions first, then within each; totals join the first group if there is room."""
     between: list[str] = []
     among: list[str] = []
     totals: list[str] = []
@@ -85,7 +85,7 @@ def _table(title: str, rows: Sequence[Result], names: Sequence[str]) -> Table:
 
 
 def heading(name: str) -> str:
-    """A metric's name as a column has it: i2t_r1 → i→t R@1."""
+    """Column heading of a metric: i2t_r1 → i→t R@1."""
     direction, _, score = name.partition("_")
     if direction not in SHORT:
         return {"rsum": "rSum", "map_at_r": "mAP@R", "rprecision": "R-P", "r1": "R@1"}.get(name, name.upper())
@@ -94,7 +94,7 @@ def heading(name: str) -> str:
 
 
 def cell(result: Result, name: str) -> str:
-    """A number, and below it half of its 95 % interval, or its spread; empty where there is none."""
+    """A number and, below it, half of its 95 % interval or its spread; empty if there is no such number."""
     if name not in result.metrics:
         return ""
     value = f"{result.metrics[name]:.1f}"
@@ -107,7 +107,7 @@ def cell(result: Result, name: str) -> str:
 
 
 def latex(result: Result) -> str:
-    """A row of a LaTeX table: the model and every recall and total, with one digit."""
+    """A row of a LaTeX table: the model and every recall and total, with one decimal."""
     names = [name for name in result.metrics if not name.endswith(("medr", "meanr", "_std"))]
     model = re.sub(r"([_#&%$])", r"\\\1", result.source)
     heads = " & ".join(heading(name).replace("→", r"$\to$") for name in names)
@@ -118,11 +118,11 @@ def latex(result: Result) -> str:
 
 
 def write_results(folder: Path, results: Sequence[Result], encoded: Mapping[str, Encoded]) -> None:
-    """metrics.json, metrics.csv and table.tex of all; for each source queries.csv and queries.npz.
+    """Write metrics.json, metrics.csv and table.tex of all sources, and queries.csv and queries.npz of each source.
 
     Args:
-        folder: of the evaluation; sources lie in folders of their own where there are several.
-        results: of every source and protocol.
+        folder: folder of the evaluation; each of several sources gets its own subfolder.
+        results: results of every source and protocol.
         encoded: source → its test set.
     """
     nested: dict[str, dict[str, Any]] = {}
@@ -190,12 +190,12 @@ def _write_queries(path: Path, outcomes: Mapping[str, Outcome], test: Encoded) -
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """What an evaluation's folder holds of a test set.
+    """What an evaluation's folder holds about a test set.
 
     Args:
-        images: how many.
-        image_ids: per image; None where they were not known.
-        outcomes: by protocol.
+        images: number of images.
+        image_ids: id per image; None if unknown.
+        outcomes: outcome by protocol.
     """
 
     images: int
@@ -204,10 +204,10 @@ class Evaluated:
 
 
 def read_queries(folder: Path) -> Evaluated:
-    """What every query found, of an evaluation's folder.
+    """Read what every query found from an evaluation's folder.
 
     Raises:
-        VSEError: if it holds no evaluation of a single source.
+        VSEError: if the folder does not hold the evaluation of a single source.
     """
     try:
         with (folder / QUERIES).open("rb") as file, np.load(file, allow_pickle=False) as saved:

@@ -1,4 +1,4 @@
-"""One evaluation: any models, or embeddings of any program, by any protocols."""
+"""One evaluation of any models, or of any program's embeddings, by any protocols."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -50,21 +50,21 @@ def evaluate_sources(
     make_trainer: Callable[[], pl.Trainer],
     save_embeddings: str | None,
 ) -> None:
-    """Evaluate every source, and their ensemble where there are several; print tables and write files.
+    """Evaluate every source, and their ensemble if there are several; print tables and write files.
 
     Args:
-        checkpoints: whatever holds a model; see ``load_model``.
+        checkpoints: anything that holds a model; see ``load_model``.
         embeddings: files of any program; see ``read_encoded``.
-        protocols: names.
-        folder: to write to.
-        published: row to compare with.
+        protocols: names of protocols.
+        folder: output folder.
+        published: published row to compare with.
         cxc, cxc_threshold_originals, pmrp: see ``read_annotations``.
         tokenizer, vocabulary: see ``load_model``.
-        accelerator: ``cpu`` refuses the GPU.
-        seed: of the intervals.
+        accelerator: ``cpu`` keeps off the GPU.
+        seed: seed of the intervals.
         dataset, make_source, split, batch_size, workers: what the models encode; see ``open_data``.
-        make_trainer: builds what runs the encoders.
-        save_embeddings: file to keep them in.
+        make_trainer: builds the trainer that runs the encoders.
+        save_embeddings: file for the embeddings.
 
     Raises:
         VSEError: if there is nothing to evaluate, or sources and protocols do not fit each other.
@@ -73,7 +73,7 @@ def evaluate_sources(
     check_request(checkpoints, embeddings, folder, kept_in)
     if published is not None:
         published_row(published)
-    annotations = read_annotations(  # what is missing stops an evaluation before its work
+    annotations = read_annotations(  # what is missing stops the evaluation before any work
         protocols, cxc=cxc, cxc_threshold_originals=cxc_threshold_originals, pmrp=pmrp, seed=seed
     )
     device = choose_device(accelerator)
@@ -85,7 +85,7 @@ def evaluate_sources(
         sources[source_name(name, sources)] = test
     for name in embeddings:
         sources[source_name(name, sources)] = read_encoded(name, device)
-    if getattr(rank_zero_only, "rank", 0) != 0:  # the first process compares and writes
+    if getattr(rank_zero_only, "rank", 0) != 0:  # only the first process compares and writes
         return
     if len(sources) > 1:
         sources[ENSEMBLE] = combine(sources)
@@ -99,10 +99,10 @@ def evaluate_sources(
 def check_request(
     checkpoints: Sequence[str], embeddings: Sequence[str], folder: Path, save_embeddings: Path | None
 ) -> None:
-    """Refuse, before any work, what cannot be evaluated or would overwrite a training.
+    """Before any work, refuse what cannot be evaluated or would overwrite a training.
 
     Raises:
-        VSEError: if there is no source, one is missing, or a place to write to does not fit.
+        VSEError: if there is no source, one is missing, or an output path cannot be used.
     """
     if not checkpoints and not embeddings:
         raise VSEError(
@@ -121,7 +121,7 @@ def check_request(
 
 
 def source_name(path: str, taken: Mapping[str, Any]) -> str:
-    """A short name: the run's folder of a checkpoint, else the file's name; numbered where it is taken."""
+    """Short name: a checkpoint's run folder, otherwise the file's name; numbered if it is taken."""
     place = Path(path)
     name = place.parents[1].name if place.parent.name == "checkpoints" else place.stem
     name, number = name or place.name, 2
@@ -142,7 +142,7 @@ def encode(
     """The test split as a model sees it, encoded on all processes.
 
     Raises:
-        VSEError: if it cannot be, or is no test set of the protocols.
+        VSEError: if nothing was encoded, or a protocol is defined on another test set.
     """
     split = data.split("test")
     check_protocols(protocols, len(split.images), [*PROTOCOLS, *ANNOTATED])

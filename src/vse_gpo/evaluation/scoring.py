@@ -1,4 +1,4 @@
-"""Score what was encoded: every source and their ensemble, by every protocol."""
+"""Score encoded test sets: every source and their ensemble, by every protocol."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,9 +35,9 @@ def evaluate(
         image_embeddings: (images, E); scaled to unit length.
         caption_embeddings: (captions, E); scaled to unit length.
         caption_to_image: (captions,) row of each caption's image; any number of captions per image.
-        protocols: names, as ``coco_5k`` or ``cxc``, or one name.
-        image_ids: COCO's, per image, for the annotated protocols.
-        caption_ids: COCO's, per caption; found by the images' where they are not given.
+        protocols: names, such as ``coco_5k`` or ``cxc``, or one name.
+        image_ids: COCO id per image, for the annotated protocols.
+        caption_ids: COCO id per caption; derived from the images' ids if not given.
         cxc: folder of Crisscrossed Captions, for ``cxc`` and ``cxc_correlation``.
         pmrp: folder of the plausible matches, for ``pmrp``.
 
@@ -68,7 +68,7 @@ def combine(encoded: Mapping[str, Encoded]) -> Encoded:
     """The ensemble of all sources: the mean of their similarities.
 
     Raises:
-        VSEError: if they do not hold the same images and captions in the same order.
+        VSEError: if the sources do not hold the same images and captions in the same order.
     """
     (first_name, first), *others = encoded.items()
     for what in ("image_ids", "caption_ids"):
@@ -76,11 +76,11 @@ def combine(encoded: Mapping[str, Encoded]) -> Encoded:
         for name, ids in knowing[1:]:
             if ids != knowing[0][1]:
                 raise VSEError(
-                    f"{knowing[0][0]} and {name} have other {what}; an ensemble needs one test set in one order"
+                    f"{knowing[0][0]} and {name} have different {what}; an ensemble needs one test set in one order"
                 )
     for name, other in others:
         if first.caption_to_image.tolist() != other.caption_to_image.tolist():
-            raise VSEError(f"{first_name} and {name} have other captions; an ensemble needs one test set in one order")
+            raise VSEError(f"{first_name} and {name} have different captions; an ensemble needs one test set in order")
     known: Any = {
         what: next((getattr(one, what) for one in encoded.values() if getattr(one, what) is not None), None)
         for what in ("image_ids", "caption_ids", "files")
@@ -100,14 +100,14 @@ def score(
     published: str | None = None,
     seed: int = 0,
 ) -> list[Result]:
-    """Every source by every protocol, with intervals and what was published.
+    """Score every source by every protocol, with intervals and published numbers.
 
     Args:
-        sources: name → its test set; the ensemble, where there is one, comes last.
-        protocols: names.
-        annotations: that they need.
-        published: row to compare the last source with.
-        seed: of the intervals.
+        sources: name → its test set; the ensemble, if there is one, comes last.
+        protocols: names of protocols.
+        annotations: annotations that the protocols need.
+        published: published row to compare the last source with.
+        seed: seed of the intervals.
     """
     row = published_row(published).protocols if published else {}
     last = [*sources][-1]

@@ -1,1 +1,1 @@
-"""Pictures of what poolings have learned and of what models find."""
+"""Figures of what poolings have learned and of what models find."""

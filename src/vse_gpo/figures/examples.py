@@ -21,12 +21,12 @@ class Example(NamedTuple):
 
     caption: str
     truth: int
-    rank: int  # of the true image, from 1; ties count against it
-    first: list[int]  # the images ranked first
+    rank: int  # rank of the true image, from 1; ties count against it
+    first: list[int]  # the top-ranked images
 
 
 def choose_queries(split: Split, *, count: int, seed: int) -> list[int]:
-    """Captions at random, by their rows."""
+    """Rows of randomly chosen captions."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randperm(len(split.captions), generator=generator)[:count].tolist()
 
@@ -34,7 +34,7 @@ def choose_queries(split: Split, *, count: int, seed: int) -> list[int]:
 def retrieve(
     images: Float[Tensor, "images dim"], captions: Float[Tensor, "captions dim"], split: Split, rows: Sequence[int]
 ) -> list[Example]:
-    """The first images for each of these captions."""
+    """The top-ranked images for each of these captions."""
     examples = []
     for row, similarity in zip(rows, captions[rows] @ images.T, strict=True):
         truth = int(split.caption_to_image[row])
@@ -48,7 +48,7 @@ def retrieve(
 
 
 def draw_examples(examples: Sequence[Example], images: ImageSource) -> Image.Image:
-    """Each caption above its first images, the true one framed, or apart at the right if it is not among them."""
+    """Draw each caption above its top images; the true one is framed, or at the far right if it is not among them."""
     height = LINE + SIDE + 2 * GAP
     width = (SHOWN + 1) * (SIDE + GAP) + 3 * GAP
     canvas = Image.new("RGB", (width, len(examples) * height + GAP), "white")
@@ -70,14 +70,14 @@ def draw_examples(examples: Sequence[Example], images: ImageSource) -> Image.Ima
 
 
 def cut(text: str, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", width: int) -> str:
-    """As much of a text as fits into so many pixels."""
+    """Shorten a text to fit a width in pixels."""
     while font.getlength(text) > width:
         text = f"{text[:-2]}…"
     return text
 
 
 def tile(images: ImageSource, row: int) -> Image.Image:
-    """An image as a small square, or its name where there are only its features."""
+    """An image as a small square, or its name if there are only features."""
     image = images[row]
     if image.dtype == torch.uint8:
         return to_pil_image(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS)

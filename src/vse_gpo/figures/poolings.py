@@ -20,7 +20,7 @@ Curves = Mapping[int, Float[Tensor, " items"]]  # size → the coefficient of ea
 
 @torch.no_grad()
 def model_curves(model: VSE, *, image_sizes: Sequence[int], text_sizes: Sequence[int]) -> dict[str, Curves]:
-    """The curves of each modality that has sizes to draw and a pooling with coefficients."""
+    """Curves of each modality that has sizes to draw and a pooling with coefficients."""
     panels: dict[str, Curves] = {}
     for name, encoder, sizes in (
         ("images", model.image_encoder, image_sizes),
@@ -37,7 +37,7 @@ def model_curves(model: VSE, *, image_sizes: Sequence[int], text_sizes: Sequence
 
 
 def draw_curves(panels: Mapping[str, Curves]) -> Figure:
-    """Panels side by side, 1,600 pixels wide."""
+    """Draw the panels side by side, 1,600 pixels wide."""
     figure = Figure(figsize=(8, 3.2), dpi=200, layout="constrained")
     (row,) = figure.subplots(1, len(panels), squeeze=False)
     for axes, (modality, curves) in zip(row, panels.items(), strict=True):
@@ -56,7 +56,7 @@ def draw_curves(panels: Mapping[str, Curves]) -> Figure:
 
 
 def draw_panel(axes: Axes, curves: Curves) -> None:
-    """One line per set size, darker the smaller, so that lightness alone tells them apart."""
+    """Draw one line per set size, darker for smaller sets, so that lightness is enough to tell them apart."""
     colours = colormaps["viridis"](np.linspace(0, 0.85, len(curves)))
     for (size, weights), colour in zip(sorted(curves.items()), colours, strict=True):
         axes.plot(range(1, size + 1), weights.tolist(), color=colour, linewidth=1.6, label=str(size))
@@ -66,6 +66,6 @@ def draw_panel(axes: Axes, curves: Curves) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a picture, whole or not at all."""
+    """Write a figure, whole or not at all."""
     with whole_file(path) as file:
         figure.savefig(file, format="png")

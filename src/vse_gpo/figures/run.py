@@ -1,4 +1,4 @@
-"""One picture of a run: what its poolings have learned, or what its model finds."""
+"""One figure of a run: what its poolings have learned, or what its model finds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from vse_gpo.evaluation.encoding import encode_split, open_data
 from vse_gpo.figures.examples import choose_queries, draw_examples, retrieve
 from vse_gpo.figures.poolings import draw_curves, model_curves, save_figure
 from vse_gpo.model import VSE
-from vse_gpo.storage.settings import read_config
+from vse_gpo.storage.settings import CONFIG, read_config
 from vse_gpo.storage.writing import whole_file
 
 KINDS = ("pooling", "examples")
@@ -30,23 +30,25 @@ def plot(
     vocabulary: str | None,
     make_source: Callable[[Mapping[str, Any]], Source],
 ) -> None:
-    """Write the picture, whole or not at all.
+    """Write the figure, whole or not at all.
 
     Args:
         run: a run's folder, or for ``pooling`` anything that holds a model.
         out: PNG file.
-        kind: ``pooling`` (coefficients against rank) or ``examples`` (test captions and the images ranked first).
+        kind: ``pooling`` (coefficients against rank) or ``examples`` (test captions and their top-ranked images).
         image_sizes, text_sizes: set sizes of the curves.
-        queries, seed: how many captions, and of their choice.
+        queries, seed: number of captions, and seed of their choice.
         tokenizer, vocabulary: see ``load_model``.
         make_source: settings of a data set's source → the data set.
 
     Raises:
-        VSEError: if the run holds no model, or nothing of the kind can be drawn of it.
+        VSEError: if the run holds no model, or has nothing of this kind to draw.
     """
     if kind not in KINDS:
-        raise VSEError(f"kind={kind}: no such picture, expected one of {', '.join(KINDS)}")
+        raise VSEError(f"kind={kind}: no such figure, expected one of {', '.join(KINDS)}")
     folder, place = Path(run).expanduser(), Path(out).expanduser()
+    if kind == "examples" and not (folder / CONFIG).is_file():
+        raise VSEError(f"{run}: no {CONFIG}, expected a run's folder; kind=examples encodes the run's own data set")
     model = load_model(run, tokenizer=tokenizer, vocabulary=vocabulary)
     if kind == "pooling":
         panels = model_curves(model, image_sizes=image_sizes, text_sizes=text_sizes)

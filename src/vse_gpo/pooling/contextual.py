@@ -1,4 +1,4 @@
-"""Poolings whose items see each other, or are weighed by what they hold: self-attention, seq2seq, GCN."""
+"""Poolings that relate items to each other or weight them by content: self-attention, seq2seq, GCN."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,13 +10,13 @@ from vse_gpo.pooling.sets import Pooling, check_lengths, padding
 
 
 class SelfAttention(Pooling):
-    """Weighted mean of the items; a small network scores each, softmax makes the scores weights.
+    """Weighted mean of the items; a small network scores each item, a softmax turns the scores into weights.
 
     The structured self-attention of Lin et al. 2017 (eq. 5) with one hop, as PVSE (Song and Soleymani 2019) pools
     regions and words.
 
     Args:
-        width: of the features.
+        width: feature width.
         d_hidden: width of the scorer's hidden layer.
     """
 
@@ -36,14 +36,14 @@ class SelfAttention(Pooling):
 
 
 class Seq2Seq(Pooling):
-    """The final state of a GRU that reads the items in their order; of two directions, the mean of both final states.
+    """Final state of a GRU that reads the items in order; with two directions, the mean of both final states.
 
-    VSRN (Li et al. 2019, section 3.2) reads regions so, with one direction. The order counts: detectors give regions
-    from the surest down.
+    VSRN (Li et al. 2019, section 3.2) pools regions like this, with one direction. The order matters: detectors list
+    regions by falling confidence.
 
     Args:
-        width: of the features and of the state.
-        bidirectional: read backwards as well.
+        width: width of the features and of the state.
+        bidirectional: also read backwards.
     """
 
     def __init__(self, width: int, *, bidirectional: bool = True) -> None:
@@ -56,19 +56,19 @@ class Seq2Seq(Pooling):
         check_lengths(lengths, features.shape[1])
         states = run_gru(self.gru, features, lengths)
         last = torch.arange(features.shape[0], device=features.device), lengths - 1
-        return torch.cat([states[last][:, :1], states[:, 0, 1:]], dim=1).mean(1)  # backwards ends at the first item
+        return torch.cat([states[last][:, :1], states[:, 0, 1:]], dim=1).mean(1)  # backwards ends at item 0
 
 
 class GCN(Pooling):
-    """Lets the items of a set reason with each other, then pools them (VSRN: Li et al. 2019, section 3.1).
+    """Lets the items of a set exchange information, then pools them (VSRN: Li et al. 2019, section 3.1).
 
-    Items are made unit vectors before the first layer and after the last. VSRN's program does so for COCO, before the
-    first layer with the vectors of each channel over the items.
+    Items are scaled to unit length before the first layer and after the last. VSRN's program does so for COCO, but
+    before the first layer it normalises each channel over the items.
 
     Args:
-        width: of the features.
-        pooling: of the items after the reasoning: ``Mean``, or ``Seq2Seq`` as in VSRN.
-        layers: of graph convolution.
+        width: feature width.
+        pooling: pools the items after the last layer: ``Mean``, or ``Seq2Seq`` as in VSRN.
+        layers: number of graph convolutions.
     """
 
     def __init__(self, width: int, *, pooling: nn.Module, layers: int = 4) -> None:
@@ -87,12 +87,12 @@ class GCN(Pooling):
 
 
 class GraphConvolution(nn.Module):
-    """A residual layer on the graph that joins every two items of a set by the affinity of their embeddings.
+    """A residual layer on the graph that connects all items of a set by the affinity of their embeddings.
 
-    Its BatchNorm starts at zero, so a new layer changes nothing, and it sees true items only.
+    Its BatchNorm starts at zero, so a new layer changes nothing, and it sees only real items, no padding.
 
     Args:
-        width: of the items.
+        width: item width.
     """
 
     def __init__(self, width: int) -> None:
@@ -113,7 +113,7 @@ class GraphConvolution(nn.Module):
         affinity = self.query(items) @ self.key(items).transpose(1, 2) / lengths[:, None, None]
         received = affinity @ self.message(items).masked_fill(padded, 0.0)
         changes = self.output(received)
-        if torch.compiler.is_exporting():  # after training, BatchNorm sees each item alone
+        if torch.compiler.is_exporting():  # in eval mode, BatchNorm treats items separately
             return items + self.norm(changes.transpose(1, 2)).transpose(1, 2).masked_fill(padded, 0.0)
         true_changes = self.norm(changes[~padded.squeeze(-1)])
         return items + torch.zeros_like(items).masked_scatter(~padded, true_changes)

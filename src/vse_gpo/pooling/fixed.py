@@ -30,7 +30,7 @@ class Max(Pooling):
 
 
 class KMax(Pooling):
-    """Mean of the k largest values of each channel; of all of them where a set has fewer than k items."""
+    """Mean of the k largest values of each channel, or of all values if a set has fewer than k items."""
 
     def __init__(self, k: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class KMax(Pooling):
     def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        k: Any = torch.sym_min(self.k, features.shape[1])  # an exported graph takes the smaller one as it runs
+        k: Any = torch.sym_min(self.k, features.shape[1])  # an exported graph picks the smaller one at run time
         largest = features.masked_fill(padding(features, lengths), -torch.inf).topk(k, dim=1).values
         counted = lengths.clamp(max=k)
         taken = valid_items(counted, k)[:, :, None]
@@ -49,7 +49,7 @@ class KMax(Pooling):
 
 
 class First(Pooling):
-    """The first item alone: [CLS] for BERT, <start> for a BiGRU."""
+    """Only the first item: [CLS] for BERT, <start> for a BiGRU."""
 
     def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
@@ -59,7 +59,7 @@ class First(Pooling):
 
 
 class Last(Pooling):
-    """The last item alone: of a GRU that reads forwards, the state that has seen every word."""
+    """Only the last item: for a forward GRU, the state that has seen every word."""
 
     def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]

@@ -12,17 +12,17 @@ from vse_gpo.pooling.kernels.recurrence import run_both_ways
 from vse_gpo.pooling.kernels.sorting import weigh_by_rank
 from vse_gpo.pooling.sets import Lengths, Pooling, check_lengths, distinct_lengths, read_lengths, trimmed
 
-TEMPERATURE = 0.1  # of the softmax over positions
+TEMPERATURE = 0.1  # softmax temperature over positions
 
 
 class GPO(Pooling):
     """Weights each channel's values by their rank, with weights that a GRU generates from the set's size.
 
-    The coefficients depend on the length alone, never on the features, so they are generated once per distinct
-    length of a batch; without gradient once per length, until the weights change.
+    The coefficients depend only on the length, never on the features, so they are generated once per distinct length
+    of a batch. Without gradients they are cached until the weights change.
 
     Args:
-        d_position: width of the sine and cosine encoding of a rank, even.
+        d_position: width of the sine and cosine encoding of a rank; even.
         d_hidden: width of the GRU, per direction.
     """
 
@@ -50,7 +50,7 @@ class GPO(Pooling):
         return self._weights(sizes, int(sizes.max()))
 
     def _weights(self, lengths: Int[Tensor, " batch"], items: int) -> Float[Tensor, "batch items"]:
-        """Of lengths on the CPU."""
+        """Coefficients for lengths that are on the CPU."""
         sizes, row = distinct_lengths(lengths)
         check_lengths(sizes, items)
         if torch.is_grad_enabled() or torch.compiler.is_exporting():
@@ -61,7 +61,7 @@ class GPO(Pooling):
         return rows[row.to(rows.device)]
 
     def _generate(self, sizes: Int[Tensor, " sizes"], items: int) -> Float[Tensor, "sizes items"]:
-        """One row per size."""
+        """Coefficients, one row per size."""
         positions = encode_positions(items, self.d_position).to(self.linear.weight)
         states = run_both_ways(self.gru, positions, sizes)
         scores = nn.functional.linear(states, self.linear.weight.to(states)).squeeze(-1)
@@ -70,10 +70,10 @@ class GPO(Pooling):
 
 
 class _KeptRows:
-    """Coefficients by size, as long as the weights that they come from are the same.
+    """Cache of coefficients by size, valid as long as the weights that generate them stay the same.
 
-    The weights are compared number by number: counters of their changes miss those through ``.data``, as callbacks that
-    swap weights make them. They are few; comparing them costs microseconds.
+    The weights are compared by value: version counters miss changes through ``.data``, which callbacks that swap
+    weights make. There are few weights, so comparing them takes microseconds.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class _KeptRows:
         weights: Float[Tensor, " weights"],
         generate: Callable[[Int[Tensor, " missing"]], Float[Tensor, "missing items"]],
     ) -> Float[Tensor, "sizes items"]:
-        """A row for each size, those that are not kept yet generated together."""
+        """One row per size; sizes that are not cached yet are generated together."""
         kept = self._weights
         if (kept.device, kept.dtype) != (weights.device, weights.dtype) or not torch.equal(kept, weights):
             self._weights, self._rows = weights, {}
@@ -99,7 +99,7 @@ class _KeptRows:
 
 
 def encode_positions(items: int, width: int) -> Float[Tensor, "items width"]:
-    """Sines in even and cosines in odd columns, of wavelengths 2π to 10,000·2π (Vaswani et al. 2017, 3.5)."""
+    """Sines in even and cosines in odd columns, with wavelengths 2π to 10,000·2π (Vaswani et al. 2017, 3.5)."""
     frequencies = 10000.0 ** (-torch.arange(0, width, 2) / width)
     angles = torch.arange(items)[:, None] * frequencies
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

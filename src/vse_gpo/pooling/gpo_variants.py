@@ -16,9 +16,9 @@ from vse_gpo.pooling.kernels.sorting import sort_descending, weigh_by_rank
 from vse_gpo.pooling.learned import knot_shares
 from vse_gpo.pooling.sets import Lengths, Pooling, distinct_lengths, padding, read_lengths, trimmed
 
-Ordered = Float[Tensor, "batch dim items"]  # each channel's values from the largest down
-Scores = Float[Tensor, "batch channels items"]  # of the positions: one row for all channels, or one for each
-States = Float[Tensor, "sizes items d_hidden"]  # what lies past a size is undefined
+Ordered = Float[Tensor, "batch dim items"]  # each channel's values, largest first
+Scores = Float[Tensor, "batch channels items"]  # scores of the positions: one row for all channels, or one per channel
+States = Float[Tensor, "sizes items d_hidden"]  # values past a size are undefined
 
 
 class RankPooling(Pooling):
@@ -43,10 +43,10 @@ class RankPooling(Pooling):
 
 
 class SizePooling(RankPooling):
-    """``RankPooling`` with scores that follow from a set's size alone, one row for all channels, as GPO's do.
+    """``RankPooling`` with scores that depend only on a set's size, one row for all channels, as in GPO.
 
     Args:
-        generator: values (B,D,N), of which only N counts, and lengths (B,) → scores (B,1,N).
+        generator: values (B,D,N), of which only N is used, and lengths (B,) → scores (B,1,N).
     """
 
     def pool(
@@ -68,7 +68,7 @@ class SizePooling(RankPooling):
     def _weights(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch items"]:
-        padded = padding(features, lengths)[:, :, 0]  # before any generator sees an empty set
+        padded = padding(features, lengths)[:, :, 0]  # refuses empty sets before the generator runs
         scores = self.generator(features.transpose(1, 2), lengths)
         if scores.shape[1] != 1:
             raise VSEError(
@@ -82,13 +82,13 @@ class SizePooling(RankPooling):
 
 
 class SizeGenerator(nn.Module):
-    """Scores that follow from a set's size alone, made once per distinct length: encoded positions → sequence → linear.
+    """Scores that depend only on a set's size, one row per distinct length: encoded positions → sequence → linear.
 
     Args:
         positions: number of items → encoded positions (items, width).
         sequence: encoded positions and sizes → states of width ``d_hidden``.
         d_hidden: width of the states.
-        channels: 1 for scores that all channels share; the width of the features for scores of each channel's own.
+        channels: 1 for scores that all channels share; the feature width for separate scores per channel.
     """
 
     def __init__(self, *, positions: nn.Module, sequence: nn.Module, d_hidden: int = 32, channels: int = 1) -> None:
@@ -108,8 +108,8 @@ class FeatureGenerator(nn.Module):
     """Scores that depend on the values: a BiGRU reads each position's encoding plus a projection of the values there.
 
     Args:
-        width: of the features.
-        d_position: width of the encoding, even.
+        width: feature width.
+        d_position: width of the encoding; even.
         d_hidden: width of the GRU, per direction.
     """
 
@@ -130,7 +130,7 @@ class InterpolatedVector(nn.Module):
     """A learned vector of scores, stretched or shrunk to each set's length by linear interpolation.
 
     Args:
-        size: of the vector.
+        size: length of the vector.
     """
 
     def __init__(self, size: int = 32) -> None:
@@ -149,7 +149,7 @@ class SinCos(nn.Module):
     """Sines and cosines, GPO's choice.
 
     Args:
-        width: of the encoding, even.
+        width: width of the encoding; even.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -164,8 +164,8 @@ class LearnedIndex(nn.Module):
     """A learned vector for each position.
 
     Args:
-        width: of the encoding.
-        size: the largest set that can be pooled.
+        width: width of the encoding.
+        size: items of the largest set that can be pooled.
     """
 
     def __init__(self, width: int = 32, size: int = 512) -> None:
@@ -203,8 +203,8 @@ class Transformer(nn.Module):
     """One Transformer layer over the positions of a size, without dropout.
 
     Args:
-        width: of the encoding and of the states.
-        heads: of the attention; the width is a multiple.
+        width: width of the encoding and of the states.
+        heads: number of attention heads; must divide the width.
     """
 
     def __init__(self, width: int = 32, heads: int = 4) -> None:
@@ -219,7 +219,7 @@ class Transformer(nn.Module):
 
 
 class MLP(nn.Module):
-    """Each position's encoding alone through a hidden layer; the size shows in the softmax only.
+    """Passes each position's encoding through a hidden layer; only the softmax depends on the size.
 
     Args:
         d_position: width of the encoding.

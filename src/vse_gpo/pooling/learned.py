@@ -1,4 +1,4 @@
-"""Poolings with weights of their own that see each channel alone: GeM, FSPool."""
+"""Poolings with learned weights that treat each channel separately: GeM, FSPool."""
 
 import math
 
@@ -12,16 +12,16 @@ from vse_gpo.pooling.sets import Pooling, check_lengths, padding
 
 
 class GeM(Pooling):
-    """Generalised mean ``(mean of xᵖ)^(1/p)`` of each channel, with one p for all that trains (Radenović et al. 2018).
+    """Generalised mean ``(mean of xᵖ)^(1/p)`` of each channel, with one learned p for all (Radenović et al. 2018).
 
-    Values below ``floor`` count as ``floor``, as a power of a negative number is none. p = 1 is the mean of the clamped
-    values, p → ∞ their maximum.
+    Values below ``floor`` count as ``floor``, because powers of negative numbers are undefined. p = 1 gives the mean of
+    the clamped values, p → ∞ their maximum.
 
-    No power is taken. With the largest value m of a channel taken out, the mean is
-    ``m · exp((logsumexp(p · log(x / m)) − log n) / p)``: no exponent lies above 0, so values of any size stay finite.
+    No power is computed. With the largest value m of a channel factored out, the mean is
+    ``m · exp((logsumexp(p · log(x / m)) − log n) / p)``: no exponent exceeds 0, so values of any size stay finite.
 
     Args:
-        p: at the start. Its logarithm is what trains, which keeps it above 0.
+        p: initial value. Its logarithm is trained, which keeps p above 0.
         floor: smallest value, above 0.
     """
 
@@ -37,21 +37,21 @@ class GeM(Pooling):
     ) -> Float[Tensor, "batch dim"]:
         p, padded = self.log_p.exp(), padding(features, lengths)
         values = features.masked_fill(padded, self.floor).clamp(min=self.floor)
-        largest = values.detach().amax(1, keepdim=True)  # any constant would do: the mean scales with its values
+        largest = values.detach().amax(1, keepdim=True)  # any constant works: the mean scales with its values
         exponents = p * (values.log() - largest.log())
         total = exponents.masked_fill(padded, -torch.inf).logsumexp(1)
         return largest.squeeze(1) * ((total - lengths[:, None].to(total).log()) / p).exp()
 
 
 class FSPool(Pooling):
-    """Sum of each channel's values, sorted, with weights that the channel learns for each rank (Zhang et al. 2020).
+    """Weighted sum of each channel's sorted values; each channel learns weights per rank (Zhang et al. 2020).
 
-    The weights are a piecewise linear function of the rank, 0 for the largest value to 1 for the smallest, so they fit
-    sets of any size.
+    The weights are a piecewise linear function of the rank, scaled to 0 for the largest value and 1 for the smallest,
+    so they fit sets of any size.
 
     Args:
-        width: of the features.
-        pieces: of the function.
+        width: feature width.
+        pieces: number of linear pieces.
     """
 
     def __init__(self, width: int, pieces: int = 20) -> None:
@@ -70,9 +70,9 @@ class FSPool(Pooling):
 
 
 def knot_shares(lengths: Int[Tensor, " batch"], items: int, knots: int) -> Float[Tensor, "batch items knots"]:
-    """What each rank of a set takes of the knots of a piecewise linear function: ``shares @ values at the knots``.
+    """Share of each knot of a piecewise linear function at each rank of a set: ``shares @ values at the knots``.
 
-    The first rank lies on the first knot and the last rank on the last. What lies past a length is undefined.
+    The first rank lies on the first knot and the last rank on the last. Rows past a length are undefined.
     """
     last_rank = (lengths - 1).clamp(min=1)
     places = torch.arange(items, device=lengths.device) * (knots - 1) / last_rank[:, None]

@@ -1,6 +1,6 @@
-"""What every pooling asks of its sets: none is empty, and padding takes no part.
+"""What every pooling requires of its sets: no set is empty, and padding is ignored.
 
-A graph that is exported knows no values: there, lengths are neither checked, nor is anything saved by them.
+During export, values are unknown: lengths are not checked, and no work is saved by them.
 """
 
 from collections.abc import Sequence
@@ -81,14 +81,14 @@ def _valid_first(mask: Bool[Tensor, "batch items"], shape: torch.Size | None) ->
 
 
 def check_lengths(lengths: Int[Tensor, " batch"], items: int) -> None:
-    """Refuse a set without items, or of more than there are.
+    """Refuse lengths below 1 or above the number of items.
 
     Raises:
-        VSEError: if there is one.
+        VSEError: if a length is out of this range.
     """
     if torch.compiler.is_exporting():
         return
-    shortest, longest = torch.stack(lengths.aminmax()).tolist()  # waits for a GPU once
+    shortest, longest = torch.stack(lengths.aminmax()).tolist()  # synchronises with a GPU once
     if shortest < 1:
         raise VSEError(f"a set of length {shortest} cannot be pooled: every set needs at least 1 item")
     if longest > items:
@@ -106,12 +106,12 @@ def padding(
 def trimmed(
     features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch longest dim"]:
-    """Without the rows that are padding in every set."""
+    """The features without the rows that are padding in every set."""
     return features if torch.compiler.is_exporting() else features[:, : int(lengths.max())]
 
 
 def distinct_lengths(lengths: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " sizes"], Int[Tensor, " batch"]]:
-    """Each length once, and which of them every set has: what follows from a length alone is made once."""
+    """Distinct lengths, and each set's index into them, to compute once what depends only on the length."""
     if torch.compiler.is_exporting():
         return lengths, torch.arange(lengths.shape[0], device=lengths.device)
     return torch.unique(lengths, return_inverse=True)
@@ -119,7 +119,7 @@ def distinct_lengths(lengths: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " size
 
 @runtime_checkable
 class WeightsRanks(Protocol):
-    """A pooling whose coefficients follow from the size of a set alone, as GPO's do."""
+    """A pooling whose coefficients depend only on the size of a set, as GPO's do."""
 
     def coefficients(self, lengths: Lengths) -> Float[Tensor, "batch items"]:
         """Weight of each rank, largest value first; zero past a length."""

@@ -1,12 +1,14 @@
-"""Line charts as inline SVG: their colours are the page's, so that they follow its light and dark form."""
+"""Line charts as inline SVG; their colours come from the page, so that they follow its light and dark themes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from matplotlib.ticker import MaxNLocator
+
 from vse_gpo.reporting.runs import Points
 
 WIDTH, HEIGHT = 420, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40  # around the lines
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40  # margins around the lines
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the page's template draws; places are pixels."""
+    """What the page's template draws; positions are in pixels."""
 
     title: str
     below: str  # what the horizontal axis counts
     lines: list[Line]
-    across: list[tuple[float, str]]  # place and number of each tick
+    across: list[tuple[float, str]]  # position and number of each tick
     up: list[tuple[float, str]]
     width: int = WIDTH
     height: int = HEIGHT
@@ -56,9 +58,7 @@ def line_chart(title: str, series: Mapping[str, Points], below: str) -> Chart:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers that hold both ends between them."""
-    from matplotlib.ticker import MaxNLocator
-
+    """Round numbers that enclose both ends."""
     if low == high:
         low, high = low - 1, high + 1
     return [float(f"{tick:.6g}") for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]

@@ -1,4 +1,4 @@
-"""One HTML file with everything in it; what comes from files is shown as text."""
+"""One self-contained HTML file; text from files is escaped."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from vse_gpo.reporting.charts import Chart, line_chart
 from vse_gpo.reporting.queries import Shown
 from vse_gpo.reporting.runs import CURVES, Run, Scores, compare_settings
 
-Cell = tuple[str, str]  # a number, and below it how sure it is
+Cell = tuple[str, str]  # a number, and its interval below
 
 
 @dataclass(frozen=True)
 class Table:
-    """Scores by one protocol: a row per run, and what was published below."""
+    """Scores by one protocol: a row per run, and published scores below."""
 
     protocol: str
     columns: list[str]
@@ -27,7 +27,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Extra:
-    """What a run's best checkpoint tells beside its folder: scores with intervals, pooling curves, queries."""
+    """What a run's best checkpoint adds to its folder: scores with intervals, pooling curves, queries."""
 
     scores: Mapping[str, Scores]
     poolings: Mapping[str, Mapping[int, Sequence[float]]]  # modality → size → coefficients
@@ -35,12 +35,12 @@ class Extra:
 
 
 def render(runs: list[Run], extras: Mapping[str, Extra], published: str | None, notes: Sequence[str]) -> str:
-    """The page.
+    """The page as HTML.
 
     Args:
-        runs: with names that differ.
-        extras: by a run's name, for those with a checkpoint.
-        published: row to compare with.
+        runs: runs with distinct names.
+        extras: by name, for runs with a checkpoint.
+        published: published row to compare with.
         notes: what could not be shown, and why.
     """
     trained = [run for run in runs if run.settings is not None]
@@ -61,7 +61,7 @@ def render(runs: list[Run], extras: Mapping[str, Extra], published: str | None, 
 
 
 def score_tables(runs: list[Run], extras: Mapping[str, Extra], published: str | None) -> list[Table]:
-    """One table for every protocol."""
+    """One table per protocol."""
     tables = []
     found: dict[str, Mapping[str, Scores]] = {
         run.name: extras[run.name].scores if run.name in extras and extras[run.name].scores else run.scores
@@ -93,7 +93,7 @@ def _cell(scores: Scores, metric: str) -> Cell:
 
 
 def curve_charts(runs: list[Run]) -> list[Chart]:
-    """Each kind of training curve with a line per run."""
+    """One chart per kind of training curve, with a line per run."""
     charts = []
     for title in CURVES:
         series = {run.name: run.curves[title] for run in runs if run.curves.get(title)}
@@ -103,7 +103,7 @@ def curve_charts(runs: list[Run]) -> list[Chart]:
 
 
 def pooling_charts(extra: Extra) -> list[Chart]:
-    """The coefficients of each modality against rank, a line per set size."""
+    """Charts of each modality's coefficients against rank, with a line per set size."""
     charts = []
     for modality, curves in extra.poolings.items():
         series: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The best and the worst queries of a run, with pictures and captions, by encoding its test split again."""
+"""The best and the worst queries of a run, with images and captions, found by encoding its test split again."""
 
 import base64
 import io
@@ -24,14 +24,14 @@ from vse_gpo.retrieval.similarity import similarities
 from vse_gpo.retrieval.uncertainty import bootstrap_intervals
 from vse_gpo.storage.settings import build
 
-FOUND = 3  # shown of what a query finds
-SIDE = 160  # pixels of a picture, at most
+FOUND = 3  # results shown per query
+SIDE = 160  # pixels of an image, at most
 AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Item:
-    """An image or a caption; a picture is a data URI, None where only features are there."""
+    """An image or a caption; ``picture`` is a data URI, or None if there are only features."""
 
     text: str
     picture: str | None
@@ -43,7 +43,7 @@ ShowRow = Callable[[int, bool], Item]
 
 @dataclass(frozen=True)
 class Shown:
-    """A query, the rank of its best match counted from 1, and what came first."""
+    """A query, the rank of its best match counted from 1, and its top results."""
 
     query: Item
     rank: int
@@ -59,13 +59,13 @@ class Tested:
 
 
 def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Tested:
-    """Scores with intervals, and as many of the worst and the best queries of each direction as are asked for.
+    """Scores with intervals, and the ``count`` worst and best queries of each direction.
 
     Args:
-        model: of the run.
-        dataset: its settings, as the run wrote them.
-        count: of each kind; where many queries share a rank, some of them are drawn.
-        seed: of what is drawn, and of the intervals.
+        model: the run's model.
+        dataset: settings of the data set, as the run wrote them.
+        count: queries of each kind; if many share a rank, some of them are drawn.
+        seed: seed of the draws and of the intervals.
 
     Raises:
         VSEError: if the data set cannot be opened.
@@ -93,7 +93,7 @@ def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Test
 
 
 def _pictures(dataset: dict[str, Any], split: Split) -> ImageSource | None:
-    """The pictures of a split, which a model of features was not given; None where they are not there."""
+    """The images of a split, which a model of features does not read; None if they are not there."""
     if split.images[0].dtype == torch.uint8:
         return split.images
     source = dict(dataset["source"]) | {"open_images": partial(ImageFiles, folder=dataset["image_folder"])}
@@ -105,7 +105,7 @@ def _pictures(dataset: dict[str, Any], split: Split) -> ImageSource | None:
 
 
 class Shelf:
-    """Images and captions of a split, by row, as a page shows them."""
+    """Images and captions of a split, by row, as the page shows them."""
 
     def __init__(self, split: Split, pictures: ImageSource | None) -> None:
         self.split = split
@@ -120,7 +120,7 @@ class Shelf:
 
 
 def data_uri(pixels: Tensor) -> str:
-    """A picture inside the page, no larger than it is shown at twice the screen's dots."""
+    """An image as a data URI, no larger than it is shown at twice the screen's resolution."""
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
     image.thumbnail((2 * SIDE, 2 * SIDE))
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""One page on several runs and evaluations, side by side."""
+"""One page that shows several runs and evaluations side by side."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from vse_gpo.reporting.queries import Tested, run_test
 from vse_gpo.reporting.runs import Run, read_runs
 from vse_gpo.storage.writing import write_text
 
-IMAGE_SIZES, TEXT_SIZES = (16, 36, 64), (5, 10, 15, 20)  # sets whose pooling is drawn
+IMAGE_SIZES, TEXT_SIZES = (16, 36, 64), (5, 10, 15, 20)  # set sizes whose pooling is drawn
 
 
 def write_report(
@@ -25,10 +25,10 @@ def write_report(
     Args:
         runs: folders of trainings or of evaluations.
         out: HTML file.
-        published: row to compare with.
-        queries: worst and best ones of each direction; 0 encodes no data.
-        seed: of the intervals, and of queries that share a rank.
-        accelerator: ``cpu`` refuses the GPU.
+        published: published row to compare with.
+        queries: number of worst and of best queries of each direction; 0 encodes no data.
+        seed: seed of the intervals, and of the choice among queries that share a rank.
+        accelerator: ``cpu`` keeps off the GPU.
 
     Raises:
         VSEError: if a folder holds no run, or the published row is unknown.
@@ -50,7 +50,7 @@ def write_report(
 
 
 def named_apart(runs: list[Run]) -> list[Run]:
-    """The same runs; those with the name of an earlier one are numbered."""
+    """The same runs; a run with the name of an earlier one gets a number."""
     names: list[str] = []
     for run in runs:
         name, number = run.name, 2
@@ -61,7 +61,7 @@ def named_apart(runs: list[Run]) -> list[Run]:
 
 
 def look_inside(run: Run, best: Path, queries: int, seed: int, notes: list[str], accelerator: str) -> Extra | None:
-    """What the best checkpoint of a run tells; why it or its data cannot be opened becomes a note of the page."""
+    """What a run's best checkpoint adds; if it or its data cannot be opened, the page gets a note that says why."""
     try:
         model = load_model(best).to(choose_device(accelerator))
     except VSEError as error:

@@ -1,4 +1,4 @@
-"""What a folder of a training or of an evaluation holds, read for a report."""
+"""Read the folder of a training or of an evaluation for a report."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ CURVES = {"training loss": "train/loss", "learning rate": "lr-", "rSum on dev": 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What a model reached by one protocol; intervals where they were computed."""
+    """Scores of a model by one protocol, with intervals if they were computed."""
 
     metrics: Metrics
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -33,14 +33,14 @@ class Run:
 
     name: str
     folder: Path
-    settings: dict[str, Any] | None  # None of an evaluation, which does not know how the model was trained
+    settings: dict[str, Any] | None  # None for an evaluation, which does not know how the model was trained
     curves: Mapping[str, Points]  # title → (step, value)
     scores: Mapping[str, Scores]  # by protocol
     best: Path | None  # its best checkpoint
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """A training's run, or every model of an evaluation.
+    """Read a training's run, or every model of an evaluation.
 
     Raises:
         VSEError: if the folder holds neither, or its files are damaged.
@@ -86,9 +86,9 @@ def _read_evaluated(folder: Path, name: str, protocols: dict[str, Any]) -> Run:
 
 
 def _read_curves(paths: Sequence[Path]) -> dict[str, Points]:
-    """The first column that fits each title; a row of a file holds few of the columns.
+    """Curves from the first column that fits each title; a row of a file fills only a few columns.
 
-    A part of a run that went on from an earlier checkpoint has some steps again: the later part's count.
+    A part that was resumed from an earlier checkpoint repeats some steps: those of the later part count.
     """
     curves: dict[str, dict[float, float]] = {}
     for path in paths:
@@ -106,7 +106,7 @@ def _read_curves(paths: Sequence[Path]) -> dict[str, Points]:
 
 
 def compare_settings(runs: list[Run]) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Settings that differ, with every run's value, and those that all runs share."""
+    """Settings that differ, with the value of every run, and settings that all runs share."""
     known = [dict(leaves(run.settings)) for run in runs if run.settings is not None]
     differing, shared = {}, {}
     for name in dict.fromkeys(name for settings in known for name in settings):

@@ -1,4 +1,4 @@
-"""Positives that people found beyond COCO's own pairs: Crisscrossed Captions and ECCV Caption, by COCO's ids."""
+"""Positives that annotators found beyond COCO's own pairs: Crisscrossed Captions and ECCV Caption, by COCO ids."""
 
 import csv
 import importlib.util
@@ -18,12 +18,12 @@ from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.counts import Pairs
 
 IdPairs = list[tuple[int, int]]
-POSITIVE_CAPTION, POSITIVE_IMAGE = 3.0, 2.5  # of 5, from where a rated pair counts as positive (Parekh et al. 2021)
-ORIGINAL = 5.0  # the score that COCO's own pairs are given
+POSITIVE_CAPTION, POSITIVE_IMAGE = 3.0, 2.5  # ratings from which a pair is positive (Parekh et al. 2021)
+ORIGINAL = 5.0  # score of COCO's own pairs
 
 
 class Ratings(NamedTuple):
-    """Pairs that people rated from 0 to 5."""
+    """Pairs that annotators rated from 0 to 5."""
 
     pairs: IdPairs
     scores: list[float]
@@ -35,13 +35,13 @@ class CrisscrossedCaptions:
 
     Args:
         variant: where the positives come from and which count.
-        sits, sis, sts: (caption, image), (image, image) and (caption, caption).
+        sits, sis, sts: rated (caption, image), (image, image) and (caption, caption).
     """
 
     variant: str
     i2t: IdPairs
     t2i: IdPairs
-    t2t: IdPairs  # beside the captions of one image
+    t2t: IdPairs  # besides captions of the same image
     i2i: IdPairs
     sits: Ratings | None = None
     sis: Ratings | None = None
@@ -49,13 +49,13 @@ class CrisscrossedCaptions:
 
 
 class CocoRows:
-    """The rows of COCO's images and captions in what is evaluated.
+    """Rows of COCO's images and captions in the evaluated data.
 
     Args:
         image_ids, caption_ids: per row: a COCO id, or a file name or key that ends in it.
 
     Raises:
-        VSEError: if one has no number, or two rows have the same id.
+        VSEError: if an id has no number, or two rows have the same id.
     """
 
     def __init__(self, image_ids: Sequence[str], caption_ids: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ class CocoRows:
         self.captions = _rows("caption", caption_ids)
 
     def of(self, direction: str, pairs: IdPairs, source: str) -> Pairs:
-        """The pairs of a direction as rows.
+        """Pairs of a direction as rows.
 
         Raises:
             VSEError: if an id is not among the rows.
@@ -74,13 +74,13 @@ class CocoRows:
         )
 
     def in_gallery(self, direction: str, pairs: IdPairs) -> IdPairs:
-        """The pairs whose item is among the rows; nearly all, or else none are taken out."""
+        """Pairs whose item is among the rows; if these are not over 99 %, all pairs."""
         _, items = self.tables(direction)
         inside = [pair for pair in pairs if pair[1] in items]
         return inside if len(inside) > 0.99 * len(pairs) else pairs
 
     def tables(self, direction: str) -> tuple[dict[int, int], dict[int, int]]:
-        """Id → row of a direction's queries and of its items."""
+        """Id → row, for a direction's queries and for its items."""
         tables = {"i": self.images, "t": self.captions}
         return tables[direction[0]], tables[direction[-1]]
 
@@ -107,10 +107,10 @@ def _find(table: Mapping[int, int], ids: Sequence[int], source: str) -> torch.Te
 
 
 def coco_id(name: str) -> int:
-    """The number at the end of a COCO id, key or file name: COCO_val2014_000000391895.jpg → 391895.
+    """Number at the end of a COCO id, key or file name: COCO_val2014_000000391895.jpg → 391895.
 
     Raises:
-        VSEError: if there is none.
+        VSEError: if the name does not end in a number.
     """
     match = re.search(r"(\d+)(?:\.\w+)?$", str(name).strip())
     if match is None:
@@ -119,15 +119,15 @@ def coco_id(name: str) -> int:
 
 
 def read_crisscrossed(folder: str | Path, *, threshold_originals: bool = False) -> CrisscrossedCaptions:
-    """The annotations in a folder: those that VSE∞'s authors released, or the public CSV files of the test split.
+    """Read the annotations in a folder: those that VSE∞'s authors released, or the public CSV files of the test split.
 
     Args:
-        folder: holds cxc_it.json and its like, or sits_test.csv, sis_test.csv and sts_test.csv.
-        threshold_originals: of the CSV files, drop COCO's own pairs rated under 3.0, as the package eccv-caption does:
-            28 captions have no positive then.
+        folder: holds cxc_it.json, cxc_i2i.json and cxc_t2t.json, or sits_test.csv, sis_test.csv and sts_test.csv.
+        threshold_originals: with CSV files, drop COCO's own pairs rated below 3.0, as the package eccv-caption does.
+            28 captions then have no positive.
 
     Raises:
-        VSEError: if the folder holds neither, or a file cannot be read.
+        VSEError: if the folder holds neither set of files, or a file cannot be read.
     """
     folder = Path(folder).expanduser()
     if (folder / "cxc_it.json").is_file():
@@ -202,10 +202,10 @@ def _read_csv(path: Path) -> tuple[Ratings, list[str]]:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file.
+    """Read a JSON file.
 
     Raises:
-        VSEError: if it is missing or something else.
+        VSEError: if the file is missing or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -214,7 +214,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_positives(folder: Path, name: str) -> tuple[IdPairs, IdPairs]:
-    """Image → captions and caption → images of ``{name}_image_to_caption.json`` and its mirror.
+    """Image → captions and caption → images, from ``{name}_image_to_caption.json`` and ``…_caption_to_image.json``.
 
     Raises:
         VSEError: if a file cannot be read.
@@ -228,10 +228,10 @@ def read_positives(folder: Path, name: str) -> tuple[IdPairs, IdPairs]:
 
 
 def eccv_folder() -> Path:
-    """The data folder of the installed package eccv-caption, which is not imported.
+    """Data folder of the installed package eccv-caption, which is not imported.
 
     Raises:
-        VSEError: if it is not installed.
+        VSEError: if the package is not installed.
     """
     found = importlib.util.find_spec("eccv_caption")
     if found is None or not found.submodule_search_locations:
@@ -242,16 +242,16 @@ def eccv_folder() -> Path:
 def coco_caption_ids(
     image_ids: Sequence[str], caption_to_image: npt.NDArray[np.int64], released: Path | None = None
 ) -> list[str]:
-    """COCO's ids of the test captions, where these come in the order in which everyone keeps them.
+    """COCO ids of the test captions, if the captions are in COCO's usual order.
 
     Args:
-        image_ids: COCO's ids of the images, by row.
+        image_ids: COCO ids of the images, by row.
         caption_to_image: row of each caption's image.
-        released: folder of released annotations, whose testall_capids.txt and testall_ids.txt tell the order; the
-            package eccv-caption tells it otherwise.
+        released: folder of released annotations, whose testall_capids.txt and testall_ids.txt give the order. Without
+            them, the package eccv-caption gives it.
 
     Raises:
-        VSEError: if these are not COCO's test captions in that order.
+        VSEError: if the captions are not COCO's test captions in that order.
     """
     if released is not None and (released / "testall_capids.txt").is_file():
         source, texts = released, [released / f"testall_{kind}.txt" for kind in ("capids", "ids")]

@@ -1,4 +1,4 @@
-"""How many similarities of each query reach its thresholds: float32 products decide almost all, exact ones the rest."""
+"""Count the similarities that reach each query's thresholds: float32 products decide most, exact products the rest."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,28 +14,28 @@ from vse_gpo.retrieval.similarity import Similarity
 
 TILE = (1000, 5000)  # rows and columns compared at once
 TIE = 1e-12  # exact similarities closer than this are ties
-CROWDED = 0.01  # share of a tile near its thresholds above which all of it is computed exactly
-SAMPLED = 64  # one of so many rows and columns tells how much bounds leave open
+CROWDED = 0.01  # share of a tile near its thresholds above which the whole tile is computed exactly
+SAMPLED = 64  # one in this many rows and columns is used to estimate how much bounds leave open
 OPEN = 0.006  # share of a tile's entries, both ways, that bounds may leave open
 
 
 class Pairs(NamedTuple):
-    """Queries and items of a gallery that belong together. No pair occurs twice."""
+    """Matching queries and gallery items. No pair occurs twice."""
 
     queries: Int[Tensor, " pairs"]
     items: Int[Tensor, " pairs"]
 
     def turned(self) -> "Pairs":
-        """Queries and items exchanged."""
+        """The pairs with queries and items swapped."""
         return Pairs(self.items, self.queries)
 
 
 class Asked(NamedTuple):
-    """What is to be counted for every query of one direction.
+    """What to count for every query of one direction.
 
     Args:
-        thresholds: exact similarities; infinity where a query has none.
-        positives: pairs that do not count.
+        thresholds: exact similarities; infinity where a query has no threshold.
+        positives: pairs that are not counted.
     """
 
     thresholds: Float[Tensor, "queries thresholds"]
@@ -49,16 +49,16 @@ def count_at_least(
     row_bounds: Sequence[int] | None = None,
     column_bounds: Sequence[int] | None = None,
 ) -> tuple[Int[Tensor, "rows row_thresholds column_groups"], Int[Tensor, "columns column_thresholds row_groups"]]:
-    """How many entries of each row, and of each column, are at least each of its thresholds.
+    """Count the entries of each row, and of each column, that are at least each of its thresholds.
 
-    Float32 products decide all but those entries that lie closer to a threshold than rounding errors reach; these
+    Float32 products decide all entries except those that are closer to a threshold than rounding errors reach. These
     are computed exactly.
 
     Args:
-        similarity: of rows and columns.
-        rows: asked of every row; its pairs are (row, column).
-        columns: asked of every column; its pairs are (column, row).
-        row_bounds, column_bounds: where groups of rows and columns begin and the last ends; one group if None.
+        similarity: similarities of rows and columns.
+        rows: what to count for every row; its pairs are (row, column).
+        columns: what to count for every column; its pairs are (column, row).
+        row_bounds, column_bounds: start of each group of rows or columns, and the end of the last; None: one group.
     """
     row_bounds = row_bounds or [0, similarity.shape[0]]
     column_bounds = column_bounds or [0, similarity.shape[1]]
@@ -79,7 +79,7 @@ def count_at_least(
 
 
 def count_at_least_among_themselves(similarity: Similarity, asked: Asked) -> Int[Tensor, "items thresholds"]:
-    """As ``count_at_least`` for a symmetric matrix, of which only one half is computed."""
+    """Like ``count_at_least``, for a symmetric matrix, of which only one half is computed."""
     counts = _zeros(asked, 1)[:, :, 0]
     parts = list(_parts([0, similarity.shape[0]], TILE[1] // 2))
     positives = _by_tile(asked.positives, parts, parts)
@@ -90,7 +90,7 @@ def count_at_least_among_themselves(similarity: Similarity, asked: Asked) -> Int
             for c, (_, column) in enumerate(parts[r:], start=r):
                 part = _part(bounds, row, column, memory)
                 if part.is_crowded(asked.thresholds[row], asked.thresholds[column]):
-                    bounds = similarity  # they tell too little; so they will of the other tiles
+                    bounds = similarity  # bounds decide too little here, and would in the other tiles
                     part = _part(bounds, row, column, memory)
                 counts[row] += part.count(asked.thresholds[row], positives[r][c])
                 if c > r:
@@ -100,7 +100,7 @@ def count_at_least_among_themselves(similarity: Similarity, asked: Asked) -> Int
 
 @dataclass(frozen=True)
 class _Part:
-    """A tile of similarities, its queries in rows."""
+    """A tile of similarities with queries in rows."""
 
     similarity: Similarity
     rows: slice
@@ -110,11 +110,11 @@ class _Part:
     is_turned: bool = False
 
     def turned(self) -> "_Part":
-        """The same tile, its queries in columns."""
+        """The same tile with queries in columns."""
         return replace(self, values=self.values.T, flags=self.flags.T, is_turned=not self.is_turned)
 
     def is_crowded(self, rows: Float[Tensor, "rows thresholds"], columns: Float[Tensor, "columns thresholds"]) -> bool:
-        """Whether bounds leave so many entries open that exact ones cost more than products."""
+        """Whether bounds leave so many entries open that exact entries cost more than float32 products."""
         if self.similarity.margins[1] < torch.inf:
             return False
         above = self.similarity.margins[0]
@@ -126,7 +126,7 @@ class _Part:
     def count(
         self, thresholds: Float[Tensor, "queries thresholds"], positives: Pairs
     ) -> Int[Tensor, "queries thresholds"]:
-        """How many items besides the positives are at least each threshold."""
+        """Count the items besides the positives that are at least each threshold."""
         counts = torch.zeros(thresholds.shape, dtype=torch.int64, device=thresholds.device)
         if thresholds.isinf().all():
             return counts
@@ -134,19 +134,19 @@ class _Part:
         self.values[positives] = -torch.inf
         for number, threshold in enumerate(thresholds.T):
             asking = threshold.isfinite().nonzero()[-1:] + 1
-            if len(asking):  # up to the last that asks: those who put them first save the rest
+            if len(asking):  # up to the last query with a threshold: callers that put these first save the rest
                 counts[:asking, number] = self._count(threshold[:asking], positives)
         self.values[positives] = kept
         return counts
 
     def _count(self, threshold: Float[Tensor, " asking"], positives: Pairs) -> Int[Tensor, " asking"]:
-        """Of the first queries, as many as there are thresholds."""
+        """Counts for the first queries, as many as there are thresholds."""
         asking = slice(0, len(threshold))
         values, flags = self.values[asking], self.flags[asking]
         above, below = self.similarity.margins
         lower, upper = (threshold - above).float()[:, None], (threshold + below).float()[:, None]
         counts = torch.zeros(len(threshold), dtype=torch.int64, device=threshold.device)
-        if below < torch.inf:  # else nothing is sure
+        if below < torch.inf:  # otherwise nothing is certain
             counts += torch.ge(values, upper, out=flags).sum(1).long()
         near = torch.ge(values, lower, out=flags).sum(1).long() - counts
         if int(near.sum()) > CROWDED * values.numel():
@@ -174,7 +174,7 @@ class _Part:
 def _memory(
     similarity: Similarity, row_parts: Sequence[tuple[int, slice]], column_parts: Sequence[tuple[int, slice]]
 ) -> Float[Tensor, "2 numbers"]:
-    """For a tile and its flags, used again for every tile: new memory costs as much as comparing."""
+    """Buffers for a tile and its flags, reused for every tile: allocating costs as much as comparing."""
     rows, columns = (max(part.stop - part.start for _, part in parts) for parts in (row_parts, column_parts))
     return torch.empty(2, rows * columns, device=similarity.device)
 
@@ -186,7 +186,7 @@ def _part(similarity: Similarity, rows: slice, columns: slice, memory: Float[Ten
 
 
 def _parts(bounds: Sequence[int], size: int) -> Iterator[tuple[int, slice]]:
-    """The number of each group, and its parts of at most a size."""
+    """Group numbers with the groups' parts, of at most ``size`` rows each."""
     for group, (first, last) in enumerate(pairwise(bounds)):
         for start in range(first, last, size):
             yield group, slice(start, min(start + size, last))
@@ -195,7 +195,7 @@ def _parts(bounds: Sequence[int], size: int) -> Iterator[tuple[int, slice]]:
 def _by_tile(
     pairs: Pairs, row_parts: Sequence[tuple[int, slice]], column_parts: Sequence[tuple[int, slice]]
 ) -> list[list[Pairs]]:
-    """The (row, column) pairs inside each tile, counted from its corner."""
+    """The (row, column) pairs inside each tile, relative to its corner."""
     starts = [
         torch.tensor([part.start for _, part in parts], device=pairs.queries.device)
         for parts in (row_parts, column_parts)
@@ -217,7 +217,7 @@ def _zeros(asked: Asked, groups: int) -> Int[Tensor, "queries thresholds groups"
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Float32 products without TensorFloat-32, whatever the training was allowed."""
+    """Compute float32 products without TensorFloat-32, whatever the training allows."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -19,7 +19,7 @@ SAMPLES = 1000
 
 @dataclass(frozen=True)
 class CrisscrossedRecalls:
-    """R@K of images and captions, both ways and among themselves; a query without a positive is left out.
+    """R@K between images and captions and within each; a query without a positive is left out.
 
     An item is never its own candidate. Captions of one image are positives of each other.
     """
@@ -65,7 +65,7 @@ def _with_captions_of_one_image(positives: Pairs, caption_to_image: npt.NDArray[
     _, starts, group, amounts = np.unique(
         caption_to_image[order], return_index=True, return_inverse=True, return_counts=True
     )
-    others = amounts[group]  # of every caption, as many as its image has; itself among them
+    others = amounts[group]  # captions of each caption's image, itself included
     queries = order.repeat(others)
     number = np.arange(len(queries)) - (others.cumsum() - others).repeat(others)
     items = order[starts[group].repeat(others) + number]
@@ -78,8 +78,8 @@ def _with_captions_of_one_image(positives: Pairs, caption_to_image: npt.NDArray[
 class CrisscrossedCorrelation:
     """Spearman's correlation of similarities with ratings, times 100, over bootstrap samples.
 
-    Each sample takes half of the queries and one rated item of each. Queries are captions for STS and images for SIS
-    and SITS, which gives the published spreads.
+    Each sample takes half of the queries and one rated item for each. Queries are captions for STS and images for SIS
+    and SITS, which reproduces the published spreads.
     """
 
     annotations: CrisscrossedCaptions
@@ -90,7 +90,7 @@ class CrisscrossedCorrelation:
         compared, rated = test.similarities, self.annotations
         if rated.sts is None or rated.sis is None or rated.sits is None:
             raise VSEError(
-                f"protocol cxc_correlation needs ratings, which {rated.variant} have not; set cxc= to the folder of "
+                f"protocol cxc_correlation needs ratings, which {rated.variant} lack; set cxc= to the folder of "
                 "sits_test.csv, sis_test.csv and sts_test.csv"
             )
         metrics: Metrics = {}
@@ -130,13 +130,13 @@ def sampled_correlations(
     random: np.random.Generator,
     samples: int = SAMPLES,
 ) -> npt.NDArray[np.float64]:
-    """Spearman's r of each bootstrap sample: half of the queries, one of each query's pairs.
+    """Spearman's r of each bootstrap sample: half of the queries, one pair per query.
 
     Args:
-        queries: of each pair.
-        similarities, scores: of each pair.
+        queries: query of each pair.
+        similarities, scores: similarity and rating of each pair.
         random: draws the samples.
-        samples: how many.
+        samples: number of samples.
     """
     order = np.argsort(queries, kind="stable")
     _, starts, amounts = np.unique(queries[order], return_index=True, return_counts=True)
@@ -151,7 +151,7 @@ def sampled_correlations(
 
 
 def centred_ranks(levels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The rank of each value less the mean rank, from small whole numbers; equal values share the mean of theirs."""
+    """Rank of each value minus the mean rank; values are small integers, and equal values share their mean rank."""
     amounts = np.bincount(levels)
     ranks: npt.NDArray[np.float64] = amounts.cumsum()[levels] - (amounts[levels] + len(levels)) / 2
     return ranks

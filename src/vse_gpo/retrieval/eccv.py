@@ -20,8 +20,8 @@ from vse_gpo.retrieval.similarity import Similarity
 class Search(NamedTuple):
     """One direction over the queries that have positives listed."""
 
-    similarity: Similarity  # of these queries and the whole gallery
-    positives: Pairs  # among these
+    similarity: Similarity  # these queries × the whole gallery
+    positives: Pairs  # by the rows and columns of the similarity
     amounts: npt.NDArray[np.int64]  # positives of each query; some may lie outside the gallery
 
 
@@ -30,13 +30,13 @@ Scores = dict[str, npt.NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class ListedPositives:
-    """Scores in percent of the queries whose positives are listed, both ways, and the means of the two directions.
+    """Scores in percent for queries with listed positives, in both directions, and the means of the two directions.
 
     Args:
-        i2t, t2i: (query, positive) by COCO's ids.
-        rows: what is evaluated.
+        i2t, t2i: (query, positive) by COCO ids.
+        rows: rows of the evaluated images and captions.
         score: a direction's search → scores of its queries; ``eccv_scores`` or ``plausible_scores``.
-        source: of the lists, for messages.
+        source: name of the lists, for messages.
     """
 
     i2t: IdPairs
@@ -57,8 +57,8 @@ class ListedPositives:
         return Outcome(queries=queries, totals={name: {f"i2t_{name}": 0.5, f"t2i_{name}": 0.5} for name in names})
 
     def _search(self, test: Gallery, direction: str, listed: IdPairs) -> tuple[npt.NDArray[np.int64], Search]:
-        """The rows of the queries, and their search."""
-        # two of the captions that ECCV Caption lists are none of the 25,000: they count, and are never found
+        """Rows of the queries, and their search."""
+        # ECCV Caption lists two captions that are not among the 25,000: they count as positives and are never found
         inside = self.rows.of(direction, self.rows.in_gallery(direction, listed), self.source)
         similarity = test.similarities.image_caption
         if direction == "t2i":
@@ -83,15 +83,15 @@ def eccv_scores(search: Search) -> Scores:
 
 
 def plausible_scores(search: Search) -> Scores:
-    """R-Precision, for thousands of positives a query."""
+    """R-Precision, for thousands of positives per query."""
     return {"rprecision": 100.0 * r_precision(*search)}
 
 
 def average_precision_at_r(ranks: np.ndarray, r: int) -> float:
-    """Mean over n = 1..R of the precision among the first n where item n is a positive, and 0 where it is none.
+    """Mean over n = 1..R of the precision among the first n if item n is a positive, otherwise of 0.
 
     Args:
-        ranks: of the positives in the gallery, from 0, rising.
+        ranks: ranks of the positives in the gallery, from 0, ascending.
         r: number of positives.
     """
     found = ranks[ranks < r]
@@ -99,7 +99,7 @@ def average_precision_at_r(ranks: np.ndarray, r: int) -> float:
 
 
 def r_precision(similarity: Similarity, positives: Pairs, amounts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The share of the first R items that are positives, of each row with R of them; ties count against it."""
+    """Share of positives among the first R items, for each row with R positives; ties count against the query."""
     queries, items = similarity.shape
     shares = np.empty(queries)
     order = positives.queries.argsort(stable=True)

@@ -1,4 +1,4 @@
-"""Embeddings and similarities on disk: of this program or any other."""
+"""Embeddings and similarities on disk, from this program or any other."""
 
 import json
 import pickle
@@ -28,11 +28,11 @@ class Encoded:
     """A test set as one model sees it.
 
     Args:
-        similarities: of its images and captions.
+        similarities: similarities of its images and captions.
         caption_to_image: row of each caption's image.
-        image_ids: per image; None where they are not known.
-        caption_ids: per caption; None where they are not known.
-        files: a name per image that a person can find it by; its id, mostly.
+        image_ids: id per image; None if unknown.
+        caption_ids: id per caption; None if unknown.
+        files: name per image by which a person can find it, usually its id.
     """
 
     similarities: Similarities
@@ -43,17 +43,17 @@ class Encoded:
 
 
 def read_encoded(path: str | Path, device: torch.device | None = None) -> Encoded:
-    """Embeddings (.npz or .safetensors) or a similarity matrix (.npy), without running code.
+    """Read embeddings (.npz or .safetensors) or a similarity matrix (.npy), without running code from the file.
 
     Args:
         path: .npz and .safetensors hold image_embeddings, caption_embeddings and caption_to_image, and may hold
             image_ids and caption_ids (.safetensors: numbers, or JSON lists in its metadata). Embeddings are scaled to
             unit length. .npy holds similarities (images, captions), image-major with equally many captions each, or
             {'npts', 'sims'} as the released program pickled it.
-        device: to compare on.
+        device: device to compare on.
 
     Raises:
-        VSEError: if the file is missing, damaged, holds something else or its parts do not fit each other.
+        VSEError: if the file is missing, damaged or of another kind, or its arrays do not fit each other.
     """
     path = Path(path).expanduser()
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
@@ -78,7 +78,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
 def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         lists = {name: json.loads(text) for name, text in (file.metadata() or {}).items() if name.endswith("_ids")}
-        return lists | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+        return lists | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is not a mapping
 
 
 def _of_embeddings(arrays: dict[str, Any], path: Path, device: torch.device | None) -> Encoded:
@@ -106,7 +106,7 @@ def encoded(
     caption_ids: Ids = None,
     device: torch.device | None = None,
 ) -> Encoded:
-    """A test set of any program's embeddings, scaled to unit length.
+    """A test set from any program's embeddings, scaled to unit length.
 
     Raises:
         VSEError: if an embedding is zero or not finite, or the arguments do not fit each other.
@@ -125,7 +125,7 @@ def encoded(
 
 
 def _ids(ids: Ids, name: str, rows: int) -> list[str] | None:
-    """Ids of any form as texts, one for each row."""
+    """Ids of any type as strings, one per row."""
     if ids is None:
         return None
     listed = [
@@ -151,7 +151,7 @@ def _of_matrix(values: npt.NDArray[Any], path: Path, device: torch.device | None
 
 
 class _OnlyArrays(pickle.Unpickler):
-    """Reads a pickle of arrays, numbers and plain containers, and refuses all else."""
+    """Reads a pickle of arrays, numbers and plain containers, and refuses everything else."""
 
     ARRAYS = frozenset(
         {
@@ -164,7 +164,7 @@ class _OnlyArrays(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.ARRAYS:
-            raise VSEError(f"refused, it holds {module}.{name}; expected {{'npts', 'sims'}} with arrays alone")
+            raise VSEError(f"refused, it holds {module}.{name}; expected {{'npts', 'sims'}} with only arrays")
         return super().find_class(module, name)
 
 
@@ -172,7 +172,7 @@ def _read_npy(path: Path) -> npt.NDArray[Any]:
     try:
         with path.open("rb") as file:
             if _is_pickle(file):
-                # the released program's form, by an unpickler that knows arrays only
+                # the released program's format, read by an unpickler that knows only arrays
                 saved = _OnlyArrays(file).load().item()
                 values: npt.NDArray[Any] = np.asarray(saved["sims"])
                 return values
@@ -191,7 +191,7 @@ def _read_npy(path: Path) -> npt.NDArray[Any]:
 
 
 def _is_pickle(file: BinaryIO) -> bool:
-    """Whether a .npy file holds objects; leaves the file where its data begin."""
+    """Whether a .npy file holds objects; leaves the file position at the start of its data."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     _, _, kind = read(file)

@@ -1,4 +1,4 @@
-"""Named protocols: which queries meet which gallery. The names are part of every metric's key."""
+"""Named protocols: which queries search which gallery. The names are part of every metric's key."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ FOLDS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """What is evaluated.
+    """The data to evaluate.
 
     Args:
-        similarities: of images and captions.
+        similarities: similarities of images and captions.
         caption_to_image: row of each caption's image.
     """
 
@@ -30,14 +30,14 @@ class Gallery:
 
     @cached_property
     def ranks(self) -> tuple[Ranks, Ranks]:
-        """In the whole gallery, and in the query's own fifth of it: both from one pass."""
+        """Ranks in the whole gallery, and in the query's own fifth of it, from one pass."""
         images = self.similarities.image_caption.shape[0]
         index = torch.as_tensor(self.caption_to_image)
         return fold_ranks(self.similarities.image_caption, index, folds=1 if images % FOLDS else FOLDS)
 
     @property
     def image_count(self) -> int:
-        """Images in the gallery."""
+        """Number of images in the gallery."""
         return self.similarities.image_caption.shape[0]
 
 
@@ -58,11 +58,11 @@ def run_protocols(
 
 
 def check_protocols(protocols: Sequence[str], images: int, known: Iterable[str]) -> None:
-    """Refuse, before any work, a test that cannot be done.
+    """Refuse a test that cannot be run, before any work.
 
     Raises:
-        VSEError: if there is no protocol, one is unknown, or one is defined on another number of images: comparing
-            those is comparing nothing.
+        VSEError: if there is no protocol, one is unknown, or one is defined on another number of images, so that
+            results could not be compared.
     """
     if not protocols:
         raise VSEError(f"no protocol to test by, expected some of {', '.join(known)}")
@@ -75,12 +75,12 @@ def check_protocols(protocols: Sequence[str], images: int, known: Iterable[str])
 
 
 def whole_gallery(test: Gallery) -> Outcome:
-    """Every query searches everything."""
+    """Every query searches the whole gallery."""
     return recall_outcome(test.ranks[0], test.caption_to_image)
 
 
 def five_folds(test: Gallery) -> Outcome:
-    """Every query searches its own of five consecutive fifths; the mean over these."""
+    """Every query searches its own of five consecutive folds; results are means over the folds."""
     folds = np.arange(test.image_count) // (test.image_count // FOLDS)
     return recall_outcome(test.ranks[1], test.caption_to_image, folds)
 

@@ -1,4 +1,4 @@
-"""Ranks of the true matches, from how many other items of a gallery are at least as similar."""
+"""Ranks of the true matches: how many other items of the gallery are at least as similar."""
 
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ def image_caption_ranks(similarity: Similarity, caption_to_image: Int[Tensor, " 
 def fold_ranks(
     similarity: Similarity, caption_to_image: Int[Tensor, " captions"], *, folds: int
 ) -> tuple[Ranks, Ranks]:
-    """Ranks in the whole gallery, and ranks among the items of the query's own fold: consecutive images, equally many.
+    """Ranks in the whole gallery, and ranks in the query's own fold; folds hold equally many consecutive images.
 
     One pass over the similarities gives both.
 
@@ -49,7 +49,7 @@ def fold_ranks(
         raise VSEError(f"{images} images do not make {folds} equal folds")
     order = caption_to_image.argsort(stable=True)
     everyone = torch.arange(captions, device=order.device)
-    own = Pairs(caption_to_image[order], everyone)  # a fold's captions lie together
+    own = Pairs(caption_to_image[order], everyone)  # captions of a fold are contiguous
     similarity = similarity.select(torch.arange(images, device=order.device), order)
     values = similarity.pairs(*own)
     image_bounds = [*range(0, images, images // folds), images]
@@ -92,7 +92,7 @@ def best_positive_ranks(
 
 
 def best_positive_ranks_among_themselves(similarity: Similarity, positives: Pairs) -> Int[Tensor, " items"]:
-    """As ``best_positive_ranks`` for items that search each other; none is its own candidate."""
+    """Like ``best_positive_ranks``, for items that search each other; no item is its own candidate."""
     everyone = torch.arange(similarity.shape[0], device=similarity.device)
     thresholds = _best(positives, symmetric_entries(similarity, *positives), similarity.shape[0])
     not_counted = Pairs(torch.cat([positives.queries, everyone]), torch.cat([positives.items, everyone]))
@@ -101,7 +101,7 @@ def best_positive_ranks_among_themselves(similarity: Similarity, positives: Pair
 
 
 def _best(positives: Pairs, values: Float[Tensor, " pairs"], queries: int) -> Float[Tensor, "queries 1"]:
-    """The largest similarity of each query's positives; infinity where it has none."""
+    """Largest similarity among each query's positives; infinity for a query without positives."""
     best = torch.full((queries,), -torch.inf, dtype=torch.float64, device=values.device)
     best = best.scatter_reduce(0, positives.queries, values, "amax")
     return best.masked_fill(best.isinf(), torch.inf)[:, None]
@@ -112,9 +112,9 @@ def _rank_or_none(counts: Int[Tensor, " queries"], asked: Asked) -> Int[Tensor, 
 
 
 def every_positive_rank(similarity: Similarity, positives: Pairs) -> list[npt.NDArray[np.int64]]:
-    """Ranks of all positives of every row, in rising order; a row without any has none.
+    """Ranks of all positives of every row, ascending; empty for a row without positives.
 
-    Unlike the ranks of best positives, these count the positives ahead.
+    Unlike the ranks of best positives, these also count the positives that rank higher.
     """
     values = similarity.pairs(*positives)
     order = values.argsort(descending=True, stable=True)
@@ -125,7 +125,7 @@ def every_positive_rank(similarity: Similarity, positives: Pairs) -> list[npt.ND
     thresholds = values.new_full((similarity.shape[0], int(amounts.max())), torch.inf)
     thresholds[queries, number] = values[order]
 
-    by_amount = amounts.argsort(descending=True)  # rows of as many thresholds lie in one tile
+    by_amount = amounts.argsort(descending=True)  # rows with equally many thresholds share a tile
     place = by_amount.argsort()
     everything = torch.arange(similarity.shape[1], device=queries.device)
     rows, _ = count_at_least(

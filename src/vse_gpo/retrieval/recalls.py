@@ -1,4 +1,4 @@
-"""R@K, median and mean rank and rSum: what the ranks of many queries amount to."""
+"""R@K, median and mean rank, and rSum, computed from the ranks of many queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,17 +18,17 @@ CUTS = (1, 5, 10)
 
 @dataclass(frozen=True, kw_only=True)
 class Queries:
-    """The queries of one direction and what each of them scored."""
+    """The queries of one direction and the scores of each."""
 
     direction: str  # i2t, t2i, t2t or i2i
-    rows: npt.NDArray[np.int64]  # which image or caption asks
+    rows: npt.NDArray[np.int64]  # row of the image or caption that is the query
     owners: npt.NDArray[np.int64]  # row of the image that each query is or belongs to
     scores: Mapping[str, npt.NDArray[np.floating]]  # 0 to 100 for each query
-    ranks: npt.NDArray[np.int64] | None = None  # of the best positive, from 0
-    folds: npt.NDArray[np.int64] | None = None  # in which each query searches, numbered from 0
+    ranks: npt.NDArray[np.int64] | None = None  # rank of the best positive, from 0
+    folds: npt.NDArray[np.int64] | None = None  # fold that each query searches, from 0
 
     def mean(self, values: npt.NDArray[np.floating] | npt.NDArray[np.integer]) -> float:
-        """Over the queries, or over the folds' means."""
+        """Mean over the queries, or over the means of the folds."""
         return float(np.mean([values[fold].mean() for fold in self._folds()]))
 
     def medians(self) -> Metrics:
@@ -46,14 +46,14 @@ class Queries:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a protocol found: its queries, sums of their mean scores, and numbers that belong to no query."""
+    """Result of a protocol: its queries, sums of their mean scores, and numbers that do not belong to a query."""
 
     queries: Sequence[Queries] = ()
-    totals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # name → {mean score: its share}
+    totals: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # name → {mean score: its weight}
     others: Metrics = field(default_factory=dict)
 
     def metrics(self) -> Metrics:
-        """Every number by name."""
+        """All numbers by name."""
         metrics: Metrics = {}
         for queries in self.queries:
             metrics |= {f"{queries.direction}_{name}": queries.mean(score) for name, score in queries.scores.items()}
@@ -75,14 +75,14 @@ def recall_queries(
     rows: npt.NDArray[np.int64] | None = None,
     folds: npt.NDArray[np.int64] | None = None,
 ) -> Queries:
-    """Queries that score 100 where the best positive is among the first 1, 5 or 10.
+    """Queries that score 100 if the best positive is among the first 1, 5 or 10, otherwise 0.
 
     Args:
-        direction: of the retrieval.
-        ranks: of each query's best positive, from 0.
+        direction: i2t, t2i, t2t or i2i.
+        ranks: rank of each query's best positive, from 0.
         owners: row of the image of each query.
-        rows: of each query among images or captions; all of them in order if None.
-        folds: of each query; None where it searches everything.
+        rows: row of each query among images or captions; None: all of them in order.
+        folds: fold of each query; None: every query searches everything.
     """
     return Queries(
         direction=direction,
@@ -100,9 +100,9 @@ def recall_outcome(
     """Image-to-caption and caption-to-image recalls and their sum.
 
     Args:
-        ranks: of images and captions.
+        ranks: ranks of images and captions.
         caption_to_image: row of each caption's image.
-        folds: of each image; None where all are searched.
+        folds: fold of each image; None: every query searches everything.
     """
     images = np.arange(len(ranks.images))
     return Outcome(
@@ -117,7 +117,7 @@ def recall_outcome(
 
 
 def image_caption_recalls(image_embeddings: Array, caption_embeddings: Array, caption_to_image: Index) -> Metrics:
-    """R@1, 5, 10 in percent, median and mean rank from 1, both ways, and rSum, the sum of the six recalls.
+    """R@1, 5, 10 in percent, median and mean rank from 1, in both directions, and rSum, the sum of the six recalls.
 
     Args:
         image_embeddings: (images, E), scaled to unit length; see ``unit_embeddings``.

@@ -1,4 +1,4 @@
-"""Similarities of queries and galleries, in tiles: the whole matrix never exists."""
+"""Similarities of queries and galleries, in tiles: the whole matrix is never in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from torch import Tensor
 
 from vse_gpo.errors import VSEError
 
-NUMBERS_AT_ONCE = 2**17  # gathered for exact pairs: what stays in a processor's cache
-BOUND_WIDTH = 128  # directions in which similarities are bounded
-SAMPLE = 2000  # embeddings that these are chosen by
-ORTHONORMAL = 1e-5  # by how much they may fail to be orthonormal
-ROUNDING = 1e-6  # of squared norms
+NUMBERS_AT_ONCE = 2**17  # gathered for exact pairs: they fit a processor's cache
+BOUND_WIDTH = 128  # directions used for upper bounds
+SAMPLE = 2000  # embeddings from which these directions are computed
+ORTHONORMAL = 1e-5  # how far the directions may be from orthonormal
+ROUNDING = 1e-6  # relative error of squared norms
 
 
 @runtime_checkable
 class Similarity(Protocol):
-    """A similarity matrix that is looked at in parts.
+    """A similarity matrix that is read in parts.
 
     Attributes:
         shape: rows (queries) and columns (items of the gallery).
-        margins: by how much an exact entry may lie above, and below, the one of a float32 tile.
+        margins: how far an exact entry may lie above, and below, the entry of a float32 tile.
     """
 
     shape: tuple[int, int]
@@ -33,7 +33,7 @@ class Similarity(Protocol):
     def tile(
         self, rows: slice, columns: slice, out: Float[Tensor, "rows columns"] | None = None
     ) -> Float[Tensor, "rows columns"]:
-        """A part of the matrix in float32, which the caller may overwrite; in ``out`` if there is one."""
+        """A part of the matrix in float32, which the caller may overwrite; written to ``out`` if given."""
 
     def exact_tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
         """A part of the matrix in float64."""
@@ -45,10 +45,10 @@ class Similarity(Protocol):
         """The matrix of some rows and columns, in the order given."""
 
     def transpose(self) -> "Similarity":
-        """Queries and gallery exchanged."""
+        """The matrix with queries and gallery swapped."""
 
     def upper_bounds(self) -> "Similarity":
-        """Of items among themselves: tiles that cost less, with entries at or above the exact ones; itself if none."""
+        """For items among themselves: cheaper tiles with entries at or above the exact ones; itself without any."""
 
 
 def symmetric_entries(
@@ -63,7 +63,7 @@ def symmetric_entries(
 
 
 class Products:
-    """Dot products of embeddings, which are cosines where the embeddings have unit length.
+    """Dot products of embeddings, which are cosines if the embeddings have unit length.
 
     Args:
         rows: (rows, E) embeddings of the queries.
@@ -75,7 +75,7 @@ class Products:
         self.row_embeddings, self.column_embeddings = self.exact_rows.float(), self.exact_columns.float()
         self.shape = (len(rows), len(columns))
         self.device = rows.device
-        # rounding errors of a float32 sum grow with the square root of its length; this is some ten times what occurs
+        # rounding errors of a float32 sum grow with the square root of its length; this is about ten times what occurs
         longest = float(self.row_embeddings.norm(dim=1).max() * self.column_embeddings.norm(dim=1).max())
         margin = torch.finfo(torch.float32).eps * (1 + 0.5 * rows.shape[1] ** 0.5) * longest
         self.margins = (margin, margin)
@@ -92,7 +92,7 @@ class Products:
         width = self.exact_rows.shape[1]
         at_once = max(1, NUMBERS_AT_ONCE // width)
         found = torch.empty(len(rows), dtype=torch.float64, device=self.device)
-        memory = found.new_empty(2, min(at_once, len(rows)), width)  # used again for every chunk
+        memory = found.new_empty(2, min(at_once, len(rows)), width)  # reused for every chunk
         for row, column, out in zip(rows.split(at_once), columns.split(at_once), found.split(at_once), strict=True):
             first, second = memory[:, : len(out)]
             first.copy_(self.exact_rows[row]).mul_(second.copy_(self.exact_columns[column]))
@@ -110,7 +110,7 @@ class Products:
 
 
 class UpperBounds(Products):
-    """Of items among themselves: products of the few directions that hold most of them, plus all the rest could add.
+    """Upper bounds for items among themselves: products in a few main directions, plus the most the rest can add.
 
     With x = VVᵀx + r for orthonormal V, x·y = Vᵀx·Vᵀy + r·s ≤ Vᵀx·Vᵀy + |r||s| (Cauchy–Schwarz).
     """
@@ -135,10 +135,10 @@ def _with_remainder(
 
 
 class Matrix:
-    """A similarity matrix that another program has computed.
+    """A similarity matrix that another program computed.
 
     Args:
-        values: (rows, columns).
+        values: similarities (rows, columns).
     """
 
     def __init__(self, values: Float[Tensor, "rows columns"]) -> None:
@@ -210,20 +210,20 @@ class Mean:
 
 
 def _exact(embeddings: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
-    """Without their graph; half precision is exact in float32, float64 stays."""
+    """The embeddings, detached; half precision becomes float32, which is exact, and float64 stays."""
     embeddings = embeddings.detach()
     return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
 
 
 def _pick(table: Tensor, index: Int[Tensor, " rows"]) -> Tensor:
-    """The rows, without a copy where they are all of them in order."""
+    """The selected rows, without a copy if they are all rows in order."""
     everything = len(index) == len(table) and bool((index == torch.arange(len(table), device=index.device)).all())
     return table if everything else table[index]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Similarities:
-    """What the protocols compare: images with captions, and each with their own kind where embeddings are known."""
+    """What the protocols compare: images with captions, and each with their own kind if embeddings are known."""
 
     image_caption: Similarity
     image_image: Similarity | None
@@ -231,7 +231,7 @@ class Similarities:
 
 
 def similarities(images: Float[Tensor, "..."], captions: Float[Tensor, "..."]) -> Similarities:
-    """Of embeddings.
+    """Similarities from embeddings.
 
     Raises:
         VSEError: if the widths differ or a number is NaN or infinite.
@@ -253,7 +253,7 @@ def similarities(images: Float[Tensor, "..."], captions: Float[Tensor, "..."]) -
 
 
 def matrix_similarities(values: Float[Tensor, "images captions"]) -> Similarities:
-    """Of a matrix of images by captions alone.
+    """Similarities from only a matrix of images by captions.
 
     Raises:
         VSEError: if a number is NaN or infinite.
@@ -285,7 +285,7 @@ def ensemble(members: Sequence[Similarities]) -> Similarities:
 
 def check_finite(what: str, values: Float[Tensor, "rows dim"]) -> None:
     """Refuse NaN and infinity, naming the first row."""
-    if torch.isfinite(values.sum()):  # one pass; a sum that overflows tells nothing
+    if torch.isfinite(values.sum()):  # one pass; a sum that overflows decides nothing
         return
     finite = torch.isfinite(values).all(1)
     if not finite.all():

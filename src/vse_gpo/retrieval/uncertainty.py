@@ -1,4 +1,4 @@
-"""How far a number could lie from what other test images would give, and whether two models really differ."""
+"""How much a number would vary with other test images, and whether two models really differ."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Of a second model from a first: in points, its 95 % interval and the chance of one as large among equals."""
+    """Difference of a second model from a first in points, its 95 % interval, and the p-value if they were equal."""
 
     first: float
     second: float
@@ -32,13 +32,13 @@ class Difference(NamedTuple):
 
 
 class _PerImage(NamedTuple):
-    """A score's sums and numbers of queries for every image, fold by fold."""
+    """Sum of a score and number of queries, for every fold and image."""
 
     sums: npt.NDArray[np.float64]  # folds, images
     amounts: npt.NDArray[np.float64]
 
     def resampled(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The mean score of each sample, where images count as often as their weights say."""
+        """Mean score of each sample, in which images count as often as their weights say."""
         amounts = weights @ self.amounts.T
         means = np.divide(weights @ self.sums.T, amounts, out=np.zeros_like(amounts), where=amounts > 0)
         return means.mean(1)
@@ -47,13 +47,13 @@ class _PerImage(NamedTuple):
 def bootstrap_intervals(
     outcome: Outcome, images: int, random: np.random.Generator, samples: int = SAMPLES
 ) -> dict[str, Interval]:
-    """The 95 % interval of every mean score and total: percentiles over samples of the images with their captions.
+    """95 % interval of every mean score and total: percentiles over samples of the images with their captions.
 
     Args:
-        outcome: of a protocol.
-        images: in the gallery.
+        outcome: outcome of a protocol.
+        images: number of images in the gallery.
         random: draws the samples.
-        samples: how many.
+        samples: number of samples.
     """
     per_image = _scores(outcome, images)
     drawn: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in per_image}
@@ -73,16 +73,16 @@ def compare(
     samples: int = SAMPLES,
     permutations: int = PERMUTATIONS,
 ) -> dict[str, Difference]:
-    """The paired difference of every mean score and total of two models on the same queries.
+    """Paired difference of every mean score and total of two models on the same queries.
 
-    The p-value is that of a permutation test which exchanges the two models' scores image by image, an image and its
-    captions together.
+    The p-value comes from a permutation test, which swaps the two models' scores image by image, an image together
+    with its captions.
 
     Args:
         first, second: outcomes of one protocol.
-        images: in the gallery.
+        images: number of images in the gallery.
         random: draws samples and permutations.
-        samples, permutations: how many.
+        samples, permutations: number of each.
 
     Raises:
         VSEError: if the outcomes have different queries.

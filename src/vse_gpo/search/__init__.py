@@ -1,1 +1,1 @@
-"""Search of one's own pictures: an index of their embeddings, and what reads and asks it."""
+"""Search your own images: an index of their embeddings, and what reads and searches it."""

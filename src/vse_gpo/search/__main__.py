@@ -16,10 +16,10 @@ def main() -> None:
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """What ``vse_gpo.search.asking.search_index`` takes.
+    """Arguments of ``vse_gpo.search.asking.search_index``.
 
     Raises:
-        VSEError: if there is nothing to look for, or two things.
+        VSEError: if there is no query, or two.
     """
     settings = all_settings(config, folder)
     query, image = settings["query"], settings["image"]

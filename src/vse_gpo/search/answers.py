@@ -1,4 +1,4 @@
-"""What the page answers to a text, a picture, or a picture of the index: pictures, captions, the pooling's curve."""
+"""Answers to a text, an image file or an image of the index: images, captions and the pooling's curve."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -22,17 +22,17 @@ LONGEST = 1000  # characters of a query
 
 
 class Query(NamedTuple):
-    """What is looked for."""
+    """What to search for."""
 
     embedding: Float[Tensor, "1 dim"]
-    curve: list[float]  # coefficient of each rank in its pooling; empty where the pooling has none
+    curve: list[float]  # coefficient of each rank in its pooling; empty if the pooling has none
     is_picture: bool
-    row: int | None = None  # in the index, of a picture of its own
+    row: int | None = None  # row in the index, if the query is one of its images
     remarks: Sequence[str] = ()
 
 
 class Hit(NamedTuple):
-    """A picture of the index."""
+    """A found image of the index."""
 
     row: int
     file: str
@@ -40,19 +40,19 @@ class Hit(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is found, best first."""
+    """Results, best first."""
 
     hits: list[Hit]
     captions: list[tuple[str, float]]  # with their scores
 
 
 class Answers:
-    """Finds pictures of an index, and captions for a picture.
+    """Finds images of an index, and captions for an image.
 
     Args:
-        index: of the pictures.
-        model: that the index was made with.
-        captions: known ones, embedded here; with none of them a picture finds pictures alone.
+        index: index of the images.
+        model: model that the index was made with.
+        captions: captions to search, embedded here; without any, an image finds only images.
     """
 
     def __init__(self, index: Index, model: VSE, captions: Sequence[str] = ()) -> None:
@@ -69,7 +69,7 @@ class Answers:
             VSEError: if it is empty, too long or not Unicode.
         """
         if not text.strip():
-            raise VSEError("nothing to look for; type what the picture shows, or choose a picture")
+            raise VSEError("nothing to look for; type what the image shows, or choose an image")
         if len(text) > LONGEST:
             raise VSEError(f"a query of {len(text):,} characters, expected at most {LONGEST:,}")
         check_unicode(text)
@@ -78,10 +78,10 @@ class Answers:
         return Query(embedding, curve_of(self.model.text_encoder, words), is_picture=False, remarks=remarks)
 
     def picture(self, path: Path) -> Query:
-        """A picture file as a query.
+        """An image file as a query.
 
         Raises:
-            VSEError: if it cannot be read.
+            VSEError: if the file cannot be read.
         """
         try:
             embedding = self.model.encode_images([open_picture(path)])
@@ -90,18 +90,18 @@ class Answers:
         return Query(embedding, self._curve_of_pictures, is_picture=True)
 
     def result(self, row: int) -> Query:
-        """A picture of the index as a query, by its stored embedding.
+        """An image of the index as a query, by its stored embedding.
 
         Raises:
             VSEError: if there is no such row.
         """
         if not 0 <= row < len(self.index):
-            raise VSEError(f"no picture {row} in an index of {len(self.index)}")
+            raise VSEError(f"no image {row} in an index of {len(self.index)}")
         embedding = torch.from_numpy(self.index.embeddings()[row : row + 1].copy())
         return Query(embedding, self._curve_of_pictures, is_picture=True, row=row)
 
     def answer(self, query: Query, top: int) -> Answer:
-        """What fits best; a picture of the index does not find itself."""
+        """The best results; an image of the index does not find itself."""
         [scores], [files] = self.index.search(query.embedding, top + (query.row is not None))
         hits = [Hit(self._rows[file], file, score) for score, file in zip(scores, files, strict=True)]
         captions = []
@@ -112,14 +112,14 @@ class Answers:
 
     @cached_property
     def _curve_of_pictures(self) -> list[float]:
-        """That of every picture: all have as many cells."""
+        """The curve of every image: all have equally many cells."""
         blank = torch.zeros(3, 8, 8, dtype=torch.uint8)
         return curve_of(self.model.image_encoder, self.model.prepare_images([blank]))
 
 
 @torch.inference_mode()
 def curve_of(encoder: Encoder, inputs: ImageInputs | Tokens) -> list[float]:
-    """The coefficients that one set is pooled with; empty if its pooling has none that follow from the size alone."""
+    """The coefficients that pool one set; empty if its pooling has none that depend only on the size."""
     if not isinstance(encoder.pooling, WeightsRanks):
         return []
     device = next(encoder.parameters()).device

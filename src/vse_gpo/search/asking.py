@@ -1,4 +1,4 @@
-"""One question to an index, asked from the command line."""
+"""One query of an index from the command line."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from torch import Tensor
 from vse_gpo.model import VSE
 from vse_gpo.search.index import Index, printable
 from vse_gpo.search.pictures import open_picture
-from vse_gpo.search.texts import embed_text
+from vse_gpo.search.texts import check_unicode, embed_text
 
 
 def search_index(
@@ -31,15 +31,16 @@ def search_index(
 
     Args:
         index: folder of the index.
-        query: what to look for.
-        image: file of an image to look for instead.
+        query: text to search for.
+        image: image file to search for instead.
         top: images to show.
-        json: print JSON and nothing else.
+        json: print only JSON.
         model, tokenizer, vocabulary: where the index's model is now; see ``Index.open_model``.
 
     Raises:
-        VSEError: if the index or its model is not there, or the image cannot be read.
+        VSEError: if the query is not UTF-8, the index or its model is not there, or the image cannot be read.
     """
+    check_unicode(query or "")
     found = Index.load(index)
     encoders = found.open_model(model, tokenizer=tokenizer, vocabulary=vocabulary)
     [scores], [files] = found.search(embed_query(encoders, query, image), top)
@@ -50,7 +51,7 @@ def search_index(
 
 
 def embed_query(model: VSE, query: str | None, image: str | None) -> Tensor:
-    """The unit embedding (1, E) of what is asked; a query that the tokeniser cuts is told by one line."""
+    """Unit embedding (1, E) of the query; prints a warning line if the tokeniser cuts the text."""
     if image is not None:
         return model.encode_images([open_picture(Path(image).expanduser())])
     embedding, remarks = embed_text(model, query or "")
@@ -60,13 +61,13 @@ def embed_query(model: VSE, query: str | None, image: str | None) -> Tensor:
 
 
 def print_json(scores: Sequence[float], files: Sequence[str]) -> None:
-    """Rank, score and file of every image found, as one line."""
+    """Print rank, score and file of every found image as one line."""
     hits = enumerate(zip(scores, files, strict=True), 1)
     print(json.dumps([{"rank": rank, "score": score, "file": file} for rank, (score, file) in hits]))
 
 
 def print_table(title: str, scores: Sequence[float], files: Sequence[str]) -> None:
-    """Rank, score and file of every image found."""
+    """Print rank, score and file of every found image."""
     table = Table(title=Text(printable(title)), title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("score", justify="right")

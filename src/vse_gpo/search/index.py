@@ -1,4 +1,4 @@
-"""An index of pictures: a folder with their embeddings, their names, and the model that both came from."""
+"""An index of images: a folder with their embeddings, their names, and where their model is."""
 
 import json
 import os
@@ -22,7 +22,7 @@ DAMAGED = "python -m vse_gpo.index makes it again in a new folder"
 
 
 class Picture(NamedTuple):
-    """A picture as it was when it was embedded."""
+    """An image as it was when it was embedded."""
 
     file: str  # under the image folder, with forward slashes
     size: int  # bytes
@@ -39,18 +39,18 @@ class IndexSettings:
     vocabulary: str | None
     fingerprint: str  # of the model
     kind: str
-    recall: float | None = None  # at 10, in percent, of an approximate index against the exact one
+    recall: float | None = None  # at 10, in percent, of an approximate index against exact search
     generation: int = 0  # in the names of the other files: an update writes new ones before this file names them
 
 
 class Index:
-    """Pictures that are found by an embedding.
+    """Images that can be found by an embedding.
 
     Args:
         exact: every embedding (n, E).
-        approximate: proposes candidates; None if every embedding is looked at.
-        pictures: of each row.
-        settings: of the index.
+        approximate: proposes candidates; None if every embedding is compared.
+        pictures: image of each row.
+        settings: settings of the index.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class Index:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Index":
-        """The index in a folder that ``write_index`` wrote; its embeddings stay on the disk until they are asked for.
+        """Load the index in a folder that ``write_index`` wrote; embeddings stay on disk until they are needed.
 
         Raises:
-            VSEError: if there is none, it is damaged, or a name in it leads out of the image folder.
+            VSEError: if there is no index, it is damaged, or a name in it points outside the image folder.
         """
         folder = Path(folder).expanduser()
         settings = read_settings(folder)
@@ -97,16 +97,16 @@ class Index:
 
     @property
     def width(self) -> int:
-        """Of an embedding."""
+        """Width of an embedding."""
         return self.exact.d
 
     def search(
         self, embeddings: Float[Tensor, "queries dim"], top: int = 10
     ) -> tuple[list[list[float]], list[list[str]]]:
-        """Scores and files for each query, best first; an approximate index may find fewer than are asked for.
+        """Scores and files for each query, best first; an approximate index may find fewer than ``top``.
 
         Raises:
-            VSEError: if ``top`` is not positive, or the embeddings are those of another model.
+            VSEError: if ``top`` is not positive, or the embeddings come from another model.
         """
         if top < 1:
             raise VSEError(f"top={top}, expected 1 or more")
@@ -122,15 +122,15 @@ class Index:
         )
 
     def embeddings(self) -> Float[np.ndarray, "pictures dim"]:
-        """Those of all pictures, as they lie on the disk; not to be kept longer than the index."""
+        """Embeddings of all images, as they are on disk; do not keep them longer than the index."""
         view: Any = faiss.rev_swig_ptr(self.exact.get_xb(), len(self) * self.width)
         return view.reshape(len(self), self.width)
 
     def path(self, file: str) -> Path:
-        """Where a picture lies.
+        """Path of an image.
 
         Raises:
-            VSEError: if the name leads out of the image folder.
+            VSEError: if the name points outside the image folder.
         """
         home = Path(self.settings.images)
         place = home / file
@@ -144,11 +144,11 @@ class Index:
         """The model that the index was made with.
 
         Args:
-            source: where it is now; None takes the place that the index remembers.
+            source: where the model is now; None takes the place that the index remembers.
             tokenizer, vocabulary: see ``load_model``.
 
         Raises:
-            VSEError: if there is another model, or none.
+            VSEError: if the model is missing or is another one.
         """
         known = self.settings
         model = load_model(
@@ -160,10 +160,10 @@ class Index:
         return model
 
     def check_model(self, fingerprint: str, source: str) -> None:
-        """Refuse another model than the one that the index was made with.
+        """Refuse a model other than the one that the index was made with.
 
         Raises:
-            VSEError: if the fingerprint is another.
+            VSEError: if the fingerprints differ.
         """
         if fingerprint != self.settings.fingerprint:
             raise VSEError(
@@ -176,14 +176,14 @@ REMEDY = "give the index's own model by model=, or make a new index by python -m
 
 
 def leads_out(file: str) -> bool:
-    """Whether a name under the image folder is none."""
-    parts = file.split("/")  # of millions of names: paths would take seconds
+    """Whether a stored name points outside the image folder."""
+    parts = file.split("/")  # for millions of names, ``Path`` would take seconds
     drive = os.name == "nt" and Path(file).is_absolute()
     return drive or not parts[0] or parts[-1] in ("", ".") or ".." in parts or "\0" in file
 
 
 def printable(name: str) -> str:
-    """A file's name as a terminal may show it: what is no printable character is escaped."""
+    """A file name that is safe to show on a terminal: unprintable characters are escaped."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
@@ -193,10 +193,10 @@ def is_index(folder: Path) -> bool:
 
 
 def read_settings(folder: Path) -> IndexSettings:
-    """Of the index in a folder.
+    """Read the settings of the index in a folder.
 
     Raises:
-        VSEError: if there is none, or its settings are damaged.
+        VSEError: if there is no index, or its settings are damaged.
     """
     try:
         settings: Any = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
@@ -219,17 +219,17 @@ def write_index(
     kind: Kind,
     random: np.random.Generator,
 ) -> IndexSettings:
-    """Write an index, or the next generation of one: until the last file is in place, the former stays as it was.
+    """Write an index, or its next generation: the previous one stays valid until the last file is in place.
 
     Args:
-        pictures: of each embedding, in order.
-        embeddings: all of them, in blocks.
-        settings: of the index; the recall and the generation are filled in.
+        pictures: image of each embedding, in order.
+        embeddings: all embeddings, in blocks.
+        settings: settings of the index; the recall and the generation are filled in.
         kind: makes the approximate index, if any.
-        random: draws the samples that lists are found and recall is measured by.
+        random: draws the samples to find lists and to measure recall.
 
     Raises:
-        VSEError: if it cannot be written.
+        VSEError: if the index cannot be written.
     """
     exact: Any = None
     for block in embeddings:

@@ -1,4 +1,4 @@
-"""A folder of images → an index: only new and changed ones are embedded, and an interrupted start resumes."""
+"""A folder of images → an index: only new and changed ones are embedded, and an interrupted run resumes."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +17,9 @@ from vse_gpo.search.index import FILES, Index, IndexSettings, Picture, is_index,
 from vse_gpo.search.kinds import Kind
 from vse_gpo.search.pictures import Found, Parts, Reasons, Rows, embed_pictures, find_pictures
 
-SAVE_EVERY = 20.0  # seconds: what a killed command loses at most
+SAVE_EVERY = 20.0  # seconds: the most that an interrupted command loses
 UNFINISHED = "unfinished"  # folder of the embeddings until the index is written
-SHOWN = 20  # files that are named, of those that cannot be read
+SHOWN = 20  # unreadable files that are named
 
 
 def build_index(
@@ -36,21 +36,21 @@ def build_index(
     seed: int,
     accelerator: str,
 ) -> None:
-    """Embed the images that an index does not have yet, write it anew, and print what it holds now.
+    """Embed the images that an index does not have yet, rewrite the index, and print what it holds now.
 
     Args:
-        images: folder, searched with all its folders.
+        images: folder, searched with all its subfolders.
         out: folder of the index.
-        model, tokenizer, vocabulary: see ``load_model``; None takes the model of the index that is there.
-        kind: a name among the kinds.
+        model, tokenizer, vocabulary: see ``load_model``; None takes the model of the existing index.
+        kind: name of one of the kinds.
         kinds: name → builds that kind of index.
-        batch_size: images at once.
+        batch_size: images per batch.
         workers: loader processes.
-        seed: of the samples that an approximate index is made and measured with.
-        accelerator: ``cpu`` refuses the GPU.
+        seed: seed of the samples that an approximate index is made and measured with.
+        accelerator: ``cpu`` keeps off the GPU.
 
     Raises:
-        VSEError: if there is no model, no image that can be read, or an index of another model in the way.
+        VSEError: if there is no model, no readable image, or an existing index of another model.
     """
     check_request(kind, kinds, batch_size=batch_size, workers=workers)
     chosen = kinds[kind]()
@@ -88,10 +88,10 @@ def build_index(
 
 
 def check_request(kind: str, kinds: Mapping[str, Any], *, batch_size: int, workers: int) -> None:
-    """Refuse settings that no index can be made with.
+    """Refuse settings that cannot make an index.
 
     Raises:
-        VSEError: if the kind is unknown or a number too small.
+        VSEError: if the kind is unknown or a number is too small.
     """
     if batch_size < 1 or workers < 0:
         raise VSEError(f"batch_size={batch_size} workers={workers}, expected at least 1 image and 0 processes")
@@ -112,7 +112,7 @@ def check_complete(out: Path, folder: Path, found: Found, rows: Rows, skipped: R
 
 
 def former_index(out: Path) -> Index | None:
-    """The index that is there already.
+    """The existing index, if there is one.
 
     Raises:
         VSEError: if something else is there.
@@ -125,7 +125,7 @@ def former_index(out: Path) -> Index | None:
 
 
 def _left_over(name: str) -> bool:
-    """Whether a first index that was killed may have left such a file or folder."""
+    """Whether an interrupted first index may have left such a file or folder."""
     name, _, number = name.removeprefix(".").removesuffix(".part").partition("-")
     return name == UNFINISHED or any(name == kind and number.endswith(suffix) for kind, suffix in FILES.items())
 
@@ -133,7 +133,7 @@ def _left_over(name: str) -> bool:
 def model_settings(
     former: Index | None, *, model: str | None, tokenizer: str | None, vocabulary: str | None
 ) -> dict[str, Any]:
-    """Where the model is, to be found again from any folder.
+    """Where the model is, as paths that are valid from any folder.
 
     Raises:
         VSEError: if there is neither a model nor an index that knows one.
@@ -147,13 +147,13 @@ def model_settings(
 
 
 def whole_path(place: str | None) -> str | None:
-    """The absolute path of what is here; a hub id as it is."""
+    """Absolute path of an existing file or folder; a hub id unchanged."""
     path = Path(place or "").expanduser()
     return str(path.resolve()) if place is not None and path.exists() else place
 
 
 def rows_of(former: Index | None) -> Rows:
-    """Where the embeddings of an index's pictures are."""
+    """Where the embeddings of an index's images are."""
     if former is None:
         return {}
     embeddings = former.embeddings()
@@ -161,14 +161,14 @@ def rows_of(former: Index | None) -> Rows:
 
 
 def same_settings(former: IndexSettings, settings: IndexSettings) -> bool:
-    """Whether an index of the same pictures need not be written again."""
+    """Whether an index of the same images need not be written again."""
     return (former.images, former.model, former.kind) == (settings.images, settings.model, settings.kind)
 
 
 def embed_new(
     model: VSE, folder: Path, pictures: Sequence[Picture], parts: Parts, *, batch_size: int, workers: int
 ) -> Reasons:
-    """Embed pictures into parts; the files that could not be read, with the reason."""
+    """Embed images into parts; returns the files that could not be read, with the reason."""
     skipped: Reasons = {}
     waiting = []
     saved = time.monotonic()
@@ -185,24 +185,24 @@ def embed_new(
 
 
 def blocks(pictures: Sequence[Picture], rows: Rows, size: int = 4096) -> Iterator[npt.NDArray[np.float32]]:
-    """The embeddings of pictures, some thousand at a time."""
+    """The embeddings of images, ``size`` at a time."""
     for first in range(0, len(pictures), size):
         places = (rows[picture] for picture in pictures[first : first + size])
         yield np.stack([embeddings[row] for embeddings, row in places])
 
 
 def report_skipped(found: Found, skipped: Reasons) -> None:
-    """Say which files were passed over, and why."""
+    """Print which files were skipped, and why."""
     for file in sorted(skipped)[:SHOWN]:
         print(f"skipped {printable(file)}: {skipped[file]}")
     if len(skipped) > SHOWN:
         print(f"skipped {len(skipped) - SHOWN} more")
     if found.others:
-        print(f"passed over {found.others} files that are not named as pictures")
+        print(f"skipped {found.others} files that are not named as images")
 
 
 def report(out: Path, pictures: Sequence[Picture], former: Index | None, settings: IndexSettings) -> None:
-    """Say what the index holds now and what became of the former one's pictures."""
+    """Print what the index holds now and how its images have changed."""
     before = {} if former is None else {picture.file: picture for picture in former.pictures}
     now = {picture.file for picture in pictures}
     new = sum(picture.file not in before for picture in pictures)
@@ -211,5 +211,5 @@ def report(out: Path, pictures: Sequence[Picture], former: Index | None, setting
     if former is not None and former.settings.kind != settings.kind:
         print(f"kind: {former.settings.kind} → {settings.kind}")
     if settings.recall is not None:
-        print(f"recall@10 against exact search: {settings.recall:.1f} % (sample of the pictures)")
-    print(f"{out}: {len(pictures)} pictures ({new} new, {changed} changed, {removed} removed)")
+        print(f"recall@10 against exact search: {settings.recall:.1f} % (sample of the images)")
+    print(f"{out}: {len(pictures)} images ({new} new, {changed} changed, {removed} removed)")

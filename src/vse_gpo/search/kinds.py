@@ -1,4 +1,4 @@
-"""Kinds of index: exact, or approximate for collections where looking at every embedding takes too long.
+"""Kinds of index: exact, or approximate for collections where comparing every embedding takes too long.
 
 An approximate index only proposes candidates; their scores are then computed from the exact embeddings (``candidates``
 times as many as asked for), so that a score means the same in every kind.
@@ -17,21 +17,21 @@ try:
 except ImportError as error:
     raise VSEError("the search needs FAISS, which is not installed; pip install 'vse_gpo[search]'") from error
 
-SAMPLE = 64  # embeddings for each list, to find the lists by
+SAMPLE = 64  # embeddings per list, to find the lists
 BLOCK = 16384  # embeddings at once
 
 
 @runtime_checkable
 class Kind(Protocol):
-    """Makes the index that a search asks first."""
+    """Makes the index that a search uses first."""
 
     def build(self, exact: faiss.IndexFlatIP, random: np.random.Generator) -> faiss.Index | None:
-        """An approximate index of the same embeddings; None where the exact one is asked itself."""
+        """An approximate index of the same embeddings; None if the exact one is searched itself."""
 
 
 @dataclass(frozen=True)
 class Flat:
-    """Every embedding is looked at: exact."""
+    """Compares every embedding: exact."""
 
     def build(self, exact: faiss.IndexFlatIP, random: np.random.Generator) -> None:
         return None
@@ -39,11 +39,11 @@ class Flat:
 
 @dataclass(frozen=True)
 class InvertedLists:
-    """Embeddings in lists around centroids, a byte for each dimension; a search looks at the nearest lists.
+    """Embeddings in lists around centroids, one byte per dimension; a search reads only the nearest lists.
 
     Args:
-        lists: None takes the square root of the number of embeddings.
-        probes: lists that a search looks at; more find more and take longer.
+        lists: number of lists; None takes the square root of the number of embeddings.
+        probes: lists that a search reads; more lists find more and take longer.
     """
 
     lists: int | None = None
@@ -52,7 +52,7 @@ class InvertedLists:
     def build(self, exact: faiss.IndexFlatIP, random: np.random.Generator) -> faiss.Index:
         lists = min(self.lists or round(exact.ntotal**0.5), exact.ntotal)
         index: Any = faiss.index_factory(exact.d, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-        index.cp.min_points_per_centroid = 1  # FAISS remarks on small collections otherwise
+        index.cp.min_points_per_centroid = 1  # FAISS warns about small collections otherwise
         rows = random.choice(exact.ntotal, min(exact.ntotal, SAMPLE * lists), replace=False)
         index.train(exact.reconstruct_batch(np.sort(rows)))
         index.nprobe = min(self.probes, lists)
@@ -61,11 +61,11 @@ class InvertedLists:
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph of neighbours (HNSW, Malkov and Yashunin 2018), a byte for each dimension; slow to build, fast to ask.
+    """A graph of neighbours (HNSW, Malkov and Yashunin 2018), one byte per dimension; slow to build, fast to search.
 
     Args:
-        links: of each embedding to others.
-        effort: candidates that a search keeps; more find more and take longer.
+        links: links of each embedding to others.
+        effort: candidates that a search keeps; more candidates find more and take longer.
     """
 
     links: int = 32
@@ -86,7 +86,7 @@ def _add_all(index: faiss.Index, exact: faiss.IndexFlatIP) -> faiss.Index:
 
 
 def searched(exact: faiss.IndexFlatIP, approximate: faiss.Index | None, candidates: int = 4) -> faiss.Index:
-    """What a search asks: the exact index, or the approximate one whose candidates the exact embeddings rank."""
+    """The index to search: the exact one, or the approximate one with candidates re-ranked by exact embeddings."""
     if approximate is None:
         return exact
     refined = faiss.IndexRefine(approximate, exact)
@@ -102,7 +102,7 @@ def recall_against_exact(
     queries: int = 500,
     top: int = 10,
 ) -> float:
-    """The share of the true nearest that an index finds, in percent, asked with a sample of its own embeddings.
+    """Percentage of the true nearest neighbours that an index finds, with a sample of its own embeddings as queries.
 
     Every query is among the embeddings and does not count as its own neighbour.
     """

@@ -1,4 +1,4 @@
-"""An answer as HTML: names and captions are text there, whatever they hold; images are part of it, drawn small."""
+"""An answer as HTML: names and captions are escaped; images are embedded, drawn small."""
 
 import base64
 from io import BytesIO
@@ -13,13 +13,13 @@ from vse_gpo.search.answers import Answer, Query
 from vse_gpo.search.index import Index, printable
 from vse_gpo.search.pictures import open_picture
 
-SIDE = 320  # of an image on the page, in pixels
+SIDE = 320  # pixels of an image on the page
 STYLE = Path(__file__).with_name("answer.css").read_text(encoding="utf-8")
 PAGES = Environment(loader=PackageLoader("vse_gpo.search", "."), autoescape=True, undefined=StrictUndefined)
 
 
 class PageQuery(NamedTuple):
-    """A query as the page names it."""
+    """A query with what the page shows of it."""
 
     query: Query
     name: str = ""  # of an image
@@ -27,7 +27,7 @@ class PageQuery(NamedTuple):
 
 
 class DrawnImage(NamedTuple):
-    """An image inside the page, or the reason why it cannot be shown: it may be lost since it was indexed."""
+    """An image inside the page, or the reason why it cannot be shown: it may have been removed since it was indexed."""
 
     name: str
     data: str = ""  # JPEG in base64
@@ -43,7 +43,7 @@ class DrawnHit(NamedTuple):
 
 
 def answer_markup(index: Index, asked: PageQuery, answer: Answer, milliseconds: float) -> str:
-    """What is found, below a line on the query."""
+    """The results, below a line about the query."""
     said = [f"like {printable(asked.name)}"] if asked.image else []
     said += [f"{len(answer.hits):,} of {len(index):,} images in {milliseconds:.0f} ms", *asked.query.remarks]
     return _render(
@@ -55,7 +55,7 @@ def answer_markup(index: Index, asked: PageQuery, answer: Answer, milliseconds: 
 
 
 def line_markup(line: str) -> str:
-    """A line of text, an error for one."""
+    """A line of text, for example an error."""
     return _render(line=line, asked=None, hits=None, captions=[])
 
 
@@ -64,7 +64,7 @@ def _render(**parts: object) -> str:
 
 
 def draw_hit(index: Index, file: str) -> DrawnImage:
-    """An image of the index; a link that leads out of the folder by now is refused."""
+    """An image of the index; a link that now points outside the folder is refused."""
     try:
         return draw_image(index.path(file), file)
     except VSEError:

@@ -1,4 +1,4 @@
-"""The page: a text, a picture or a click on a result finds pictures. Everything on it comes from this machine."""
+"""The page: a text, an image or a click on a result finds images. Everything on it comes from this machine."""
 
 import os
 import time
@@ -18,9 +18,9 @@ try:
 except ImportError as error:
     raise VSEError("the page needs Gradio, which is not installed; pip install 'vse_gpo[search]'") from error
 
-MOST = 60  # pictures at once
-KEPT = 3600  # seconds that an uploaded picture stays on the disk
-LARGEST = "100mb"  # picture that is uploaded
+MOST = 60  # images at once
+KEPT = 3600  # seconds that an uploaded image stays on disk
+LARGEST = "100mb"  # uploaded image
 CLICK = """
 element.addEventListener("click", (event) => {
   const picture = event.target.closest("[data-row]");
@@ -30,7 +30,7 @@ element.addEventListener("click", (event) => {
 
 
 class Shown(NamedTuple):
-    """What stands on the page, in the order of the handlers' outputs."""
+    """Parts of the page, in the order of the handlers' outputs."""
 
     text: str
     results: str
@@ -39,7 +39,7 @@ class Shown(NamedTuple):
 
 
 class Handlers:
-    """What each part of the page does; an error that is meant for the user becomes the line above the results."""
+    """What each part of the page does; an error for the user becomes the line above the results."""
 
     def __init__(self, answers: Answers) -> None:
         self.answers = answers
@@ -58,11 +58,11 @@ class Handlers:
         return self._show(top, "", lambda: PageQuery(self.answers.picture(path), path.name, path))
 
     def by_result(self, top: int, event: gr.EventData) -> Shown:
-        """A click on a picture that was found."""
+        """A click on a found image."""
         return self._show(top, "", lambda: self._picture_of(event.row))
 
     def again(self, top: int, text: str, asked: PageQuery | None) -> Shown:
-        """Another number of pictures."""
+        """Another number of images."""
         return self._show(top, text, lambda: asked or PageQuery(self.answers.text(text)))
 
     def _picture_of(self, row: int) -> PageQuery:
@@ -83,7 +83,7 @@ class Handlers:
 
 
 def curve_plot(curve: Sequence[float]) -> Any:
-    """The coefficients against rank; hidden where there are none."""
+    """The coefficients against rank; hidden if there are none."""
     points = pd.DataFrame({"rank": range(1, len(curve) + 1), "coefficient": curve})
     return gr.LinePlot(points, visible=bool(curve), label=f"The query's {len(curve)} items, pooled by rank")
 
@@ -92,27 +92,27 @@ def build_page(answers: Answers, *, examples: Sequence[str], top: int) -> gr.Blo
     """The page, not yet served.
 
     Args:
-        answers: to what is asked on it.
+        answers: answers the page's queries.
         examples: texts to click.
-        top: pictures to show until another number is chosen.
+        top: images to show until another number is chosen.
     """
     most = min(MOST, len(answers.index))
     handlers = Handlers(answers)
-    with gr.Blocks(title="Picture search", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
-        gr.Markdown(f"# Picture search\n{len(answers.index):,} pictures. Describe one, or click one for its like.")
+    with gr.Blocks(title="Image search", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
+        gr.Markdown(f"# Image search\n{len(answers.index):,} images. Describe one, or click one to find similar ones.")
         with gr.Row():
             text = gr.Textbox(
-                placeholder="What the picture shows", show_label=False, container=False, scale=6, min_width=260,
+                placeholder="What the image shows", show_label=False, container=False, scale=6, min_width=260,
                 max_lines=1, max_length=LONGEST, autofocus=True, elem_id="text",
             )  # fmt: skip
             search = gr.Button("Search", variant="primary", min_width=90)
-            upload = gr.UploadButton("By a picture", file_types=["image"], min_width=170)
+            upload = gr.UploadButton("By an image", file_types=["image"], min_width=170)
         with gr.Row():
             example = gr.Dataset(
                 components=[gr.Textbox(visible=False)], samples=[[one] for one in examples], label="For example",
                 visible=bool(examples), scale=4, min_width=260,
             )  # fmt: skip
-            number = gr.Slider(1, most, min(top, most), step=1, label="Pictures to show", min_width=240)
+            number = gr.Slider(1, most, min(top, most), step=1, label="Images to show", min_width=240)
         results = gr.HTML(js_on_load=CLICK, elem_classes="vse", elem_id="results", min_height=60)
         curve = gr.LinePlot(
             x="rank", y="coefficient", x_title="rank, largest value first", height=220, buttons=[], visible=False
@@ -126,22 +126,22 @@ def build_page(answers: Answers, *, examples: Sequence[str], top: int) -> gr.Blo
             (results.select, handlers.by_result, [number]),
             (number.release, handlers.again, [number, text, asked]),
         ):
-            # one at a time: what a tokeniser remarks is caught for the whole process
+            # one at a time: a tokeniser's warnings are caught for the whole process
             event(handler, inputs, [text, results, curve, asked], api_visibility="private", concurrency_id="model")
     return page
 
 
 def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool) -> str:
-    """Serve the page from threads of its own, and no other file; its address.
+    """Serve the page, and no other file, from its own threads; returns the address.
 
     Args:
         page: see ``build_page``.
-        host: address to listen at; 127.0.0.1 is reached from this machine alone.
-        port: to listen at.
-        open_browser: whether to show the page in one.
+        host: address to listen at; 127.0.0.1 can be reached only from this machine.
+        port: port to listen at.
+        open_browser: whether to open the page in a browser.
 
     Raises:
-        VSEError: if the port is taken, or the environment would have Gradio serve more.
+        VSEError: if the port is taken, or the environment would make Gradio serve other files.
     """
     if os.environ.get("GRADIO_ALLOWED_PATHS"):
         raise VSEError("GRADIO_ALLOWED_PATHS is set, and the page would serve the files there; unset it")
@@ -164,7 +164,7 @@ def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool) -> str:
         )
     except (OSError, OverflowError) as error:
         raise VSEError(f"port={port}: cannot be listened at on {host} ({first_line(error)}); choose another") from error
-    except httpx.HTTPError as error:  # Gradio asks itself whether it answers
+    except httpx.HTTPError as error:  # Gradio checks that its own server answers
         page.close(verbose=False)
         raise VSEError(
             f"{host}:{port} does not answer ({first_line(error)}); where a proxy is set, set NO_PROXY={host} too"

@@ -1,4 +1,4 @@
-"""A folder of pictures → embeddings: found, decoded beside the model's work, kept in parts while it goes on."""
+"""A folder of images → embeddings: images are found, decoded while the model works, and saved in parts."""
 
 import json
 import os
@@ -25,8 +25,8 @@ from vse_gpo.model import VSE
 from vse_gpo.search.index import Picture
 from vse_gpo.storage.writing import whole_file
 
-Reasons = dict[str, str]  # why a file was passed over
-Rows = dict[Picture, tuple[npt.NDArray[np.float32], int]]  # where the embedding of a picture is
+Reasons = dict[str, str]  # why a file was skipped
+Rows = dict[Picture, tuple[npt.NDArray[np.float32], int]]  # where the embedding of an image is
 
 
 class Found(NamedTuple):
@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 
 def find_pictures(folder: Path) -> Found:
-    """Every file under a folder that is named as images are; hidden files and folders are left alone.
+    """Every file under a folder that is named as an image; hidden files and folders are ignored.
 
     Raises:
         VSEError: if there is no such folder.
@@ -73,7 +73,7 @@ def _note(skipped: Reasons, folder: Path, error: OSError) -> None:
 
 
 class Pixels(Dataset[tuple[int, Tensor | str]]):
-    """Pixels of pictures as a model takes them, or the reason why there are none."""
+    """Pixels of images as a model takes them, or the reason why an image cannot be read."""
 
     def __init__(self, folder: Path, pictures: Sequence[Picture], prepare: PrepareImages) -> None:
         self.folder, self.pictures, self.prepare = folder, pictures, prepare
@@ -90,22 +90,22 @@ class Pixels(Dataset[tuple[int, Tensor | str]]):
 
 
 def open_picture(path: Path, *, side: int | None = None) -> Tensor:
-    """Pixels (3, H, W) of a picture, turned as its camera says.
+    """Pixels (3, H, W) of an image, rotated as its camera says.
 
     Args:
-        path: of the file.
-        side: of the square that it is to fit in; None keeps its size.
+        path: image file.
+        side: side of the square to fit the image into, in pixels; None keeps its size.
 
     Raises:
-        VSEError: if it cannot be read.
+        VSEError: if the file cannot be read.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on what it could read all the same
+        warnings.simplefilter("ignore")  # Pillow's warnings about files that it could still read
         return read_image(path, upright=True, side=side)
 
 
 class Embedded(NamedTuple):
-    """What came of a batch of pictures."""
+    """Results of a batch of images."""
 
     pictures: list[Picture]
     embeddings: Float[Tensor, "pictures dim"]
@@ -115,14 +115,14 @@ class Embedded(NamedTuple):
 def embed_pictures(
     model: VSE, folder: Path, pictures: Sequence[Picture], *, batch_size: int, workers: int
 ) -> Iterator[Embedded]:
-    """Unit embeddings of pictures, a batch at a time, on the model's device.
+    """Unit embeddings of images, batch by batch, on the model's device.
 
     Raises:
-        VSEError: if the model takes something else than pictures.
+        VSEError: if the model does not take images.
     """
     prepare = model.prepare_images
     if not isinstance(prepare, PrepareImages):
-        raise VSEError("the model takes region features, not pictures; an index needs a model of a grid backbone")
+        raise VSEError("the model takes region features, not images; an index needs a model with a grid backbone")
     device = next(model.parameters()).device
     loader = DataLoader(
         Pixels(folder, pictures, prepare), batch_size=batch_size, num_workers=workers, collate_fn=_together
@@ -137,18 +137,18 @@ def embed_pictures(
 
 
 def _together(items: Sequence[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor, list[tuple[int, str]]]:
-    """Rows and pixels of what was read, in one tensor, as each takes a file descriptor to be sent; and the rest."""
+    """Rows and pixels of readable images, in one tensor, as each takes a file descriptor; reasons for the others."""
     read = [(row, pixels) for row, pixels in items if isinstance(pixels, Tensor)]
     pixels = torch.stack([one for _, one in read]) if read else torch.empty(0)
     return [row for row, _ in read], pixels, [(row, reason) for row, reason in items if isinstance(reason, str)]
 
 
 class Parts:
-    """Embeddings on the disk until the index is written: what a killed run leaves to the next.
+    """Embeddings on disk until the index is written, so that an interrupted run resumes.
 
     Args:
-        folder: of the parts.
-        fingerprint: of the model.
+        folder: folder of the parts.
+        fingerprint: fingerprint of the model.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -156,7 +156,7 @@ class Parts:
         self.fingerprint = fingerprint
 
     def read(self) -> Rows:
-        """Where the embedding of each picture is.
+        """Where the embedding of each image is.
 
         Raises:
             VSEError: if a part is damaged, or another model made it.
@@ -173,13 +173,13 @@ class Parts:
             if fingerprint != self.fingerprint:
                 raise VSEError(
                     f"{self.folder}: left by an unfinished index of another model ({fingerprint[:12]}, this is "
-                    f"{self.fingerprint[:12]}); go on with that model, or remove the folder"
+                    f"{self.fingerprint[:12]}); resume with that model, or remove the folder"
                 )
             rows |= {picture: (embeddings, row) for row, picture in enumerate(pictures)}
         return rows
 
     def write(self, batches: Sequence[Embedded]) -> None:
-        """One more part; its file is whole or not there."""
+        """Write one more part, whole or not at all."""
         pictures = [picture for batch in batches for picture in batch.pictures]
         if not pictures:
             return
@@ -190,7 +190,7 @@ class Parts:
             file.write(save({"embeddings": embeddings}, about))
 
     def remove(self) -> None:
-        """All of them."""
+        """Remove all parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _paths(self) -> list[Path]:

@@ -30,12 +30,12 @@ def serve_page(
 
     Args:
         index: folder of the index.
-        captions: file with a caption a line: an image finds those that fit it.
+        captions: file with one caption per line; an image finds those that fit it.
         examples: texts to click; None takes some of the captions.
         top: images to show until another number is chosen.
         model, tokenizer, vocabulary: where the index's model is now; see ``Index.open_model``.
-        accelerator: ``cpu`` refuses the GPU.
-        host, port: to listen at.
+        accelerator: ``cpu`` keeps off the GPU.
+        host, port: address to listen at.
         open: open the page in a browser.
 
     Raises:

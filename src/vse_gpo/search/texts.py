@@ -1,4 +1,4 @@
-"""A text as a query: its embedding, and what the tokeniser remarks on it."""
+"""A text as a query: its embedding, and the tokeniser's warnings about it."""
 
 import warnings
 
@@ -21,7 +21,7 @@ def check_unicode(text: str) -> None:
 
 
 def embed_text(model: VSE, text: str) -> tuple[Tensor, list[str]]:
-    """The unit embedding (1, E) of a text, and what the tokeniser remarks on it: that it is cut, for one."""
+    """Unit embedding (1, E) of a text, and the tokeniser's warnings, for example that the text is cut."""
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")
         embedding = model.encode_captions([text])

@@ -1,1 +1,1 @@
-"""What lies below the model: files that are whole or not there, plain settings, the hub, model cards."""
+"""Storage below the model: atomic files, plain settings, weights, the hub, model cards."""

@@ -1,4 +1,4 @@
-"""Model cards: what a model is, how it is used and what it scores, as the Hugging Face hub shows it."""
+"""Model cards, as the Hugging Face hub shows them: what a model is, how to use it, and its scores."""
 
 import json
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ TEMPLATE = Path(__file__).with_name("card.md")
 
 
 def model_card(name: str, settings: Mapping[str, Any], metrics: Results) -> ModelCard:
-    """A card with every metric as a result of the model.
+    """Make a card that lists every metric as a result of the model.
 
     Args:
-        name: of the model: a hub id, or a folder.
-        settings: of the model, as ``VSE.architecture`` gives them.
-        metrics: that it scores, in percent where they are recalls.
+        name: hub id or folder of the model.
+        settings: the model's settings, as ``VSE.architecture`` gives them.
+        metrics: the model's scores; recalls in percent.
     """
     results = [
         EvalResult(
@@ -46,9 +46,9 @@ def model_card(name: str, settings: Mapping[str, Any], metrics: Results) -> Mode
 
 
 def tested_scores(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Protocol → metric → value, of what stands as ``test/PROTOCOL/METRIC`` in a run's results.
+    """Collect ``test/PROTOCOL/METRIC`` from a run's results as protocol → metric → value.
 
-    The protocols of averaged weights, which the run tested as well, begin with ``ema/``.
+    The protocols of averaged weights, which the run also tests, begin with ``ema/``.
     """
     scores: dict[str, dict[str, float]] = {}
     for key, value in results.items():
@@ -59,10 +59,10 @@ def tested_scores(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def read_metrics(path: Path) -> dict[str, dict[str, float]]:
-    """What a run's best checkpoint scored in its test, from its ``metrics.json``.
+    """Read the test scores of a run's best checkpoint from the run's ``metrics.json``.
 
     Raises:
-        VSEError: if the file holds no test of a run.
+        VSEError: if the file holds no test scores of a run.
     """
     metrics = _of(_tested(path)[1], "")
     if not metrics:
@@ -71,7 +71,7 @@ def read_metrics(path: Path) -> dict[str, dict[str, float]]:
 
 
 def metrics_of_checkpoint(checkpoint: Path) -> dict[str, dict[str, float]]:
-    """What a checkpoint scored if its run tested it: the best one, or ``best_ema.ckpt`` of averaged weights."""
+    """Test scores of a run's best checkpoint, or of ``best_ema.ckpt`` with averaged weights; empty for any other."""
     path = checkpoint.absolute().parent.parent / "metrics.json"
     if checkpoint.suffix != ".ckpt" or not path.is_file():
         return {}
@@ -80,7 +80,7 @@ def metrics_of_checkpoint(checkpoint: Path) -> dict[str, dict[str, float]]:
 
 
 def _tested(path: Path) -> tuple[Path, dict[str, dict[str, float]]]:
-    """The best checkpoint of a run, and what it and its averages scored."""
+    """The best checkpoint of a run, and the test scores of it and of its averaged weights."""
     try:
         results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Path(str(results.get("best_checkpoint"))), tested_scores(results)
@@ -89,6 +89,6 @@ def _tested(path: Path) -> tuple[Path, dict[str, dict[str, float]]]:
 
 
 def _of(scores: Mapping[str, Mapping[str, float]], weights: str) -> dict[str, dict[str, float]]:
-    """The scores of one set of weights, by the bare name of the protocol."""
+    """The scores of one set of weights, by protocol without the prefix of the weights."""
     parts = {protocol: protocol.rpartition("/") for protocol in scores}
     return {name: dict(scores[protocol]) for protocol, (of, _, name) in parts.items() if of == weights}

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: asked for once, so that a wrong name or a missing network shows at once."""
+"""Models on the Hugging Face hub: checked by one request, so that a wrong name or a missing network fails fast."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +12,14 @@ Loaded = TypeVar("Loaded")
 
 
 def load_pretrained(load: Callable[[str], Loaded], name: str, setting: str, *, expected: str, remedy: str) -> Loaded:
-    """What a function of transformers makes of a hub name or a folder.
+    """Load from a hub id or a folder with a function of transformers.
 
     Args:
-        load: takes the name; its OSError and ValueError tell that there is nothing to load.
-        name: of a model on the hub, or a folder.
-        setting: that the name was given for.
-        expected: what was to be loaded.
-        remedy: what to do where it cannot be.
+        load: takes the name; raises OSError or ValueError if there is nothing to load.
+        name: hub id of a model, or a folder.
+        setting: setting that gave the name, for the message.
+        expected: what should be loaded, for the message.
+        remedy: what to do if it cannot be loaded, for the message.
 
     Raises:
         VSEError: if it is neither a folder nor known to the hub, or nothing can be loaded from it.
@@ -36,22 +36,22 @@ def load_pretrained(load: Callable[[str], Loaded], name: str, setting: str, *, e
 
 
 def check_pretrained(name: str, setting: str, file: str = "config.json") -> None:
-    """Stop where neither this machine nor the hub has a model; the loaders would try for half a minute or longer.
+    """Fail fast if neither this machine nor the hub has a model; the loaders would retry for half a minute or longer.
 
     Args:
-        name: of a model on the hub, or a folder.
-        setting: that the name was given for.
-        file: that every such model has.
+        name: hub id of a model, or a folder.
+        setting: setting that gave the name, for the message.
+        file: a file that every such model has.
 
     Raises:
-        VSEError: if it is no folder, not in the hub's cache, and the hub does not know it or cannot be reached.
+        VSEError: if it is not a folder or in the hub's cache, and the hub does not know it or cannot be reached.
     """
     if Path(name).is_dir():
         return
     try:
         if not isinstance(try_to_load_from_cache(name, file), str):
             model_info(name, timeout=10)
-    except Exception as error:  # of the hub, and of the HTTP library under it, which its versions exchange
+    except Exception as error:  # from the hub, or from its HTTP library, which depends on its version
         raise VSEError(
             f"{setting}={name}: neither a folder nor a model that the Hugging Face hub gives ({first_line(error)}); "
             "name either"
@@ -59,10 +59,10 @@ def check_pretrained(name: str, setting: str, file: str = "config.json") -> None
 
 
 def upload(folder: Path, repo_id: str, *, private: bool, message: str) -> str:
-    """Put a folder's files into a model's repository on the hub, which is made if it is not there; its address.
+    """Upload a folder to a model repository on the hub, created if missing; return its address.
 
     Raises:
-        VSEError: if the hub does not take them.
+        VSEError: if the hub rejects the files.
     """
     try:
         address = create_repo(repo_id, private=private, exist_ok=True)

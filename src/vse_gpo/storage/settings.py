@@ -1,6 +1,6 @@
 """Settings as plain containers: their names, and models built from them.
 
-Only parts of this package and of torch are built: settings may come from anywhere.
+Only parts of this package and of torch are built: settings may come from untrusted files.
 """
 
 import importlib
@@ -20,7 +20,7 @@ BUILDABLE = (
     "vse_gpo.pooling.",
     "torch.nn.",
 )
-INSIDE = "inside:"  # begins a path under the folder that the settings lie in
+INSIDE = "inside:"  # prefix of a path under the folder of the settings
 CONFIG = "config.yaml"  # a run's resolved config in its folder
 
 Settings = Mapping[str, Any]
@@ -35,27 +35,27 @@ def walk(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def leaves(settings: Settings) -> Iterator[tuple[str, Any]]:
-    """Every dotted name with its value, groups left out unless they are empty."""
+    """Every dotted name with its value, without groups unless they are empty."""
     return ((name, value) for name, value in walk(settings) if not (isinstance(value, dict) and value))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The resolved config that a run was started with."""
+    """Read the resolved config of a run from its folder."""
     settings: dict[str, Any] = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     return settings
 
 
 def build(settings: Any, folder: Path | None = None) -> Any:
-    """The object that ``_target_`` names, with the other settings as its arguments, built from the inside out.
+    """Build the object that ``_target_`` names, with the other settings as its arguments, innermost parts first.
 
-    What Hydra's ``instantiate`` does, for settings that may come from anywhere: nothing but models can be built.
+    Works like Hydra's ``instantiate``, but is safe for untrusted settings: it builds only parts of models.
 
     Args:
         settings: plain containers.
-        folder: where files that the settings name by ``inside:`` lie.
+        folder: folder of the files that the settings name by ``inside:``.
 
     Raises:
-        VSEError: if a target is no part of a model, a file lies outside the folder or an argument does not fit.
+        VSEError: if a target is not a part of a model, a file lies outside the folder or an argument does not fit.
     """
     if isinstance(settings, Mapping):
         parts = {name: build(value, folder) for name, value in settings.items()}
@@ -75,7 +75,7 @@ def build(settings: Any, folder: Path | None = None) -> Any:
 
 def _find(target: Any) -> Any:
     if not isinstance(target, str) or not target.startswith(BUILDABLE) or "._" in target:
-        raise VSEError(f"{target}: no part of a model, expected a name that begins with {', '.join(BUILDABLE)}")
+        raise VSEError(f"{target}: not a part of a model, expected a name that begins with {', '.join(BUILDABLE)}")
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
@@ -84,8 +84,8 @@ def _find(target: Any) -> Any:
         raise VSEError(
             f"{target}: no such part ({error}); the settings belong to another version of vse_gpo"
         ) from error
-    if not defined.startswith(BUILDABLE):  # what a module has imported is none of its parts
-        raise VSEError(f"{target}: no part of a model, it is {defined}")
+    if not defined.startswith(BUILDABLE):  # imported into the module from elsewhere
+        raise VSEError(f"{target}: not a part of a model, it is {defined}")
     return found
 
 
@@ -94,12 +94,12 @@ def _inside(name: str, folder: Path | None) -> str:
         raise VSEError(f"{INSIDE}{name}: settings that name files must come with their folder")
     place = (folder / name).resolve()
     if not place.is_relative_to(folder.resolve()):
-        raise VSEError(f"{INSIDE}{name} leads out of {folder}")
+        raise VSEError(f"{INSIDE}{name} points outside {folder}")
     return str(place)
 
 
 def without_weights(settings: Any) -> Any:
-    """The settings of the same architecture, with nothing fetched or read: the weights come from elsewhere."""
+    """Settings of the same architecture that fetch and read no weights; these come from elsewhere."""
     if isinstance(settings, Mapping):
         changed = {name: without_weights(value) for name, value in settings.items()}
         if "_target_" in changed:

@@ -1,4 +1,4 @@
-"""The trunk that features were made with, kept beside them."""
+"""The trunk that made features, stored next to them."""
 
 import json
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ SETTINGS, WEIGHTS = "trunk.json", "trunk.safetensors"
 
 
 def keep_trunk(folder: Path, network: nn.Module, settings: Mapping[str, Any]) -> None:
-    """Write a trunk beside its features; one that an earlier start has written is read, so that all rows are alike.
+    """Write a trunk next to its features, or load the one that an earlier start wrote, so that all rows use the same.
 
     Args:
-        folder: of the trunk.
+        folder: folder of the trunk.
         network: pixels → features.
-        settings: ``network`` and ``prepare``, which build the trunk and what makes its pixels.
+        settings: ``network`` and ``prepare``, which build the trunk and its image preparation.
 
     Raises:
-        VSEError: if there is another trunk, or the folder cannot be written.
+        VSEError: if the folder holds another trunk or cannot be written.
     """
     if folder.exists():
         kept, weights = read_trunk(folder)
@@ -39,10 +39,10 @@ def keep_trunk(folder: Path, network: nn.Module, settings: Mapping[str, Any]) ->
 
 
 def read_trunk(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings and weights of a trunk that ``keep_trunk`` wrote.
+    """Read the settings and weights of a trunk that ``keep_trunk`` wrote.
 
     Raises:
-        VSEError: if there is none.
+        VSEError: if the folder holds no trunk.
     """
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))

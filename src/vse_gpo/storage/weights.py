@@ -1,4 +1,4 @@
-"""Weights as safetensors, and whether they belong to a network."""
+"""Write weights as safetensors, and check that weights belong to a network."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ def write_weights(module: nn.Module, path: Path) -> None:
 
 
 def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Refuse weights of another model before anything of them is loaded.
+    """Refuse weights of another model before any of them is loaded.
 
     Raises:
         VSEError: if a weight is missing, extra or of another shape.

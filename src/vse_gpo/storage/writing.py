@@ -1,4 +1,4 @@
-"""Files that are whole or not there: a crash or a full disk never costs what was there before."""
+"""Atomic writes of files and folders: a crash or a full disk never destroys what was there before."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from vse_gpo.errors import VSEError, first_line
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file beside the path that takes its place only when all of it is on the disk.
+    """Open a temporary file that replaces the path only when it is completely on disk.
 
     Raises:
         VSEError: if it cannot be written.
@@ -28,7 +28,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save turns the one into the other
+    except (OSError, RuntimeError) as error:  # torch.save turns OSError into RuntimeError
         with suppress(OSError):
             part.unlink()
         raise VSEError(f"{path}: cannot be written ({first_line(error)}); what was there before is kept") from error
@@ -36,10 +36,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside, which takes the place of a new one only when all that it is to hold is written.
+    """Make a temporary folder that becomes the new folder only when everything in it is written.
 
     Raises:
-        VSEError: if the folder has something in it, or cannot be written.
+        VSEError: if the folder is not empty or cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
@@ -50,7 +50,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
     try:
         yield part
-        for path in (part, *part.rglob("*")):  # what temporary folders and safetensors make is the owner's alone
+        for path in (part, *part.rglob("*")):  # temporary folders and safetensors are private to the owner
             path.chmod(0o755 if path.is_dir() else 0o644)
         part.replace(folder)
     except (OSError, SafetensorError) as error:
@@ -60,6 +60,6 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text, whole or not at all."""
+    """Write a text file, completely or not at all."""
     with whole_file(path) as file:
         file.write(text.encode())

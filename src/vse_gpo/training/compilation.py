@@ -8,23 +8,23 @@ from vse_gpo.model import VSE
 
 
 def compile_networks(model: VSE, mode: str) -> None:
-    """Have the trunk and the text encoder's network, nearly all of a step's time, compiled at their first batch.
+    """Compile the trunk and the text encoder's network, which take nearly all of a step's time, at their first batch.
 
-    In place: parameters keep their names, and copies of the model, as those of averaged weights, run uncompiled. What
-    stands around the networks depends on the lengths and is left as it is: sorting by length, GRUs, pooling.
+    This works in place: parameters keep their names, and copies of the model, such as averaged weights, run uncompiled.
+    Code around the networks that depends on lengths stays uncompiled: sorting by length, GRUs, pooling.
 
-    Pictures have one size, so a trunk is compiled for the batches it sees, and once more for any number of pictures
-    when another number comes. Captions have many lengths, so their network is compiled for any from the start.
+    Images have one size, so a trunk is compiled for the first batch size, and once more for any number of images when
+    another batch size occurs. Captions have many lengths, so their network is compiled for any length from the start.
 
     Args:
         model: the two encoders.
-        mode: of ``torch.compile``: default or max-autotune-no-cudagraphs. CUDA graphs write every output of a network
-            to the same place, where the next call would overwrite what a step still needs.
+        mode: mode of ``torch.compile``: default or max-autotune-no-cudagraphs. CUDA graphs write every output of a
+            network to the same memory, where the next call would overwrite what a step still needs.
 
     Raises:
-        VSEError: if torch has no such mode, it has CUDA graphs, or neither backbone has a network to compile.
+        VSEError: if torch has no such mode, the mode has CUDA graphs, or neither backbone has a network to compile.
     """
-    from torch._inductor import list_mode_options  # takes a second
+    from torch._inductor import list_mode_options  # noqa: PLC0415, takes a second
 
     modes = list_mode_options()
     if mode in modes and modes[mode].get("triton.cudagraphs"):

@@ -1,7 +1,7 @@
-"""Weights & Biases as a run needs it."""
+"""A Weights & Biases logger for runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning.loggers import WandbLogger
 
@@ -15,20 +15,20 @@ def wandb_run(
     id: str,
     save_dir: str,
     offline: bool,
-    log_model: bool | str,
+    log_model: bool | Literal["all"],
     config: dict[str, Any] | None,
     best: Mapping[str, Sequence[str]],
 ) -> WandbLogger:
-    """A W&B run that begins, or goes on, at once.
+    """Start or resume a W&B run at once.
 
     Args:
-        project, name, group, tags: where it is found.
-        id: of the run; one that W&B knows goes on.
-        save_dir: gets the folder ``wandb``.
-        offline: write it there alone.
+        project, name, group, tags: how W&B lists the run.
+        id: run id; a run that W&B knows is resumed.
+        save_dir: parent of the folder ``wandb``.
+        offline: write only to that folder.
         log_model: upload the checkpoints at the end, as an artifact; not offline.
-        config: what the run was started with.
-        best: ``max`` or ``min`` → the metrics whose summary is that, in place of the last value.
+        config: settings that the run was started with.
+        best: ``max`` or ``min`` → the metrics summarised by it instead of by their last value.
     """
     logger = WandbLogger(
         project=project,
@@ -38,7 +38,7 @@ def wandb_run(
         id=id,
         save_dir=save_dir,
         offline=offline,
-        log_model=log_model,  # type: ignore[arg-type]
+        log_model=log_model,
         config=config,
     )
     for summary, metrics in best.items():

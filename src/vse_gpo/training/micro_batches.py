@@ -1,7 +1,7 @@
 """A large batch in the memory of a small one: GradCache (Gao et al. 2021) by PyTorch's own checkpointing.
 
-A contrastive loss needs all embeddings of a batch at once, so that summing gradients of smaller batches would give
-another loss. Embeddings are small; what fills the memory are the activations behind them.
+A contrastive loss needs all embeddings of a batch at once: summing the gradients of smaller batches would optimise
+another loss. Embeddings are small; the activations behind them fill the memory.
 """
 
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from vse_gpo.batch import Batch, take
 
 
 def embed(model: nn.Module, batch: Batch, size: int) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-    """The embeddings that the model gives for a batch, encoded in micro-batches that keep no activation.
+    """Embeddings of a batch, encoded in micro-batches that keep no activations.
 
-    The backward pass goes through the micro-batches one by one, encodes each a second time with the same random draws
-    and precision, and holds the activations of that one alone. Any loss of the embeddings has the value and the
-    gradients of a single pass; the price is the second encoding.
+    The backward pass takes the micro-batches one by one, encodes each a second time with the same random draws and
+    precision, and holds only the activations of that one. Any loss of the embeddings has the value and the gradients
+    of a single pass; the cost is the second encoding.
 
     A BatchNorm in train mode is the exception: its statistics are those of a micro-batch. Running statistics are
     updated once per micro-batch, in the first pass.
@@ -35,12 +35,12 @@ def embed(model: nn.Module, batch: Batch, size: int) -> tuple[Float[Tensor, "bat
 
 
 def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
-    """Consecutive parts of a batch, of ``size`` pairs each but for the last."""
+    """Consecutive parts of a batch, with ``size`` pairs each except the last."""
     return (take(batch, slice(first, first + size)) for first in range(0, len(batch.image_index), size))
 
 
 def _embed_twice(model: nn.Module, part: Batch) -> tuple[Tensor, Tensor]:
-    torch.clear_autocast_cache()  # micro-batches that share weights in half precision would sum their gradients in it
+    torch.clear_autocast_cache()  # shared cached weights would sum micro-batches' gradients in half precision
     embeddings: tuple[Tensor, Tensor] = checkpoint(
         model, part, use_reentrant=False, context_fn=lambda: (nullcontext(), _unchanged_buffers(model))
     )
@@ -49,7 +49,7 @@ def _embed_twice(model: nn.Module, part: Batch) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def _unchanged_buffers(model: nn.Module) -> Iterator[None]:
-    """What is written into buffers, as a BatchNorm's running statistics, is forgotten."""
+    """Discard what is written to buffers, such as a BatchNorm's running statistics."""
     buffers = [
         (module, name, buffer) for module in model.modules() for name, buffer in module.named_buffers(recurse=False)
     ]

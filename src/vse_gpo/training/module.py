@@ -1,7 +1,7 @@
 """The LightningModule: one training step, and validation over every image and caption once."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -24,7 +24,16 @@ from vse_gpo.training.micro_batches import embed
 from vse_gpo.training.optimization import Groups, Optimization, steps_of_run
 from vse_gpo.training.phases import Phase, Phases, freeze
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # Lightning's, with weights in float32
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # Lightning's names, weights in float32
+
+
+class StepOutputs(TypedDict):
+    """What a training step gives: the loss to step on, and what callbacks watch."""
+
+    loss: Float[Tensor, ""]
+    images: Float[Tensor, "all dim"]  # embeddings of all processes
+    captions: Float[Tensor, "all dim"]
+    not_negative: Bool[Tensor, "all all"] | None  # pairs beside the diagonal that are no negatives
 
 
 class RetrievalModule(EmbeddingModule):
@@ -34,12 +43,12 @@ class RetrievalModule(EmbeddingModule):
         model: the two encoders.
         loss: similarity (B,B) → scalar; see ``vse_gpo.losses``.
         phases: freezing, negatives and loss ramp by epoch.
-        optimization: how it is optimized.
-        mask_same_image: other captions of the same image in a batch are no negatives; published runs count them.
+        optimization: optimizer, schedule and parameter groups.
+        mask_same_image: other captions of an image in a batch are not negatives; published runs count them as such.
         test_protocols: named protocols of the test; see ``vse_gpo.retrieval.protocols``.
-        seed: of everything random in a training step.
-        micro_batch: pairs that a process encodes at once in a training step; see ``micro_batches``. None takes all of
-            the batch.
+        seed: seed of everything random in a training step.
+        micro_batch: pairs that a process encodes at once in a training step; see ``micro_batches``. None takes the
+            whole batch.
         compile: mode of ``torch.compile`` for the networks inside the backbones; see ``compilation``. None compiles
             nothing.
         settings: the run's resolved config, kept in its checkpoints as plain containers.
@@ -72,7 +81,7 @@ class RetrievalModule(EmbeddingModule):
         self.seed = seed
         self.micro_batch = micro_batch
         self.settings = settings
-        self._collectors = {"": self.collector}  # beginning of the metrics' names → who collects for them
+        self._collectors = {"": self.collector}  # prefix of the metrics' names → its collector
         self._frozen_by: Phase | None = None
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
@@ -88,21 +97,21 @@ class RetrievalModule(EmbeddingModule):
         return self.optimization.groups(self.model, self.loss)
 
     def _steps_of_run(self) -> int:
-        """Not the trainer's own estimate, which starts the loader before a resumed run knows where it goes on."""
+        """Optimizer steps of the run; the trainer's estimate starts the loader before a resumed run knows its place."""
         return steps_of_run(
             batches=len(self.data.train_dataloader()),
             limit=self.trainer.limit_train_batches,
             accumulated=self.trainer.accumulate_grad_batches,
-            max_epochs=self.trainer.max_epochs,  # type: ignore[arg-type]
+            max_epochs=self.trainer.max_epochs,
             max_steps=self.trainer.max_steps,
         )
 
     def on_fit_start(self) -> None:
-        """A model that was loaded is in eval mode, and Lightning would leave it there.
+        """Put the model in train mode: a loaded model is in eval mode, and Lightning would leave it there.
 
         Raises:
-            VSEError: in a precision whose weights are not float32, as those of the poolings are, or with a fused
-                optimizer in float16: it would unscale the gradients itself, after they are clipped and measured.
+            VSEError: if the precision has weights that are not float32, as those of the poolings are, or is float16
+                with a fused optimizer, which would unscale gradients itself, after they are clipped and measured.
         """
         if self.trainer.precision not in PRECISIONS:
             raise VSEError(f"trainer.precision={self.trainer.precision}, expected one of {', '.join(PRECISIONS)}")
@@ -117,8 +126,8 @@ class RetrievalModule(EmbeddingModule):
         self.train()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Everything random in a step follows from (seed, step, process), so a resumed run repeats it exactly."""
-        part = batch_idx % self.trainer.accumulate_grad_batches  # of the step
+        """Seed the step by (seed, step, process), so that a resumed run repeats everything random in it exactly."""
+        part = batch_idx % self.trainer.accumulate_grad_batches  # batch within the step
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank, part))
         if self._frozen_by is not self.phase:
             freeze(self.model.image_encoder.backbone, self.phase)
@@ -127,7 +136,7 @@ class RetrievalModule(EmbeddingModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips for fused optimizers as well, which Lightning refuses in bfloat16 too, where no gradient is scaled."""
+        """Clip for fused optimizers too; Lightning refuses this even in bfloat16, where no gradient is scaled."""
         precision = self.trainer.precision_plugin
         if isinstance(precision, MixedPrecision) and precision.scaler is None:
             algorithm = GradClipAlgorithmType((gradient_clip_algorithm or "norm").lower())
@@ -137,11 +146,11 @@ class RetrievalModule(EmbeddingModule):
 
     @property
     def phase(self) -> Phase:
-        """What holds in the current epoch."""
+        """The phase of the current epoch."""
         return self.phases.at(self.current_epoch)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor | None]:
-        """The loss to step on, and what callbacks watch: all processes' embeddings and what counts as no negative."""
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutputs:
+        """The loss to step on and, for callbacks, all processes' embeddings and the mask of pairs that do not count."""
         images, captions = self.model(batch) if self.micro_batch is None else embed(self.model, batch, self.micro_batch)
         images, captions = self._from_all_processes(images), self._from_all_processes(captions)
         not_negative = self._same_image(batch.image_index) if self.mask_same_image else None
@@ -160,7 +169,7 @@ class RetrievalModule(EmbeddingModule):
         return loss
 
     def _from_all_processes(self, embeddings: Float[Tensor, "batch dim"]) -> Float[Tensor, "all dim"]:
-        """Every process's embeddings, with gradient; DDP's mean over processes then gives the exact gradient."""
+        """Embeddings of all processes, with gradients; DDP's mean over processes then gives the exact gradient."""
         if self.trainer.world_size == 1:
             return embeddings
         return torch.cat(all_gather(embeddings))
@@ -172,11 +181,11 @@ class RetrievalModule(EmbeddingModule):
     # evaluation
 
     def evaluate_beside(self, name: str, model: VSE) -> None:
-        """Evaluate another model on whatever this one is evaluated on; its metrics are called ``val/NAME/…``.
+        """Evaluate another model on everything this one is evaluated on; its metrics are called ``val/NAME/…``.
 
         Args:
-            name: that stands in the metrics' names.
-            model: in eval mode, on this module's device; it stays out of this module's parameters.
+            name: part of the metrics' names.
+            model: model in eval mode, on this module's device; it stays out of this module's parameters.
         """
         self._collectors[f"{name}/"] = Collector(model)
 
@@ -194,7 +203,7 @@ class RetrievalModule(EmbeddingModule):
                 self.log(f"val/{prefix}{name}", value, prog_bar=name == "rsum")
 
     def on_validation_end(self) -> None:
-        """Callbacks have had their turn: nothing holds the embeddings while training goes on."""
+        """Free the embeddings, now that the callbacks have used them."""
         self.embeddings = None
 
     def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
@@ -209,7 +218,7 @@ class RetrievalModule(EmbeddingModule):
         self.on_validation_end()
 
     def _evaluate(self, part: str, protocols: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
-        """Beginning of the names → protocol → metrics; keeps the embeddings of the module's own model."""
+        """Prefix of the names → protocol → metrics; keeps the embeddings of the module's own model."""
         index = self.split(part).caption_to_image
         gathered = {
             prefix: collector.gather(index, processes=self.trainer.world_size)
@@ -229,7 +238,7 @@ class RetrievalModule(EmbeddingModule):
         checkpoint["settings"] = self.settings
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another model, or of other parameter groups, before anything of it is loaded."""
+        """Refuse a checkpoint of another model, or of other parameter groups, before loading anything from it."""
         check_weights(checkpoint["state_dict"], self.state_dict())
         here = {group["name"]: len(group["params"]) for group in self._groups()}
         for state in checkpoint.get("optimizer_states", []):
@@ -242,5 +251,5 @@ class RetrievalModule(EmbeddingModule):
 
 
 def step_seed(seed: int, step: int, process: int, part: int = 0) -> int:
-    """A seed of its own for every step and process of a run, and every batch whose gradients a step accumulates."""
+    """A distinct seed for every step and process of a run, and for every batch that a step accumulates."""
     return int(np.random.SeedSequence((seed, step, process), spawn_key=(part,) if part else ()).generate_state(1)[0])

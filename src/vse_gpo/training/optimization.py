@@ -1,4 +1,4 @@
-"""The optimizer and its schedule: backbones learn at a share of the heads' rate, lower layers at less."""
+"""The optimizer and its schedule: backbones learn at a fraction of the heads' rate, lower layers at a smaller one."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 
-Groups = list[dict[str, Any]]  # of parameters, as optimizers take them, each with a name
+Groups = list[dict[str, Any]]  # parameter groups as optimizers take them, each with a name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +20,13 @@ class Optimization:
     """How a model is optimized.
 
     Args:
-        optimizer: parameter groups → optimizer; takes ``lr`` of its own for the heads.
-        schedule: optimizer → learning-rate schedule; one over steps also takes the run's ``num_training_steps``.
-        interval: of the schedule, ``epoch`` or ``step``.
-        lr: of the heads: projections, poolings and everything else that is no backbone.
-        image_backbone_scale, text_backbone_scale: the backbones' share of it.
-        layer_decay: every layer of a backbone learns at this share of the one above it, the top one at this share of
-            the backbone's; 1 turns it off (Bao et al. 2022, "BEiT").
+        optimizer: parameter groups → optimizer; also takes ``lr``, the rate of the heads.
+        schedule: optimizer → learning-rate schedule; a schedule over steps also takes ``num_training_steps``.
+        interval: unit of the schedule, ``epoch`` or ``step``.
+        lr: learning rate of the heads: projections, poolings and everything else outside the backbones.
+        image_backbone_scale, text_backbone_scale: the backbones' rates as fractions of ``lr``.
+        layer_decay: rate of each layer of a backbone as a fraction of that of the layer above, or of the backbone's
+            rate for the top layer; 1 turns it off (Bao et al. 2022, "BEiT").
 
     Raises:
         VSEError: if the decay is not above 0 and at most 1.
@@ -69,23 +69,23 @@ class Optimization:
         """Optimizer and schedule, as Lightning takes them.
 
         Args:
-            groups: see above.
-            count_steps: gives the steps of the whole run; called where the schedule is one over steps.
+            groups: see ``groups``.
+            count_steps: gives the steps of the whole run; called only for a schedule over steps.
 
         Raises:
-            VSEError: if optimizer or schedule refuse their settings.
+            VSEError: if the optimizer or the schedule refuses its settings.
         """
         told = {"num_training_steps": count_steps()} if self.interval == "step" else {}
         try:
             optimizer = self.optimizer(groups, lr=self.lr)
             schedule = self.schedule(optimizer, **told)
-        except (TypeError, ValueError, RuntimeError) as error:  # what they say of their settings
+        except (TypeError, ValueError, RuntimeError) as error:  # raised for their settings
             raise VSEError(f"optimizer: {first_line(error)}") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.interval}}
 
 
 def decayed_groups(name: str, backbone: Backbone, lr: float, decay: float) -> Groups:
-    """One group per layer, named by its place from the input up."""
+    """One group per layer, numbered from the input up."""
     layers = backbone.layers()
     return [
         {"name": f"{name}_{place}", "params": layer, "lr": lr * decay ** (len(layers) - place)}
@@ -93,20 +93,20 @@ def decayed_groups(name: str, backbone: Backbone, lr: float, decay: float) -> Gr
     ]
 
 
-def steps_of_run(*, batches: int, limit: int | float, accumulated: int, max_epochs: int, max_steps: int) -> int:
+def steps_of_run(*, batches: int, limit: int | float, accumulated: int, max_epochs: int | None, max_steps: int) -> int:
     """Optimizer steps of a whole run.
 
     Args:
-        batches: of an epoch.
-        limit: the trainer's ``limit_train_batches``: a number of batches, or the share of them that runs.
+        batches: batches per epoch.
+        limit: the trainer's ``limit_train_batches``: a number of batches, or the fraction of them that runs.
         accumulated: batches per optimizer step; an epoch's last step may have fewer.
-        max_epochs, max_steps: where the run ends, whichever comes first; −1 sets no end.
+        max_epochs, max_steps: where the run ends, whichever comes first; −1, and for epochs None, sets no end.
 
     Raises:
-        VSEError: if neither ends it.
+        VSEError: if neither sets an end.
     """
     run = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    ends = [max_epochs * math.ceil(run / accumulated)] if max_epochs >= 0 else []
+    ends = [max_epochs * math.ceil(run / accumulated)] if max_epochs is not None and max_epochs >= 0 else []
     ends += [max_steps] if max_steps >= 0 else []
     if not ends:
         raise VSEError("a schedule over steps needs a run that ends; set trainer.max_epochs")

@@ -1,6 +1,6 @@
 """The training story: what is frozen, which negatives count and how the loss is ramped, epoch by epoch.
 
-The phase follows from the epoch alone, so a resumed run cannot lose it.
+The phase depends only on the epoch, so a resumed run cannot lose it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from torch import nn
-
 from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.errors import VSEError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """What holds from an epoch on, until the next phase begins.
+    """Settings that hold from an epoch on, until the next phase begins.
 
     Args:
         from_epoch: counted from 0.
@@ -40,7 +38,7 @@ class Phase:
 
 
 class Phases:
-    """A story of phases.
+    """The phases of a training.
 
     Args:
         story: one mapping of ``Phase``'s fields per phase, in order; the first starts at epoch 0.
@@ -53,25 +51,24 @@ class Phases:
             raise VSEError(f"phases: {error}; a phase has {', '.join(Phase.__annotations__)}") from None
         starts = [phase.from_epoch for phase in self.story]
         if not starts or starts[0] != 0 or sorted(set(starts)) != starts:
-            raise VSEError(f"phases begin at epochs {starts}, expected growing epochs that start at 0")
+            raise VSEError(f"phases begin at epochs {starts}, expected increasing epochs that start at 0")
 
     def at(self, epoch: int) -> Phase:
         """The phase of an epoch."""
         return [phase for phase in self.story if phase.from_epoch <= epoch][-1]
 
     def soften(self, epoch: int) -> None:
-        """Rewrite the story: all negatives count in this epoch, and the next goes on as it was told."""
+        """Change the phases: all negatives count in this epoch, and the next epoch is as before."""
         now, after = self.at(epoch), self.at(epoch + 1)
         others = [phase for phase in self.story if phase.from_epoch not in (epoch, epoch + 1)]
         here = [replace(now, from_epoch=epoch, negatives="all"), replace(after, from_epoch=epoch + 1)]
         self.story = sorted(others + here, key=lambda phase: phase.from_epoch)
 
 
-def freeze(backbone: nn.Module, phase: Phase) -> None:
-    """Let the backbone train or not, as the phase says; its last stages are those of ``Backbone.layers``, coarse."""
+def freeze(backbone: Backbone, phase: Phase) -> None:
+    """Freeze the backbone or let it train, as the phase says; stages are ``Backbone.layers(coarse=True)``."""
     backbone.requires_grad_(phase.trunk == "trainable")
     if isinstance(phase.trunk, int):
-        layered: Backbone = backbone  # type: ignore[assignment]
-        stages = layered.layers(coarse=True)
+        stages = backbone.layers(coarse=True)
         for parameter in chain(*stages[max(0, len(stages) - phase.trunk) :]):
             parameter.requires_grad_(True)

@@ -11,16 +11,16 @@ from vse_gpo.errors import VSEError
 
 
 def run_id(now: str) -> str:
-    """What tells a run from others, the same in each of its processes on any machine.
+    """An id that all processes of a run agree on, on any machine.
 
-    It is the time, and where torchrun started several processes the time of the first one. Where SLURM did, it is the
-    job's step: a job that is queued again finds its folder, and Lightning the checkpoint that it left there.
+    It is the time; if torchrun started several processes, the time of the first one. If SLURM did, it is the job's
+    step: a requeued job finds its folder, and Lightning the checkpoint that the job left there.
 
     Args:
         now: the time in this process.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:  # inside a SLURM job too
-        from torch.distributed.rendezvous import rendezvous
+        from torch.distributed.rendezvous import rendezvous  # noqa: PLC0415, help does without torch
 
         store, rank, _ = next(rendezvous("env://"))
         if rank == 0:
@@ -33,7 +33,7 @@ def run_id(now: str) -> str:
 
 
 def lightning_starts_processes(devices: Any) -> bool:
-    """Whether a run on these devices starts its other processes itself; torchrun and SLURM have started them before.
+    """Whether Lightning starts a run's other processes; torchrun and SLURM have started theirs before.
 
     Args:
         devices: as Lightning's Trainer takes them.
@@ -42,11 +42,11 @@ def lightning_starts_processes(devices: Any) -> bool:
 
 
 def wait_for(command: Sequence[str]) -> None:
-    """Run a command to its end, with this process's output; SIGTERM goes on to it.
+    """Run a command to its end, with this process's output; SIGTERM is passed on to it.
 
     Raises:
         VSEError: if it fails.
-        SystemExit: with its status, if it was told to stop.
+        SystemExit: with the command's status, if it was told to stop.
     """
     with subprocess.Popen(command) as process:  # noqa: S603
         asked = []
@@ -67,5 +67,5 @@ def wait_for(command: Sequence[str]) -> None:
 
 
 def _slurm_starts_processes() -> bool:
-    """Inside a step of several tasks; a batch script alone has their number as well."""
+    """Whether this is a step of several tasks; a batch script outside any step knows their number as well."""
     return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_ID" in os.environ

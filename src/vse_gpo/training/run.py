@@ -45,27 +45,27 @@ def train(
     make_loggers: Sequence[Maker],
     make_checkpoint_io: Maker,
 ) -> float:
-    """Train as the settings say; the run folder holds everything that comes of it.
+    """Train as the settings say; the run folder gets all results.
 
-    Started again in the same folder, an interrupted run resumes; a finished one is left as it is.
+    If started again in the same folder, an interrupted run resumes; a finished run is left as it is.
 
     Args:
         settings: the run's resolved config, kept in its folder and its checkpoints.
-        folder: of the run.
+        folder: the run's folder.
         resume: checkpoint to resume from, of this or another folder.
         devices: as Lightning's Trainer takes them.
         in_sweep: whether other runs follow in this process.
-        seed: of everything random.
-        max_epochs: of the run; None or −1 sets no end.
-        test_protocols: of the test; None tests nothing.
-        make_data, make_module, make_trainer, make_callbacks, make_loggers, make_checkpoint_io: build the parts, once
-            the seed is set; what ``make_module`` gives takes the settings.
+        seed: seed of everything random.
+        max_epochs: epochs of the run; None or −1 sets no end.
+        test_protocols: protocols of the test; None tests nothing.
+        make_data, make_module, make_trainer, make_callbacks, make_loggers, make_checkpoint_io: build the parts, after
+            the seed is set; the result of ``make_module`` takes the settings.
 
     Returns:
         The best rSum on dev, the objective of a sweep.
     """
     resume = None if resume is None else str(Path(resume).expanduser())
-    resumes = resume is None or begun(folder, settings)  # also where a run that was resumed is started again
+    resumes = resume is None or begun(folder, settings)  # also if a resumed run is started again
     results = finished(folder, settings) if resumes else None
     if results is not None:
         print(f"{folder}: finished before, val/best_rsum {results[OBJECTIVE]:.1f}; delete it to train again")
@@ -101,7 +101,7 @@ def train(
 
 
 def opened_data(make_data: Maker, test_protocols: Sequence[str] | None) -> PairsDataModule:
-    """The data, read and checked: bad test data stop a run now, and not after the training."""
+    """Read and check the data, so that bad test data stop a run now and not after the training."""
     data: PairsDataModule = make_data()
     data.setup("fit")
     if test_protocols is not None:
@@ -111,7 +111,7 @@ def opened_data(make_data: Maker, test_protocols: Sequence[str] | None) -> Pairs
 
 
 def tested(trainer: pl.Trainer, module: pl.LightningModule, data: PairsDataModule, best: str) -> dict[str, float]:
-    """What the best checkpoint scores in its test."""
+    """Test metrics of the best checkpoint."""
     trainer.test(module, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
     return {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
 
@@ -125,10 +125,10 @@ def report(trainer: pl.Trainer, folder: Path, results: dict[str, Any], test_prot
 
 
 def run_by_itself(folder: Path) -> None:
-    """Run the job whose config lies in the folder by a command of its own.
+    """Run the job whose config is in the folder as a separate command.
 
-    Lightning starts a run's other processes by the command that was typed. In a sweep that is the whole sweep's, and
-    only the first job would get its processes.
+    Lightning starts a run's other processes by the command that was typed. In a sweep, this is the command of the whole
+    sweep, and only the first job would get its processes.
     """
     quoted = str(folder).replace("'", r"\'")
     config = ["--config-dir", str(folder), "--config-name", Path(CONFIG).stem]
@@ -138,7 +138,7 @@ def run_by_itself(folder: Path) -> None:
 
 @contextmanager
 def own_wandb_run() -> Iterator[None]:
-    """End a job's W&B run with the job, so that the next job of a sweep begins one of its own."""
+    """End a job's W&B run with the job, so that the next job of a sweep starts its own."""
     try:
         yield
     finally:
@@ -147,7 +147,7 @@ def own_wandb_run() -> Iterator[None]:
 
 
 def written_config(folder: str) -> dict[str, Any] | None:
-    """The config in a run's folder, for the first process's logger; None in the others, which may be here before it."""
+    """The config in a run's folder, for the first process's logger; None in the others, as it may not be there yet."""
     config: dict[str, Any] | None = rank_zero_only(read_config)(Path(folder))
     return config
 
@@ -160,13 +160,13 @@ def best_of_dev(trainer: pl.Trainer, taken: int | None) -> dict[str, Any]:
         taken: the steps of the checkpoint that a new run was resumed from.
 
     Raises:
-        VSEError: if there was no step left to train, or no epoch came to its end.
+        VSEError: if there was no step left to train, or no epoch was completed.
     """
     best: Any = trainer.checkpoint_callback
     if trainer.global_step == taken:
         raise VSEError(
-            f"nothing to train: the run had come to its end, epoch {trainer.current_epoch} of {trainer.max_epochs}; "
-            "set trainer.max_epochs to train on"
+            f"nothing to train: the run had already ended, epoch {trainer.current_epoch} of {trainer.max_epochs}; "
+            "set trainer.max_epochs to train longer"
         )
     if best.best_model_score is None:
         raise VSEError(

@@ -18,7 +18,7 @@ PART = "metrics.part{}.csv"
 
 
 def finished(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The results of the run if it came to its end.
+    """The results of the run if it is finished, otherwise None.
 
     Raises:
         VSEError: if the folder holds results or checkpoints of another config.
@@ -30,18 +30,18 @@ def finished(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None
 
 
 def checkpoint_to_resume(folder: Path) -> str | None:
-    """The last one of a run that was interrupted."""
+    """The last checkpoint of an interrupted run."""
     return str(folder / LAST) if (folder / LAST).is_file() else None
 
 
 def begun(folder: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether the run itself, ``resume`` included, has left a checkpoint: its processes may ask at any time."""
+    """Whether this very run, ``resume`` included, has left a checkpoint: its processes may ask at any time."""
     last = folder / LAST
     return last.is_file() and read_pickle(last, []).get("settings") == settings
 
 
 def keep_logged(folder: Path) -> None:
-    """Give the metrics of the part before a name of their own; the logger begins its file anew."""
+    """Rename the metrics of the previous part, because the logger starts its file anew."""
     if (folder / LOGGED).is_file():
         (folder / LOGGED).rename(folder / PART.format(len(logged_files(folder)) - 1))
 
@@ -63,7 +63,7 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> None:
 
 def _check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
     if not any((folder / name).is_file() for name in (METRICS, LAST)):
-        return  # nothing is lost
+        return  # nothing to lose
     if not (folder / CONFIG).is_file():
         raise VSEError(f"{folder}: holds a run without its {CONFIG}; choose another folder")
     there, here = dict(leaves(read_config(folder))), dict(leaves(settings))
@@ -72,31 +72,31 @@ def _check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
         name = names[0]
         raise VSEError(
             f"{folder}: holds a run of another config, {name}={there.get(name)} where it is {here.get(name)} now; "
-            "choose another folder, or set resume= to go on from its checkpoint"
+            "choose another folder, or set resume= to resume from its checkpoint"
         )
 
 
 def steps_taken(path: str, max_epochs: int | None) -> int:
-    """How many steps a checkpoint's training has taken; stops before any work if it cannot be resumed from.
+    """Number of steps that a checkpoint has trained; before any work, refuses one that cannot be resumed from.
 
     Args:
-        path: of the checkpoint.
-        max_epochs: of the run that is to go on from it; None or −1 sets no end.
+        path: checkpoint file.
+        max_epochs: epochs of the run that resumes from it; None or −1 sets no end.
 
     Raises:
-        VSEError: if it is missing, damaged, holds weights alone, or was saved later than the run is to end.
+        VSEError: if the checkpoint is missing, damaged, holds only weights, or was saved after the end of the run.
     """
     expected = "expected a checkpoint such as runs/…/checkpoints/last.ckpt"
     if not Path(path).is_file():
         raise VSEError(f"resume={path}: no such file, {expected}")
     checkpoint = read_pickle(path, [])
     if not isinstance(checkpoint, dict) or "optimizer_states" not in checkpoint:
-        raise VSEError(f"resume={path}: holds no state of a training, {expected}")
+        raise VSEError(f"resume={path}: holds no training state, {expected}")
     epoch: int = checkpoint["epoch"]
     if max_epochs is not None and 0 <= max_epochs <= epoch:
         raise VSEError(
             f"resume={path}: saved in epoch {epoch}, counted from 0, and trainer.max_epochs={max_epochs} ends the run "
-            "before it; set trainer.max_epochs to go on"
+            "before it; set trainer.max_epochs to train longer"
         )
     steps: int = checkpoint["global_step"]
     return steps

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vse_gpo.pooling import sorting
+from vse_gpo.pooling.kernels import sorting
 from vse_gpo.pooling.kernels.sorting import sort_descending, weigh_by_rank
 
 finite = st.floats(-1024, 1024, width=32, allow_subnormal=False)

@@ -13,7 +13,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
 from tests.helpers.kernel_cases import CASES, check, check_nan, check_trial  # noqa: E402
-from vse_gpo.pooling import triton_kernels  # noqa: E402
+from vse_gpo.pooling.kernels import triton_kernels  # noqa: E402
 from vse_gpo.pooling.kernels.sorting import sort_descending, weigh_by_rank  # noqa: E402
 from vse_gpo.pooling.kernels.triton_kernels import Tile, gradient_kernel, tile, weigh_kernel  # noqa: E402
 

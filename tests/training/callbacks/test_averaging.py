@@ -8,18 +8,26 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from tests.helpers.tiny import DECAY, WARMUP_POWER, WIDTH, TinySource, averaged, tiny_data, tiny_module, tiny_trainer, weights
+from tests.helpers.tiny import (
+    DECAY,
+    WARMUP_POWER,
+    WIDTH,
+    TinySource,
+    averaged,
+    tiny_data,
+    tiny_module,
+    tiny_trainer,
+    weights,
+)
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.checkpoints.pickles import model_weights
 from vse_gpo.checkpoints.sources import load_model
-from vse_gpo.cli.run import config_folder
 from vse_gpo.encoder import ResidualProjection
-from vse_gpo.evaluation.run import evaluate
+from vse_gpo.evaluate import main as evaluate
 from vse_gpo.retrieval import image_caption_recalls
 from vse_gpo.training.callbacks.averaging import AveragedWeights
 from vse_gpo.training.module import RetrievalModule
@@ -188,8 +196,9 @@ def test_a_whole_run_leaves_a_checkpoint_that_evaluates_as_the_test_did(tmp_path
     assert tested["best_checkpoint"] == str(checkpoints / "best.ckpt")
     data = ["dataset=f30k", f"dataset.root={tmp_path}/data", "workers=0", "accelerator=cpu", "protocols=[all]"]
     for name, prefix in (("best", "test/all"), ("best_ema", "test/ema/all")):
-        with initialize_config_dir(config_folder(), version_base="1.3"):
-            evaluate(compose("evaluate", [f"checkpoint={checkpoints / name}.ckpt", *data]), tmp_path / name)
+        typed = [f"checkpoint={checkpoints / name}.ckpt", *data, f"hydra.run.dir={tmp_path / name}"]
+        monkeypatch.setattr(sys, "argv", ["vse-evaluate", *typed])
+        evaluate()
         (found,) = json.loads((tmp_path / name / "metrics.json").read_text()).values()
         assert found["all"]["metrics"]["rsum"] == pytest.approx(tested[f"{prefix}/rsum"])
     trained, average = (load_model(checkpoints / f"{name}.ckpt").state_dict() for name in ("best", "best_ema"))

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from tests.helpers.tiny import save_last, tiny_data, tiny_module, tiny_trainer, weights
+from tests.helpers.tiny import save_last, tiny_data, tiny_module, tiny_optimization, tiny_trainer, weights
 from vse_gpo.errors import VSEError
 from vse_gpo.losses import InfoNCE, SigmoidLoss, TripletLoss
 from vse_gpo.training.callbacks.collapse import Collapse, Signs, collision_rate, signs_of_collapse, spread
@@ -27,7 +27,7 @@ class Point(nn.Module):
 
 
 def collapsing_module(**changes: Any) -> RetrievalModule:
-    module = tiny_module(phases=Phases(HARDEST), lr=1e-5, **changes)
+    module = tiny_module(phases=Phases(HARDEST), optimization=tiny_optimization(lr=1e-5), **changes)
     for encoder in (module.model.image_encoder, module.model.text_encoder):
         encoder.projection = nn.Sequential(encoder.projection, Point())
     return module

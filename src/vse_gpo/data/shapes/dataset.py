@@ -1,4 +1,4 @@
-"""The embedded data set: pictures of shapes and what they show, the same on every machine, without a file."""
+"""The embedded data set: images of shapes and their captions, the same on every machine, without files."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,17 +16,17 @@ from vse_gpo.errors import VSEError
 
 
 class ShapesDataset:
-    """Scenes drawn in memory. Over all splits no two have one description; within a split no caption is written twice.
+    """Scenes drawn in memory. No two scenes of any splits have the same description; captions are unique in a split.
 
     Args:
-        train, dev, test: images of each split; dev and test do not depend on the size of train.
-        size: side of the pictures, in pixels.
-        captions: per image.
-        seed: everything follows from it.
+        train, dev, test: number of images; dev and test do not depend on the size of train.
+        size: side of the images, in pixels.
+        captions: number of captions per image.
+        seed: determines everything.
     """
 
     def __init__(self, *, train: int, dev: int, test: int, size: int, captions: int, seed: int) -> None:
-        self.images = {"test": test, "dev": dev, "train": train}  # in the order of their making
+        self.images = {"test": test, "dev": dev, "train": train}  # in the order of generation
         self.size = size
         self.captions = captions
         self.seed = seed
@@ -58,7 +58,7 @@ class ShapesDataset:
 
 
 class Drawings:
-    """The pictures of scenes, all drawn at once."""
+    """The images of scenes, all drawn at construction."""
 
     def __init__(self, scenes: Sequence[Scene], names: Sequence[str], size: int) -> None:
         self.pixels: UInt8[Tensor, "images 3 size size"] = torch.stack([draw(scene, size) for scene in scenes])
@@ -75,8 +75,8 @@ class Drawings:
 
 
 def write_captions(scenes: Sequence[Scene], count: int, random: np.random.Generator) -> list[str]:
-    """As many captions for each scene, image-major, all different."""
-    written: dict[str, None] = {}  # in order
+    """Write ``count`` captions for each scene, image-major, all different."""
+    written: dict[str, None] = {}  # a set that keeps its order
     for scene in scenes:
         wanted = len(written) + count
         while len(written) < wanted:
@@ -85,7 +85,7 @@ def write_captions(scenes: Sequence[Scene], count: int, random: np.random.Genera
 
 
 def _new_scenes(count: int, described: set[object], random: np.random.Generator) -> list[Scene]:
-    """Scenes whose descriptions are new; adds theirs to those described."""
+    """Sample scenes with new descriptions, and add these to ``described``."""
     scenes: list[Scene] = []
     while len(scenes) < count:
         scene = sample_scene(random)

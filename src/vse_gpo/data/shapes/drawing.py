@@ -13,14 +13,14 @@ from torch import Tensor
 from vse_gpo.data.shapes.scenes import BACKGROUNDS, INKS, Scene, Shape
 
 Plane = npt.NDArray[np.floating[Any]]  # one number per pixel
-Distance = Callable[[Plane, Plane], Plane]  # of the points (x, y), y up, from an edge; negative inside
+Distance = Callable[[Plane, Plane], Plane]  # from points (x, y), y up, to an edge; negative inside
 
-RIM = 0.015  # width of the dark rim of a shape, in picture widths
-PERIOD = 0.075  # of a texture, in picture widths
+RIM = 0.015  # width of a shape's dark rim, in image widths
+PERIOD = 0.075  # of a texture, in image widths
 
 
 def draw(scene: Scene, size: int) -> UInt8[Tensor, "3 size size"]:
-    """The picture of a scene, RGB; its background is lit from above."""
+    """Draw a scene in RGB; its background is lit from above."""
     light = np.linspace(1.03, 0.93, size, dtype=np.float32)[:, None, None]
     pixels = np.minimum(light * np.array(BACKGROUNDS[scene.background], np.float32), 255.0).repeat(size, axis=1)
     for shape in scene.shapes:
@@ -29,7 +29,7 @@ def draw(scene: Scene, size: int) -> UInt8[Tensor, "3 size size"]:
 
 
 def _paint(pixels: Plane, shape: Shape) -> None:
-    """Lay one shape over the pixels (size, size, 3)."""
+    """Paint one shape over the pixels (size, size, 3), in place."""
     size = len(pixels)
     reach = shape.radius + 1.0 / size
     left, top = (max(0, int((centre - reach) * size)) for centre in (shape.x, shape.y))
@@ -50,7 +50,7 @@ def _paint(pixels: Plane, shape: Shape) -> None:
 
 
 def _cover(distance: Plane, size: int) -> Plane:
-    """Share of each pixel that lies inside an edge."""
+    """Fraction of each pixel that lies inside an edge."""
     return np.clip(0.5 - distance * np.float32(size), 0.0, 1.0)[:, :, None]
 
 
@@ -104,7 +104,7 @@ def _flower(x: Plane, y: Plane) -> Plane:
 
 
 def _fold(x: Plane, y: Plane, *, points: int) -> tuple[Plane, Plane]:
-    """Turn every point into the half of the topmost of ``points`` equal sectors: along its axis, and beside it."""
+    """Fold all points into half of the topmost of ``points`` equal sectors: distances along its axis and from it."""
     sector = 2 * math.pi / points
     angle = np.abs((np.arctan2(x, y) + sector / 2) % sector - sector / 2)
     distance = np.hypot(x, y)
@@ -120,7 +120,7 @@ def _heart(x: Plane, y: Plane) -> Plane:
     return np.where(x + y > 1.0, lobe, tip) / 0.7
 
 
-# Marks of the textures, in picture widths
+# Marks of the textures, in image widths
 
 
 def _nothing(x: Plane, y: Plane) -> Plane:

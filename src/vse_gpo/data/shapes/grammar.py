@@ -1,4 +1,4 @@
-"""Scenes → captions: true of what they describe, free in words, order and detail. And a tokeniser for their words."""
+"""Scenes → captions that are true but vary in words, order and detail. And a tokeniser for their words."""
 
 import re
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ PATTERNS = {
     "dotted": ("with dots", "with spots"),
     "checked": ("with checks",),
 }
-UNREMARKABLE = ("medium", "plain")  # captions mostly pass over these
+UNREMARKABLE = ("medium", "plain")  # captions mostly leave these out
 BACKGROUNDS = {
     "cream": ("cream", "beige"),
     "grey": ("grey", "gray"),
@@ -82,9 +82,9 @@ Option = TypeVar("Option")
 
 
 def caption(scene: Scene, random: np.random.Generator) -> str:
-    """One caption of a scene.
+    """Write one caption of a scene.
 
-    It may pass over a third shape, an attribute, a place or the background; the fewer shapes, the more it says of each.
+    It may leave out a third shape, an attribute, a place or the background; fewer shapes get more detail each.
     """
     shapes = [scene.shapes[i] for i in random.permutation(len(scene.shapes))]
     if len(shapes) == 3 and random.random() < 0.2:
@@ -121,7 +121,7 @@ def _related(shapes: Sequence[Shape], detail: float, random: np.random.Generator
 
 
 def _noun(shape: Shape, detail: float, random: np.random.Generator) -> str:
-    """A shape with some of its attributes, at least one of them."""
+    """Name a shape with at least one of its attributes."""
     said: dict[str, str] = {}
     while not said:
         for attribute, words, likely in (
@@ -143,7 +143,7 @@ def _noun(shape: Shape, detail: float, random: np.random.Generator) -> str:
 
 
 def _place(shape: Shape, random: np.random.Generator) -> str:
-    """Where a shape is in the picture; of a corner, sometimes only one side."""
+    """Where a shape is in the image; for a corner, sometimes only one side."""
     cell = (shape.row, shape.column)
     if cell in EDGES:
         return _pick(EDGES[cell], random)
@@ -156,7 +156,7 @@ def _place(shape: Shape, random: np.random.Generator) -> str:
 
 
 def _relation(first: Shape, second: Shape, random: np.random.Generator) -> str:
-    """Where the first shape is as seen from the second; two shapes differ in column, in row or in both."""
+    """Where the first shape is relative to the second; two shapes differ in column, in row or in both."""
     true: list[Sequence[str]] = []
     if first.column != second.column:
         true.append(LEFT if first.column < second.column else RIGHT)
@@ -175,7 +175,7 @@ def _pick(options: Sequence[Option], random: np.random.Generator) -> Option:
 
 
 class GrammarWords:
-    """The tokeniser of the grammar: lower-case words between <start> and <end>; words of no caption are <unk>."""
+    """The tokeniser of the grammar: lower-case words between <start> and <end>; words outside the grammar are <unk>."""
 
     def __init__(self) -> None:
         self._index = {word: token for token, word in enumerate([*SPECIAL, *vocabulary()])}
@@ -187,7 +187,7 @@ class GrammarWords:
         return [[self._index.get(word, unknown)] for word in re.findall(r"\w+", caption.lower())]
 
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-        """It needs no file."""
+        """Write nothing: the grammar needs no files."""
         return settings
 
     def sequence(self, words: Words) -> list[int]:

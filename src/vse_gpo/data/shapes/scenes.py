@@ -1,4 +1,4 @@
-"""Scenes of one to three shapes, sampled so that everything a caption can say about them is plainly visible."""
+"""Scenes of one to three shapes, sampled so that everything a caption can say about them is clearly visible."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ Colour = tuple[int, int, int]  # RGB, 0–255
 
 
 class Ink(NamedTuple):
-    """Paint of a shape."""
+    """Colours of a shape."""
 
     fill: Colour
     mark: Colour  # of its stripes, dots or checks
@@ -19,7 +19,7 @@ class Ink(NamedTuple):
 
 KINDS = ("circle", "square", "triangle", "diamond", "star", "heart", "cross", "ring", "moon", "flower")
 TEXTURES = ("plain", "striped", "dotted", "checked")
-RADII = {"small": 0.12, "medium": 0.165, "large": 0.225}  # in picture widths
+RADII = {"small": 0.12, "medium": 0.165, "large": 0.225}  # in image widths
 INKS = {
     "red": Ink((222, 48, 46), (255, 196, 190)),
     "orange": Ink((247, 138, 28), (255, 226, 178)),
@@ -40,22 +40,22 @@ BACKGROUNDS: dict[str, Colour] = {
     "lavender": (208, 196, 234),
     "navy": (36, 46, 92),
 }
-CELL_CENTRES = (0.2, 0.5, 0.8)  # of the columns and rows, in picture widths
-CONTRAST = 110  # least distance of a shape's colour from the background's, in RGB
+CELL_CENTRES = (0.2, 0.5, 0.8)  # of the columns and rows, in image widths
+CONTRAST = 110  # minimum RGB distance of a shape's colour from the background
 VISIBLE = {
     name: [colour for colour, ink in INKS.items() if math.dist(ink.fill, background) >= CONTRAST]
     for name, background in BACKGROUNDS.items()
 }
-JITTER = 0.06  # of a shape in its cell, in picture widths
-TILT = 0.2  # of a shape at most, in radians
-GAP = 0.02  # between two shapes, or a shape and the edge
+JITTER = 0.06  # maximum shift of a shape in its cell, in image widths
+TILT = 0.2  # maximum rotation of a shape, in radians
+GAP = 0.02  # minimum between two shapes, or a shape and the edge
 
 Option = TypeVar("Option")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """One shape. Lengths are in picture widths, y points down."""
+    """One shape. Lengths are in image widths, y points down."""
 
     kind: str
     colour: str
@@ -70,25 +70,25 @@ class Shape:
 
     @property
     def description(self) -> tuple[str, str, str, str, int, int]:
-        """What captions can tell of it."""
+        """Everything that captions can say about it."""
         return (self.kind, self.colour, self.size, self.texture, self.column, self.row)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Shapes on a background. No two of them have both kind and colour in common, and none share a cell."""
+    """Shapes on a background. No two of them share a cell, or both kind and colour."""
 
     background: str
     shapes: tuple[Shape, ...]
 
     @property
     def description(self) -> tuple[str, frozenset[tuple[str, str, str, str, int, int]]]:
-        """What captions can tell of it: scenes of one description look alike to them."""
+        """Everything that captions can say about it; they cannot tell two scenes with the same description apart."""
         return (self.background, frozenset(shape.description for shape in self.shapes))
 
 
 def sample_scene(random: np.random.Generator) -> Scene:
-    """A scene of one, two or three shapes, two and three twice as often as one."""
+    """Sample a scene of one, two or three shapes; two and three are twice as likely as one."""
     background = _choose(random, list(BACKGROUNDS))
     count = _choose(random, (1, 2, 2, 3, 3))
     while True:
@@ -118,7 +118,7 @@ def _sample_shape(random: np.random.Generator, colours: Sequence[str]) -> Shape:
 
 
 def _apart(a: Shape, b: Shape) -> bool:
-    """Whether two shapes may stand in one scene: told apart by kind or colour, in cells of their own, not touching."""
+    """Whether two shapes may be in one scene: different in kind or colour, in different cells, not touching."""
     return (
         (a.kind, a.colour) != (b.kind, b.colour)
         and (a.column, a.row) != (b.column, b.row)

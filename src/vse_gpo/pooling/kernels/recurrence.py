@@ -1,4 +1,4 @@
-"""A bidirectional GRU over the ranks of sets of several sizes, which all begin alike: what GPO's weights come from."""
+"""Bidirectional GRU over the ranks of sets of several sizes, which share their first ranks: it gives GPO weights."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ Array = npt.NDArray[np.floating]
 def run_both_ways(
     gru: nn.GRU, positions: Float[Tensor, "items d_position"], sizes: Int[Tensor, " sizes"]
 ) -> Float[Tensor, "sizes items d_hidden"]:
-    """Mean of the two directions' states at every position of each size; what lies past a size is undefined.
+    """Mean of the two directions' states at every position of each size; values past a size are undefined.
 
-    In float64 on a CPU, where a softmax of low temperature is to follow.
+    On a CPU the result is float64, because a softmax of low temperature follows.
 
     Args:
         gru: one layer, bidirectional, batch first.
-        positions: a set of n items has the first n.
-        sizes: at least 1.
+        positions: encoded positions; a set of n items uses the first n.
+        sizes: set sizes, at least 1.
     """
     if positions.device.type == "cpu" and not torch.compiler.is_exporting():
         weights = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -35,11 +35,11 @@ def run_both_ways(
 
 
 class _SmallGRU(torch.autograd.Function):
-    """The same on a CPU, many times faster than ``nn.GRU``, whose time goes into starting thousands of tiny operations.
+    """The same on a CPU, many times faster than ``nn.GRU``, which spends its time on starting thousands of operations.
 
-    All advance together, in numpy. The first lane reads the positions forwards, which all sizes share; each other lane
-    reads those of one size backwards. Step s reads position s forwards and the s-th last backwards. Sizes descend, so
-    that the lanes which have reached their last item are always the first ones. In float64: it costs little here, and
+    All lanes advance together, in numpy. The first lane reads the positions forwards, which all sizes share; each other
+    lane reads those of one size backwards. Step s reads position s forwards and the s-th last backwards. Sizes descend,
+    so the lanes that have started, at their last item, always come first. It uses float64: this costs little here, and
     rounding errors grow along the steps and with the softmax's low temperature.
 
     Axes: s steps (= items), w ways (forwards, backwards), l lanes, g gates (reset, update, candidate), h hidden.
@@ -56,18 +56,18 @@ class _SmallGRU(torch.autograd.Function):
         bias_hidden: Float[Tensor, "2 gates"],
     ) -> Float[Tensor, "lanes items d_hidden"]:
         items, lanes, width = len(positions), 1 + len(sizes), weight_hidden.shape[2]
-        ctx.under_way = (1 + (torch.arange(items)[:, None] < sizes).sum(1)).flip(0).tolist()  # lanes of each step
+        ctx.under_way = (1 + (torch.arange(items)[:, None] < sizes).sum(1)).flip(0).tolist()  # active lanes
         weighted = torch.baddbmm(bias_in[:, None], positions.expand(2, -1, -1), weight_in.transpose(1, 2))
         inputs: Array = _by_step(weighted).unflatten(2, (3, width)).numpy()  # s w g h
         biases = bias_hidden.unflatten(1, (3, width)).numpy()
         added = inputs + biases
-        added[:, :, 2] = biases[:, 2]  # the candidate's input comes after its reset
+        added[:, :, 2] = biases[:, 2]  # the candidate's input is added after the reset
         forwards, backwards = weight_hidden.transpose(1, 2).numpy()
         way = np.arange(lanes).clip(max=1)
 
         states = np.zeros((items + 1, lanes, width), dtype=inputs.dtype)
         gates = np.zeros((items, lanes, 3, width), dtype=inputs.dtype)
-        recalled = np.zeros_like(states[1:])  # what the reset gate lets through or not
+        recalled = np.zeros_like(states[1:])  # what the reset gate scales
         for step, active in enumerate(ctx.under_way):
             before, gate = states[step, :active], gates[step, :active]
             sums = gate.reshape(active, -1)
@@ -93,7 +93,7 @@ class _SmallGRU(torch.autograd.Function):
         forwards, backwards = weight_hidden.numpy()
         arriving = _by_step(gradients[0]).numpy()
 
-        # the gradient of what enters each gate, for a gradient of 1 at the state after it
+        # gradient of each gate's input, for a gradient of 1 at the state after it
         reset, update, new = np.moveaxis(gates, 2, 0)
         to_new = (1 - update) * (1 - new * new)
         to_gates = np.stack(
@@ -129,12 +129,12 @@ class _SmallGRU(torch.autograd.Function):
 
 
 def _by_step(by_position: Float[Tensor, "lanes items ..."]) -> Float[Tensor, "items lanes ..."]:
-    """Of the first lane position s, of the others the s-th last."""
+    """Order by step: position s in the first lane, the s-th last position in the others."""
     return torch.cat([by_position[:1], by_position[1:].flip(1)]).movedim(0, 1).contiguous()
 
 
 def _by_lane(by_step: Float[Tensor, "items lanes d_hidden"]) -> Float[Tensor, "lanes items d_hidden"]:
-    """What every lane holds at each position."""
+    """Order by position: the inverse of ``_by_step``."""
     return torch.cat([by_step[:, :1], by_step[:, 1:].flip(0)], dim=1).movedim(1, 0)
 
 

@@ -1,4 +1,4 @@
-"""Sort every channel of a batch of sets and weigh the values by their rank: the costly part of GPO."""
+"""Sort every channel of a batch of sets and weight the values by their rank: the costly part of GPO."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vse_gpo.batch import valid_items
 
-BLOCK = 2**18  # numbers sorted at once: few enough for a processor's cache, enough to keep Python out of the way
-PAGE = 1024  # bytes; rows of a multiple of it fall into few places of a processor's cache
-HAS_TRITON = find_spec("triton") is not None  # torch brings it where it brings CUDA, on Linux
+BLOCK = 2**18  # numbers sorted at once: they fit a processor's cache, and Python's overhead stays small
+PAGE = 1024  # bytes; rows of a multiple of this size share few places of a processor's cache
+HAS_TRITON = find_spec("triton") is not None  # comes with torch's CUDA builds on Linux
 
 Floats = npt.NDArray[np.float32]
 Items = npt.NDArray[np.integer]
@@ -25,10 +25,10 @@ Items = npt.NDArray[np.integer]
 def sort_descending(
     values: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch dim items"]:
-    """Sort each channel of each set from its largest value down; positions past a length become 0.
+    """Sort each channel of each set in descending order; positions past a length become 0.
 
-    Channels come first in the result, so that one set's channel lies contiguous in memory. Equal values keep
-    their order, which decides where their gradients go; NaN comes first.
+    Channels come first in the result, so that each channel of a set is contiguous in memory. Equal values keep their
+    order, which decides where their gradients go; NaN comes first.
     """
     if _packs(values):
         ordered: Tensor = _PackedSort.apply(values, lengths)
@@ -47,22 +47,22 @@ def weigh_by_rank(
     lengths: Int[Tensor, " batch"],
     weights: Float[Tensor, "batch ranks"],
 ) -> Float[Tensor, "batch dim"]:
-    """Sum each channel's values, each times the weight of its rank, largest first; padding takes no part.
+    """Sum each channel's values, each times the weight of its rank, largest first; padding is ignored.
 
-    The same as ``sort_descending(values, lengths) @ weights``, on a CPU without any tensor of the features' size
-    besides what the gradient needs, and likewise on a GPU where Triton is installed and sets have up to 1,024 items.
+    Equals ``sort_descending(values, lengths) @ weights``. On a CPU, and on a GPU with Triton for sets of up to 1,024
+    items, it makes no tensor of the features' size except what the gradient needs.
 
     Args:
         values: sets of features.
-        lengths: of the sets.
-        weights: of the ranks; as many as the longest set has, or more.
+        lengths: set sizes.
+        weights: weight of each rank; at least as many as the longest set has items.
     """
     if _packs(values):
         pooled: Tensor = _PackedWeighing.apply(values, lengths, weights)
         return pooled
     values = values[:, : weights.shape[1]]
     if values.device.type == "cuda" and values.dtype == torch.float32 and HAS_TRITON:
-        from vse_gpo.pooling.kernels import triton_kernels  # takes a second
+        from vse_gpo.pooling.kernels import triton_kernels  # noqa: PLC0415, takes a second
 
         if values.shape[1] <= triton_kernels.LARGEST_SET and triton_kernels.run_on(values.device):
             return triton_kernels.weigh_by_rank(values, lengths, weights)
@@ -70,12 +70,12 @@ def weigh_by_rank(
 
 
 def _packs(values: Tensor) -> bool:
-    """Whether the values can be sorted in numpy, which no exported graph holds."""
+    """Whether the values can be sorted in numpy, which cannot be exported."""
     return values.device.type == "cpu" and values.dtype == torch.float32 and not torch.compiler.is_exporting()
 
 
 class _PackedSort(torch.autograd.Function):
-    """Descending sort of a CPU's floats, an order of magnitude faster than ``torch.sort``."""
+    """Descending sort of floats on a CPU, an order of magnitude faster than ``torch.sort``."""
 
     @staticmethod
     def forward(
@@ -114,7 +114,7 @@ class _PackedSort(torch.autograd.Function):
 
 
 class _PackedWeighing(torch.autograd.Function):
-    """Sort and weighted sum in one pass over a CPU's cache."""
+    """Sort and weighted sum on a CPU, in one pass over blocks that fit its cache."""
 
     @staticmethod
     def forward(
@@ -180,9 +180,9 @@ class _Block(NamedTuple):
 
 
 def _each_block(sizes: list[int], dim: int, work: Callable[[_Block, "_Memory"], None]) -> None:
-    """Run the work on all sets, a block at a time, on as many threads as torch has.
+    """Run the work on all sets, block by block, on as many threads as torch uses.
 
-    Sets of one size lie in one block. A set's channels stay with one thread, in their order.
+    A block holds sets of one size. One thread handles all channels of a set, in order.
     """
     by_size = np.argsort(sizes, kind="stable")
     bounds = np.flatnonzero(np.diff(np.asarray(sizes)[by_size], prepend=-1, append=-1))
@@ -208,7 +208,7 @@ def _each_block(sizes: list[int], dim: int, work: Callable[[_Block, "_Memory"], 
 
 
 class _Memory:
-    """What one thread sorts in, so that no block asks the system for memory of its own."""
+    """Buffers of one thread, reused so that no block allocates memory."""
 
     def __init__(self, largest: int) -> None:
         numbers = max(BLOCK, largest)
@@ -218,10 +218,10 @@ class _Memory:
         self.signs = np.empty_like(self.spaced)
 
     def sort(self, values: Floats) -> tuple[Floats, Items]:
-        """(sets, items, channels) → values of each channel from the largest down, and which item each comes from.
+        """(sets, items, channels) → values of each channel, largest first, and the item that each comes from.
 
         A float and its item are packed into one 64-bit integer that sorts like the float, so that numpy's vectorised
-        integer sort yields both in one pass. Both results lie in this memory: the next block overwrites them.
+        integer sort yields both in one pass. Both results are views of these buffers: the next block overwrites them.
         """
         sets, items, channels = values.shape
         shape = (sets, channels, items)
@@ -238,7 +238,7 @@ class _Memory:
         return self._ascending(bits).view(np.float32), item
 
     def sort_values(self, values: Floats) -> Floats:
-        """(sets, items, channels) → (sets, channels, ranks), values of each channel from the smallest up, NaN last."""
+        """(sets, items, channels) → (sets, channels, ranks), values of each channel in ascending order, NaN last."""
         sets, items, channels = values.shape
         ordered = self.bits[: values.size].view(np.float32).reshape(sets, channels, items)
         ordered[:] = self._spaced(values)[:, :, :channels].view(np.float32).swapaxes(1, 2)
@@ -246,9 +246,9 @@ class _Memory:
         return ordered
 
     def _spaced(self, values: Floats) -> npt.NDArray[np.int32]:
-        """Bits of the values, -0.0 as 0.0: they are ties. Some unused channels follow in every row.
+        """Bits of the values, with -0.0 as 0.0 because they tie. Some unused channels follow in every row.
 
-        They keep the values of one channel, which are read one after the other, apart in a processor's cache.
+        They spread the values of one channel, which are read one after the other, over a processor's cache.
         """
         sets, items, channels = values.shape
         width = channels + (16 if channels * 4 % PAGE == 0 else 0)
@@ -264,7 +264,7 @@ class _Memory:
         return np.bitwise_xor(bits, magnitudes, out=bits)
 
     def unsort(self, by_rank: Floats, order: Items) -> Floats:
-        """(sets, channels, ranks) → (sets, items, channels), what belongs to each rank at the item that had it."""
+        """(sets, channels, ranks) → (sets, items, channels): the value of each rank at the item that had this rank."""
         places = self.keys[: by_rank.size].reshape(by_rank.shape)
         np.add(order, np.arange(0, by_rank.size, by_rank.shape[2]).reshape(*by_rank.shape[:2], 1), out=places)
         by_item = self.bits[: by_rank.size].view(np.float32)

@@ -1,9 +1,9 @@
 """GPO's sort and weighted sum as one CUDA kernel, written in Triton, and one for their gradients.
 
-A program has some channels of one set in its registers: it sorts and weighs them there, so that the features are read
-once and nothing of their size is written but the order, which the gradient needs: one byte a number for sets of up to
-256 items. Forwards and backwards that is 14 bytes a number; ``torch.sort`` and what stands around it move more than 80.
-No sum is left to atomics, so that results repeat bit for bit.
+A program holds some channels of one set in registers and sorts and weights them there, so the features are read once
+and nothing of their size is written except the order, which the gradient needs: one byte per number for sets of up to
+256 items. Forward and backward move 14 bytes per number; ``torch.sort`` and the code around it move more than 80.
+No sum uses atomics, so that results repeat bit for bit.
 """
 
 import functools
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from vse_gpo.errors import first_line
 
-LARGEST_SET = 1024  # items; registers hold no larger set beside enough others
-NUMBERS = 1024  # that a warp sorts, 32 a thread: with twice as many, registers spill
-FEWEST_CHANNELS, MOST_CHANNELS = 8, 32  # what one memory access brings; one for each thread of a warp
-FUSION = {"enable_fp_fusion": False}  # products are rounded before they are summed, as elsewhere
+LARGEST_SET = 1024  # items; with larger sets, registers hold too few sets at once
+NUMBERS = 1024  # sorted by a warp, 32 per thread: with twice as many, registers spill
+FEWEST_CHANNELS, MOST_CHANNELS = 8, 32  # loaded by one memory access; one per thread of a warp
+FUSION = {"enable_fp_fusion": False}  # products are rounded before they are summed, as on a CPU
 
 
 def weigh_by_rank(
@@ -29,18 +29,18 @@ def weigh_by_rank(
     lengths: Int[Tensor, " batch"],
     weights: Float[Tensor, "batch items"],
 ) -> Float[Tensor, "batch dim"]:
-    """``sorting.weigh_by_rank`` of float32 tensors on a CUDA device, sets of up to ``LARGEST_SET``."""
+    """``sorting.weigh_by_rank`` for float32 tensors on a CUDA device and sets of up to ``LARGEST_SET`` items."""
     pooled: Tensor = _FusedWeighing.apply(values, lengths, weights)
     return pooled
 
 
 @functools.cache
 def run_on(device: torch.device) -> bool:
-    """Whether the kernels give on this device, values and gradients, what can be told without them.
+    """Whether the kernels run on this device and give the expected values and gradients.
 
-    Tried once on a small batch: Triton needs a C compiler and a driver that fits, which not every machine has. Where
-    they do not run a warning says why, and the caller sorts by ``torch.sort``. Who asks first may be in inference
-    mode, or in a forward pass that is checkpointed, whose hooks are none of the trial's.
+    Tried once on a small batch: Triton needs a C compiler and a matching driver, which not every machine has. If they
+    do not run, a warning says why, and the caller sorts by ``torch.sort``. The first caller may be in inference mode,
+    or in a checkpointed forward pass, whose hooks the trial must not use.
     """
     hooks = torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, lambda saved: saved)
     try:
@@ -50,7 +50,7 @@ def run_on(device: torch.device) -> bool:
             pooled = weigh_by_rank(values, torch.tensor([3], device=device), weights)
             (gradient,) = torch.autograd.grad(pooled.sum(), values)
         found = pooled.tolist(), gradient.tolist()
-    except Exception as error:  # of any library between here and the driver
+    except Exception as error:  # from any library between here and the driver
         reason = f"{type(error).__name__}: {first_line(error)}"
     else:
         if found == ([[2.0, 3.625]], [[[0.0, 0.0], [0.5, 0.25], [0.25, 0.5]]]):
@@ -63,7 +63,7 @@ def run_on(device: torch.device) -> bool:
 
 
 class Tile(NamedTuple):
-    """What one program sorts. All are powers of two; there are at least as many items as a set has."""
+    """What one program sorts. All sizes are powers of two; ``items`` is at least the size of a set."""
 
     items: int
     channels: int
@@ -71,7 +71,7 @@ class Tile(NamedTuple):
 
 
 def tile(items: int, dim: int) -> Tile:
-    """The tile for sets of so many items, of features of this width."""
+    """The tile for sets of this many items, with features of this width."""
     padded = triton.next_power_of_2(items)
     channels = min(max(NUMBERS // padded, FEWEST_CHANNELS), MOST_CHANNELS, triton.next_power_of_2(dim))
     return Tile(padded, channels, max(padded * channels // NUMBERS, 1))
@@ -91,7 +91,7 @@ class _FusedWeighing(torch.autograd.Function):
         order = values.new_empty((batch, items, dim) if keep else 0, dtype=torch.uint8 if items <= 256 else torch.int16)
         pooled = values.new_empty(batch, dim)
         size = tile(items, dim)
-        with torch.cuda.device_of(values):  # Triton starts kernels on the current device
+        with torch.cuda.device_of(values):  # Triton launches on the current device
             weigh_kernel[(batch, triton.cdiv(dim, size.channels))](
                 *(values, lengths, weights, pooled, order, items, dim, *values.stride()),
                 KEEP_ORDER=keep,
@@ -111,7 +111,7 @@ class _FusedWeighing(torch.autograd.Function):
         size = tile(items, dim)
         blocks = triton.cdiv(dim, size.channels)
         of_values = values.new_empty(batch, items, dim)
-        of_weights = values.new_empty(blocks, batch, items)  # each block of channels' part
+        of_weights = values.new_empty(blocks, batch, items)  # one part per block of channels
         with torch.cuda.device_of(values):
             gradient_kernel[(batch, blocks)](
                 *(gradients[0].contiguous(), values, lengths, weights, order, of_values, of_weights),
@@ -124,11 +124,11 @@ class _FusedWeighing(torch.autograd.Function):
         return of_values, None, of_weights.sum(0)
 
 
-# Of sets of up to 32 items a thread gets whole channels: their sort moves no number between threads. It is so because
-# Triton lays neighbouring channels on neighbouring threads where it knows of no alignment; with it, a thread would read
-# four channels at once, and a channel's items would lie with several threads.
+# For sets of up to 32 items, a thread gets whole channels, so that sorting moves no number between threads. The reason:
+# Triton puts neighbouring channels on neighbouring threads if it knows of no alignment. With alignment, a thread would
+# read four channels at once, and a channel's items would be spread over several threads.
 # no_type_check: Triton reads a kernel's source and must find the function as it is written.
-_SIZES = ["items", "dim", "set_stride", "item_stride"]  # any number: not compiled again for some of them
+_SIZES = ["items", "dim", "set_stride", "item_stride"]  # no recompilation for special values
 
 
 @triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=["values", "pooled", "order"])
@@ -148,14 +148,14 @@ def weigh_kernel(
     ITEMS: tl.constexpr,  # noqa: N803
     CHANNELS: tl.constexpr,  # noqa: N803
 ):
-    """Sort a tile (channels, items) by one integer for each number: its bits, made to sort like it, above its item."""
+    """Sort a tile (channels, items) by one integer per number: its bits, mapped to sort like it, above its item."""
     row = tl.program_id(0).to(tl.int64)
     channel = (tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS))[:, None]
     item = tl.arange(0, ITEMS)[None, :]
     length = tl.load(lengths + row)
     inside = (channel < dim) & (item < length)
     places = row * set_stride + item * item_stride + channel * channel_stride
-    found = tl.load(values + places, mask=inside, other=float("-inf"))  # padding comes last: its items are the last
+    found = tl.load(values + places, mask=inside, other=float("-inf"))  # padding sorts last: so do its items
     found = tl.where(found == 0.0, 0.0, found)  # -0.0 and 0.0 are ties
     bits = tl.where(found == found, found.to(tl.int32, bitcast=True), 0x7FFFFFFF)  # every NaN above infinity
     value = ~_ascending(bits)  # largest first
@@ -191,7 +191,7 @@ def gradient_kernel(
     ITEMS: tl.constexpr,  # noqa: N803
     CHANNELS: tl.constexpr,  # noqa: N803
 ):
-    """Send each rank's share back to the item that had it; sum the weights' gradients over these channels."""
+    """Send each rank's gradient back to its item; sum the gradients of the weights over these channels."""
     row = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1)
     channel = (block * CHANNELS + tl.arange(0, CHANNELS))[:, None]

@@ -16,14 +16,13 @@ NAME = "ema"  # in the metrics: val/ema/rsum beside val/rsum
 
 
 class AveragedWeights(Callback):
-    """Averages the model after every optimizer step, and has the average evaluated wherever the model is.
+    """Averages the model after every optimizer step; the average is evaluated wherever the model is.
 
-    Averaged are the parameters and the running statistics of BatchNorm; counters are copied. The trained weights go
-    their way as without it. Each process averages for itself, without a word to the others: their parameters are the
-    same, so their averages are.
+    Parameters and running statistics of BatchNorm are averaged; counters are copied. The trained weights are not
+    affected. Each process keeps its own average; parameters are identical, so nothing is communicated.
 
-    Its best epoch is a checkpoint whose weights are the average: it evaluates as any other, but cannot be resumed from.
-    Those that can hold the average beside the trained weights. The test gives both, each from its own best epoch.
+    The average of its best epoch is saved as a checkpoint, which can be evaluated but not resumed from. Checkpoints to
+    resume from hold the average beside the trained weights. The test reports both, each from its own best epoch.
 
     Args:
         average: model → its moving average.
@@ -35,7 +34,7 @@ class AveragedWeights(Callback):
         self.best = best
         self._average: Any = None  # exists once the model is on its device
         self._restored: dict[str, torch.Tensor] | None = None
-        self._step = 0  # of the last update
+        self._step = 0  # step of the last update
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.best.setup(trainer, pl_module, stage)
@@ -46,12 +45,12 @@ class AveragedWeights(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step > self._step:  # not after a batch whose gradient waits for others
+        if trainer.global_step > self._step:  # not after a batch whose gradient is accumulated
             self._average.update(pl_module.model, step=trainer.global_step)
             self._step = trainer.global_step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let ``best`` judge the epoch, and save the average if it is the best so far."""
+        """Let ``best`` save the average if the epoch is the best so far."""
         trained, pl_module.model = pl_module.model, self._average.module
         try:
             self.best.on_train_epoch_end(trainer, pl_module)
@@ -72,12 +71,12 @@ class AveragedWeights(Callback):
         self.best.load_state_dict(state_dict["best"])
 
     def _begin(self, module: RetrievalModule) -> None:
-        """The average of a checkpoint that was loaded, or else the weights as they are."""
+        """Start from the average of the loaded checkpoint, or else from the current weights."""
         if self._average is None:
             self._average = self.average(module.model).requires_grad_(False)
             for part in self._average.modules():
                 if isinstance(part, nn.RNNBase):
-                    part.flatten_parameters()  # a copy's weights lie apart, and cuDNN would gather them at every call
+                    part.flatten_parameters()  # a copy's weights are scattered; cuDNN would gather them at every call
             module.evaluate_beside(NAME, self._average.module)
         if self._restored is not None:
             self._average.module.load_state_dict(self._restored)

@@ -1,4 +1,4 @@
-"""The checkpoint of the best epoch, also of those before a run went on in another folder."""
+"""The checkpoint of the best epoch, kept when a run resumes in another folder."""
 
 import os
 import shutil
@@ -14,10 +14,10 @@ from vse_gpo.storage.writing import whole_file
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's, which forgets the best epoch where a run goes on in another folder: here its file comes along.
+    """Lightning's callback forgets the best epoch when a run resumes in another folder; this one copies its file there.
 
-    It is looked for beside the checkpoint that the run goes on from, then where it was written. Warns if it is gone:
-    the best of the epochs to come is taken then.
+    The file is searched beside the checkpoint that the run resumes from, then where it was written. If it is gone, a
+    warning says so, and only later epochs count.
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -26,14 +26,14 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         folder = Path(self.dirpath or ".")
-        files: dict[str, str | None] = self._trainer.strategy.broadcast(  # the first process's word counts
+        files: dict[str, str | None] = self._trainer.strategy.broadcast(  # the first process decides
             {
                 path: _found(Path(path), Path(str(self._trainer.ckpt_path)).parent)
                 for path in state_dict["best_k_models"]
             }
         )
         if gone := [path for path, file in files.items() if file is None]:
-            message = f"{gone[0]} is gone, expected the best epoch so far; only those to come count"
+            message = f"{gone[0]} is gone, expected the best epoch so far; only later epochs count"
             warnings.warn(message, stacklevel=2)
             return
         here = {path: str(folder / Path(path).name) for path in files}

@@ -11,17 +11,17 @@ from torch import Tensor
 from vse_gpo.batch import Batch
 from vse_gpo.errors import VSEError
 from vse_gpo.training.callbacks.progress import is_logged, print_line
-from vse_gpo.training.module import RetrievalModule
+from vse_gpo.training.module import RetrievalModule, StepOutputs
 
 ANSWERS = ("warn", "stop", "soften")
 
 
 class Signs(NamedTuple):
-    """Of a collapse, in one batch; scalars left on their device."""
+    """Signs of a collapse in one batch; scalars stay on their device."""
 
     image_spread: Float[Tensor, ""]
     caption_spread: Float[Tensor, ""]
-    loss_ratio: Float[Tensor, ""]  # to the loss of a batch whose embeddings are all equal
+    loss_ratio: Float[Tensor, ""]  # loss over that of a batch of equal embeddings
 
     def collapsed(self, *, spread: float, tolerance: float) -> bool:
         """Whether one modality is nearly a point and the loss is that of equal embeddings."""
@@ -30,24 +30,24 @@ class Signs(NamedTuple):
 
 
 class Collapse(Callback):
-    """Logs the signs of a collapse at every step that is logged, and answers one that lasts.
+    """Logs the signs of a collapse at every logged step, and reacts to a collapse that lasts.
 
     ``train/image_spread`` and ``train/caption_spread`` are 1 − the mean cosine of two embeddings of the batch: near 1
     when they fill the space, 0 when all are equal. ``train/loss_ratio`` is the loss over that of a batch whose
-    embeddings are all equal, which is 2·B·margin for the triplet loss of the hardest negatives: 1 where the model tells
-    nothing apart. Any model begins there; a collapsed one stays or comes back. ``train/collision_rate`` is the share of
+    embeddings are all equal, which is 2·B·margin for the triplet loss of the hardest negatives: 1 if the model tells
+    nothing apart. Any model starts there; a collapsed one stays or returns. ``train/collision_rate`` is the share of
     a batch's pairs whose image occurs in it more than once: false negatives, unless ``mask_same_image`` is on.
 
     Args:
         on_collapse: ``warn`` prints one line, once; ``stop`` also ends the training, as early stopping does; ``soften``
-            lets all negatives count for the rest of the epoch and the next one, each time it happens. Losses that know
-            no hardest negatives do not notice ``soften``.
-        spread: at most this much of either modality is a collapse,
-        tolerance: if the loss also lies this close to that of equal embeddings, as a share of it,
+            lets all negatives count for the rest of the epoch and the next one, each time it happens. ``soften`` has no
+            effect on losses without hardest negatives.
+        spread: a spread of either modality below this is a collapse,
+        tolerance: if the loss is also this close to that of equal embeddings, as a fraction of it,
         patience: for this many steps.
 
     Raises:
-        VSEError: if there is no such answer.
+        VSEError: if ``on_collapse`` is unknown.
     """
 
     def __init__(self, *, on_collapse: str, spread: float, tolerance: float, patience: int) -> None:
@@ -62,19 +62,19 @@ class Collapse(Callback):
         self._softened: list[int] = []  # epochs
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: RetrievalModule) -> None:  # type: ignore[override]
-        for epoch in self._softened:  # of the run that this one goes on with
+        for epoch in self._softened:  # epochs of the resumed run
             pl_module.phases.soften(epoch)
 
     def on_train_batch_end(  # type: ignore[override]
         self,
         trainer: pl.Trainer,
         pl_module: RetrievalModule,
-        outputs: dict[str, Tensor | None],
+        outputs: StepOutputs,
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        if not is_logged(trainer, trainer.global_step) or len(outputs["images"]) < 2:  # type: ignore[arg-type]
-            return  # one pair alone has no spread
+        if not is_logged(trainer, trainer.global_step) or len(outputs["images"]) < 2:
+            return  # a single pair has no spread
         signs = signs_of_collapse(pl_module, outputs, loss=trainer.callback_metrics["train/loss"])
         pl_module.log_dict({f"train/{name}": value for name, value in signs._asdict().items()})
         everywhere: Tensor = pl_module.all_gather(batch.image_index)  # type: ignore[assignment]
@@ -110,15 +110,15 @@ class Collapse(Callback):
 
 
 @torch.no_grad()
-def signs_of_collapse(module: RetrievalModule, outputs: dict[str, Tensor | None], *, loss: Float[Tensor, ""]) -> Signs:
+def signs_of_collapse(module: RetrievalModule, outputs: StepOutputs, *, loss: Float[Tensor, ""]) -> Signs:
     """The signs in one batch.
 
     Args:
-        module: whose losses are compared.
-        outputs: of its training step.
-        loss: of the batch, not ramped.
+        module: module that computes the losses.
+        outputs: outputs of its training step.
+        loss: loss of the batch, not ramped.
     """
-    images, captions = outputs["images"].float(), outputs["captions"].float()  # type: ignore[union-attr]
+    images, captions = outputs["images"].float(), outputs["captions"].float()
     same = (images.mean(0) @ captions.mean(0)).expand(len(images), len(images))
     level = module.batch_loss(same, outputs["not_negative"])
     return Signs(spread(images), spread(captions), loss / level)
@@ -137,7 +137,7 @@ def collision_rate(image_index: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
 
 
 def warning(trainer: pl.Trainer, module: RetrievalModule, signs: Signs) -> str:
-    """What was found, the likely cause, and the four knobs."""
+    """What was found, the likely cause, and what to change."""
     hardest = module.phase.negatives == "hardest"
     cause = "the hardest negatives came before the model could tell easy ones apart" if hardest else "too large steps"
     rate = trainer.optimizers[0].param_groups[0]["lr"]

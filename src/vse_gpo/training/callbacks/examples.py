@@ -15,14 +15,14 @@ from vse_gpo.training.module import RetrievalModule
 
 
 class Examples(Callback):
-    """Draws a few queries with their first images after each validation into ``examples/epoch_NN.png``.
+    """Draws a few queries with their top-ranked images after each validation into ``examples/epoch_NN.png``.
 
-    The queries are the same in every epoch. TensorBoard gets the picture as ``val/examples``, W&B the same as a table
-    with one picture per cell. Features have no pictures: the images' names stand in their place.
+    The queries are the same in every epoch. TensorBoard and W&B get the figure as ``val/examples``, W&B also a table
+    with one image per cell. If there are only features, the images' names are shown instead.
 
     Args:
-        queries: how many captions of dev.
-        seed: of their choice.
+        queries: number of dev captions.
+        seed: seed of their choice.
     """
 
     def __init__(self, *, queries: int, seed: int) -> None:
@@ -30,7 +30,7 @@ class Examples(Callback):
         self.seed = seed
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: RetrievalModule) -> None:  # type: ignore[override]
-        if pl_module.embeddings is None or not trainer.is_global_zero:  # a sanity check has none
+        if pl_module.embeddings is None or not trainer.is_global_zero:  # none after a sanity check
             return
         split = pl_module.split("dev")
         rows = choose_queries(split, count=self.queries, seed=self.seed)
@@ -43,10 +43,10 @@ class Examples(Callback):
 
 
 def log_table(loggers: Sequence[Logger], key: str, examples: Sequence[Example], images: ImageSource, step: int) -> None:
-    """Hand the examples to W&B, one query a row."""
+    """Log the examples to W&B, one query per row."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            import wandb
+            import wandb  # noqa: PLC0415, only its logger needs it
 
             def cell(row: int, images: ImageSource = images) -> Any:
                 return wandb.Image(tile(images, row), caption=images.name(row))

@@ -1,4 +1,4 @@
-"""Pictures of a run: whole files in its folder, and in the dashboards that show pictures."""
+"""Figures of a run: files in its folder, also logged to the dashboards that show images."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,12 +10,12 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 
 def picture_path(trainer: pl.Trainer, kind: str) -> Path:
-    """Where this epoch's picture of a kind lies in the run's folder."""
+    """Path of this epoch's figure of a kind in the run's folder."""
     return Path(trainer.default_root_dir) / kind / f"epoch_{trainer.current_epoch:02d}.png"
 
 
 def log_picture(loggers: Iterable[Logger], key: str, path: Path, step: int) -> None:
-    """Hand a picture to the loggers that show pictures."""
+    """Log a figure to the loggers that show images."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.log_image(key, [str(path)], step)

@@ -14,10 +14,10 @@ from vse_gpo.training.callbacks.pictures import log_picture, picture_path
 class PoolingCurves(Callback):
     """Draws the coefficients after each validation into ``pooling/epoch_NN.png`` of the run's folder.
 
-    W&B and TensorBoard get the picture too, as ``val/pooling``. Poolings without coefficients are left out.
+    W&B and TensorBoard get the figure too, as ``val/pooling``. Poolings without coefficients are left out.
 
     Args:
-        image_sizes, text_sizes: set sizes to draw, one line each; with none of them a modality is left out.
+        image_sizes, text_sizes: set sizes to draw, one line each; a modality without sizes is left out.
 
     Raises:
         VSEError: if a size is less than 1.

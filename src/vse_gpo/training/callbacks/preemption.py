@@ -1,4 +1,4 @@
-"""What a run does when its machine is taken away: the step is finished and saved, and the same command goes on."""
+"""What a run does when its machine is taken away: it finishes and saves the step, and the same command resumes it."""
 
 import os
 import signal
@@ -16,20 +16,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Preemption(Checkpoint):
-    """On SIGTERM or SIGUSR1 the running step is finished, a checkpoint is written and the run ends.
+    """On SIGTERM or SIGUSR1, finishes the running step, writes a checkpoint and ends the run.
 
-    Inside a validation, which cannot be gone on with, this happens at its end. All processes end after the same step,
-    whichever of them got the signal: the next step that is logged, when they ask each other. The first one's exit
-    status is 128 + the signal's number. Under SLURM, SIGUSR1 says that the job's time is nearly over, and the job is
-    queued again.
+    A validation cannot be resumed, so the run ends after it. All processes end after the same step, whichever of them
+    got the signal: the next logged step, at which they ask each other. The exit status of the first process is
+    128 + the signal's number. Under SLURM, SIGUSR1 means that the job's time is nearly over, and the job is requeued.
 
-    It takes the place of Lightning's own handlers. They save in the middle of a step or not at all, end with status 0,
-    and connect the processes from inside the handler, where they may be waiting for each other already.
+    It replaces Lightning's own handlers, which save in the middle of a step or not at all, end with status 0, and
+    connect the processes from inside the handler, where they may already be waiting for each other.
 
-    Being a ``Checkpoint`` it comes after the callbacks whose state it saves.
+    As a ``Checkpoint`` it runs after the callbacks whose state it saves.
 
     Args:
-        path: of the checkpoint.
+        path: checkpoint file.
     """
 
     def __init__(self, path: str) -> None:
@@ -37,7 +36,7 @@ class Preemption(Checkpoint):
         self._received: int | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lightning sets its handlers before, and gives back those of others at the end."""
+        """Set the handlers after Lightning has set its own; it restores earlier ones at the end."""
         for number in SIGNALS:
             signal.signal(number, self._receive)
 
@@ -45,7 +44,7 @@ class Preemption(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         a_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        alone = trainer.world_size == 1  # to ask the others is to wait for all devices
+        alone = trainer.world_size == 1  # asking the others waits for all devices
         due = (
             a_step
             and batch_idx + 1 < trainer.num_training_batches
@@ -59,7 +58,7 @@ class Preemption(Checkpoint):
             self._save_and_end(trainer)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A test has nothing to save."""
+        """End at once during a test, which has nothing to save."""
 
         def end(number: int, _frame: object) -> None:
             if trainer.strategy.launcher is not None:
@@ -77,10 +76,10 @@ class Preemption(Checkpoint):
     def _save_and_end(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path)
         if not trainer.is_global_zero:
-            raise SIGTERMException(0)  # a failure would have the first process killed
+            raise SIGTERMException(0)  # a failure would get the first process killed
         number = signal.Signals(self._received or signal.SIGTERM)
         sys.stderr.write(
-            f"stopped by {number.name} after step {trainer.global_step}; the same command goes on if given the same "
+            f"stopped by {number.name} after step {trainer.global_step}; the same command resumes if given the same "
             f"folder, any other by resume={self.path}\n"
         )
         if number == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ:
@@ -89,7 +88,7 @@ class Preemption(Checkpoint):
 
 
 def slurm_job() -> str:
-    """The number that ``scontrol`` knows this job by."""
+    """This job's id for ``scontrol``."""
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ["SLURM_JOB_ID"]

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, and one line per epoch everywhere."""
+"""Progress of a run: a bar on a terminal, and one line per epoch everywhere."""
 
 import time
 from datetime import timedelta
@@ -23,7 +23,7 @@ class Bar(RichProgressBar):
         self._start, self._first_step = time.monotonic(), trainer.global_step
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """What stands beside the bar, in this order."""
+        """Values shown beside the bar, in this order."""
         metrics = {
             "loss": float(trainer.callback_metrics["train/loss"]),
             "lr": f"{trainer.optimizers[0].param_groups[0]['lr']:.1e}",
@@ -33,19 +33,19 @@ class Bar(RichProgressBar):
         return metrics | {"left": str(self._time_left(trainer))}
 
     def _time_left(self, trainer: pl.Trainer) -> timedelta:
-        """Of the whole run, validation included, at the pace so far."""
+        """Time left in the whole run, validation included, at the pace so far."""
         pace = (time.monotonic() - self._start) / max(1, trainer.global_step - self._first_step)
         return timedelta(seconds=round(pace * (float(trainer.estimated_stepping_batches) - trainer.global_step)))
 
 
 class EpochLines(Callback):
-    """One line per epoch: mean loss, rSum on dev, seconds and what ``Throughput`` says; readable in a log file too."""
+    """Prints one line per epoch: mean loss, rSum on dev, seconds and pairs per second; readable in a log file too."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
         steps = f"{trainer.num_training_batches} steps an epoch on {pl_module.device}"
         print_line(trainer, f"{trainer.default_root_dir}: {parameters:,} parameters, {steps}")
-        self.on_train_epoch_start(trainer, pl_module)  # Lightning leaves it out where a run goes on inside an epoch
+        self.on_train_epoch_start(trainer, pl_module)  # Lightning leaves it out when a run resumes inside an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.monotonic()
@@ -74,18 +74,18 @@ class EpochLines(Callback):
 
 
 def best_rsum(trainer: pl.Trainer) -> float | None:
-    """The best rSum on dev of the epochs before; None in the first."""
-    score = trainer.checkpoint_callback.best_model_score if trainer.checkpoint_callback else None  # type: ignore[attr-defined]
+    """Best rSum on dev of earlier epochs; None in the first."""
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return None if score is None else float(score)
 
 
 def is_logged(trainer: pl.Trainer, step: int) -> bool:
-    """Whether the loggers take the numbers of the step that ends as this one; they wait for the device anyway."""
+    """Whether the loggers record the step that ends with this number; they wait for the device anyway."""
     interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return interval > 0 and step % interval == 0
 
 
 def print_line(trainer: pl.Trainer, line: str) -> None:
-    """One line on the console, above the bar if there is one, from the first process alone."""
+    """Print a line on the console, above the bar if there is one, only from the first process."""
     if trainer.is_global_zero:
         get_console().print(line, soft_wrap=True, markup=False, highlight=False)

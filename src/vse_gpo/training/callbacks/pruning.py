@@ -1,4 +1,4 @@
-"""Ends the runs of a study that promise little."""
+"""Ends the unpromising runs of a study."""
 
 import optuna
 import pytorch_lightning as pl
@@ -34,7 +34,7 @@ class Pruning(Callback):
         study = optuna.load_study(study_name="study", storage=storage, pruner=self.pruner)
         study_id = storage.get_study_id_from_name("study")
         trial = Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, self.trial))
-        if epoch not in study.trials[self.trial].intermediate_values:  # a run that goes on may report it again
+        if epoch not in study.trials[self.trial].intermediate_values:  # a resumed run may report it again
             trial.report(rsum, epoch)
         if hopeless := trial.should_prune():
             study.tell(self.trial, state=TrialState.PRUNED)

@@ -13,14 +13,14 @@ from vse_gpo.training.callbacks.progress import is_logged
 
 
 class Throughput(Callback):
-    """Logs ``train/pairs_per_second``: the epoch's pairs so far, of all processes, over the time that they trained.
+    """Logs ``train/pairs_per_second``: the epoch's pairs so far, of all processes, over their training time.
 
-    Validation does not count, waiting for the loader does. Lightning's ThroughputMonitor waits for the device after
-    every step; here only the loggers do, every few steps.
+    Validation time does not count; waiting for the loader does. Lightning's ThroughputMonitor waits for the device
+    after every step; here only the loggers do, every few steps.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.on_train_epoch_start(trainer, pl_module)  # Lightning leaves it out where a run goes on inside an epoch
+        self.on_train_epoch_start(trainer, pl_module)  # Lightning leaves it out when a run resumes inside an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start, self._pairs = time.monotonic(), 0
@@ -41,7 +41,7 @@ class Throughput(Callback):
 
 
 class GradientNorm(Callback):
-    """Logs ``train/gradient_norm``, of all gradients together as they are before clipping, at steps that are logged."""
+    """Logs ``train/gradient_norm``, the norm of all gradients together before clipping, at logged steps."""
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer

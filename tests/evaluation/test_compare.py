@@ -1,0 +1,73 @@
+"""Two evaluations, query by query: what both have, and what cannot be compared."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vse_gpo.errors import VSEError
+from vse_gpo.evaluation.annotated import read_annotations
+from vse_gpo.evaluation.compare import compare_evaluations
+from vse_gpo.evaluation.results import write_results
+from vse_gpo.evaluation.scoring import score
+from vse_gpo.retrieval.embeddings import encoded
+
+IMAGES = 60
+
+
+def evaluated(folder: Path, *, noise: float, images: int = IMAGES, protocols: tuple[str, ...] = ("all",)) -> Path:
+    """An evaluation of captions that lie near their image."""
+    draws = torch.Generator().manual_seed(0)
+    rows = torch.randn(images, 16, generator=draws)
+    captions = rows.repeat_interleave(2, 0) + noise * torch.randn(2 * images, 16, generator=draws)
+    ids = [str(row) for row in range(images)]
+    test = encoded(rows, captions, caption_to_image=np.arange(images).repeat(2), image_ids=ids)
+    write_results(folder, score({folder.name: test}, protocols, read_annotations(protocols)), {folder.name: test})
+    return folder
+
+
+def compare(first: Path, second: Path, protocol: str | None = None) -> None:
+    compare_evaluations(first=str(first), second=str(second), protocol=protocol, seed=0)
+
+
+def line_of(printed: str, metric: str) -> str:
+    return next(line for line in printed.splitlines() if metric in line)
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def test_a_worse_model_differs_and_a_model_from_itself_does_not(tmp_path, capsys):
+    sharp, blurred = evaluated(tmp_path / "sharp", noise=0.5), evaluated(tmp_path / "blurred", noise=3.0)
+    compare(sharp, blurred)
+    printed = capsys.readouterr().out
+    assert "differ" in line_of(printed, "rSum")
+    assert "-" in line_of(printed, "rSum")  # the second one scores less
+    compare(sharp, sharp)
+    assert "no difference shown" in line_of(capsys.readouterr().out, "rSum")
+
+
+def test_one_protocol_or_all_that_both_have(tmp_path, capsys):
+    both = evaluated(tmp_path / "both", noise=1.0, images=1000, protocols=("all", "f30k_1k"))
+    one = evaluated(tmp_path / "one", noise=1.0, images=1000, protocols=("f30k_1k",))
+    compare(both, both)
+    printed = capsys.readouterr().out
+    assert "all: " in printed
+    assert "f30k_1k: " in printed
+    compare(both, one)
+    printed = capsys.readouterr().out
+    assert "f30k_1k: " in printed
+    assert "all: " not in printed
+    with pytest.raises(VSEError, match="no protocol to compare; evaluate both on one test set"):
+        compare(both, one, protocol="all")
+
+
+def test_other_test_sets_are_refused(tmp_path):
+    one, other = evaluated(tmp_path / "one", noise=1.0), evaluated(tmp_path / "other", noise=1.0, images=IMAGES + 1)
+    with pytest.raises(VSEError, match=rf"one has {IMAGES} images and all, .*other has {IMAGES + 1} and all"):
+        compare(one, other)
+    with pytest.raises(VSEError, match="no evaluation of one model"):
+        compare(one, tmp_path)

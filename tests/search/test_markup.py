@@ -1,0 +1,88 @@
+"""An answer as HTML: whatever names and captions hold is text."""
+
+import base64
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.photo_folder import paint, small_model
+from tests.helpers.photo_index import HOSTILE, indexed
+from vse_gpo import VSE
+from vse_gpo.search.answers import Answer, Answers, Hit
+from vse_gpo.search.index import Index
+from vse_gpo.search.markup import PageQuery, answer_markup, draw_image, line_markup
+from vse_gpo.search.pictures import open_picture
+
+CAPTIONS = ["a red circle", "a blue square", "", "a red circle", "<b>a heart</b>"]
+
+
+@pytest.fixture(scope="module")
+def model() -> VSE:
+    return small_model()
+
+
+@pytest.fixture
+def index(tmp_path, model) -> Index:
+    files = [HOSTILE, *(f"{number}.png" for number in range(5))]
+    for seed, file in enumerate(files):
+        paint(tmp_path / "pictures" / file, seed)
+    return indexed(tmp_path, model)
+
+
+def test_names_and_captions_are_text(index, model):
+    answers = Answers(index, model, CAPTIONS)
+    row = [picture.file for picture in index.pictures].index(HOSTILE)
+    asked = PageQuery(answers.result(row), HOSTILE, index.path(HOSTILE))
+    markup = answer_markup(index, asked, answers.answer(asked.query, 6), 12.3)
+    markup += answer_markup(index, PageQuery(answers.text("a heart")), answers.answer(answers.text("a heart"), 6), 1.0)
+    assert "<img src=x" not in markup
+    assert "<b>a heart" not in markup
+    assert "&lt;b&gt;a heart&lt;/b&gt;" in markup
+    assert "&lt;img src=x onerror=alert(1)&gt;" in markup
+    assert "5 of 6 images in 12 ms" in markup
+
+
+def test_a_lost_picture_and_one_that_leads_out_are_said_in_its_place(index, model, tmp_path):
+    (tmp_path / "pictures" / "0.png").unlink()
+    (tmp_path / "pictures" / "1.png").unlink()
+    (tmp_path / "secret.png").write_bytes(paint(tmp_path / "x.png", 9).read_bytes())
+    (tmp_path / "pictures" / "1.png").symlink_to(tmp_path / "secret.png")
+    answers = Answers(index, model)
+    query = answers.text("a heart")
+    markup = answer_markup(index, PageQuery(query), answers.answer(query, 6), 1.0)
+    assert markup.count("<img ") == 4
+    assert "no such file or directory" in markup
+    assert "refused: it leads out of the folder" in markup
+
+
+@pytest.mark.parametrize(("score", "width"), [(0.5, "50.0%"), (-0.3, "0.0%"), (1.00001, "100.0%")])
+def test_a_bar_stays_in_its_frame(score, width, index, model):
+    query = Answers(index, model).text("a heart")
+    for answer in (Answer([Hit(0, "0.png", score)], []), Answer([], [("a caption", score)])):
+        assert f'style="width: {width}"' in answer_markup(index, PageQuery(query), answer, 1.0)
+
+
+def test_a_line_is_text_and_has_no_results():
+    markup = line_markup("nothing to look for <here>")
+    assert "nothing to look for &lt;here&gt;" in markup
+    assert "<ol" not in markup
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "I;16"])
+def test_pictures_of_every_kind_are_drawn_small(mode, tmp_path):
+    if mode == "I;16":
+        Image.fromarray(np.full((900, 600), 30000, dtype=np.uint16)).save(tmp_path / "a.png")
+    else:
+        Image.new("RGB", (600, 900), "red").convert(mode).save(tmp_path / "a.png")
+    assert open_picture(tmp_path / "a.png", side=320).shape == (3, 320, 213)
+    drawn = draw_image(tmp_path / "a.png", "a")
+    assert (drawn.name, drawn.reason) == ("a", "")
+    with Image.open(BytesIO(base64.b64decode(drawn.data))) as small:
+        assert (small.format, small.size) == ("JPEG", (213, 320))
+
+
+def test_a_picture_that_cannot_be_read_has_its_reason(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    assert draw_image(tmp_path / "a.png", "a") == ("a", "", "cannot be decoded (not an image, 10 bytes)")

@@ -1,0 +1,56 @@
+"""What goes to the hub and comes from it, and what a name or a network that is not there gives."""
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import RepoUrl
+from transformers import AutoModel
+
+from tests.helpers.photo_folder import small_model
+from tests.helpers.tiny_encoders import roberta_folder
+from vse_gpo import VSE
+from vse_gpo.errors import VSEError
+from vse_gpo.storage import hub
+from vse_gpo.storage.hub import check_pretrained, load_pretrained
+
+
+def test_a_model_goes_to_the_hub_with_its_card(monkeypatch):
+    model, seen = small_model(), {}
+
+    def create(repo_id, private, exist_ok):
+        return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def upload(repo_id, folder_path, commit_message):
+        seen.update(repo=repo_id, message=commit_message, files={path.name for path in Path(folder_path).iterdir()})
+        seen["fingerprint"] = VSE.from_pretrained(folder_path).fingerprint()
+
+    monkeypatch.setattr(hub, "create_repo", create)
+    monkeypatch.setattr(hub, "upload_folder", upload)
+    assert model.push_to_hub("me/vse", metrics={"coco_5k": {"rsum": 432.16}}) == "https://huggingface.co/me/vse"
+    assert seen == {
+        "repo": "me/vse",
+        "message": "Upload the model",
+        "files": {"vse_gpo.json", "model.safetensors", "README.md"},
+        "fingerprint": model.fingerprint(),
+    }
+
+
+def test_a_hub_that_does_not_take_a_model_gives_one_line():
+    with pytest.raises(VSEError, match="me/vse: the Hugging Face hub does not take the model") as error:
+        small_model().push_to_hub("me/vse")  # the tests have no network
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_that_neither_this_machine_nor_the_hub_knows_gives_one_line():
+    with pytest.raises(VSEError, match=r"^text\.pretrained=no/such: neither a folder nor a model that the .*; name"):
+        check_pretrained("no/such", "text.pretrained")  # the tests have no network
+
+
+def test_a_folder_is_loaded_and_one_without_a_model_gives_one_line(tmp_path):
+    known = {"setting": "text.pretrained", "expected": "encoder", "remedy": "name another"}
+    roberta = roberta_folder(tmp_path / "roberta")
+    assert load_pretrained(AutoModel.from_pretrained, str(roberta), **known).config.hidden_size == 8
+    (tmp_path / "empty").mkdir()
+    line = r"^text\.pretrained=\S+empty: the folder gives no encoder \([^\n]+\); name another$"
+    with pytest.raises(VSEError, match=line):
+        load_pretrained(AutoModel.from_pretrained, str(tmp_path / "empty"), **known)

@@ -1,0 +1,85 @@
+"""What the stages exchange, and how batches are encoded."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from vse_gpo.batch import (
+    Batch,
+    Features,
+    Indexed,
+    Tokens,
+    choose_device,
+    encode_batches,
+    pad_sets,
+    take,
+    to_device,
+    valid_items,
+)
+
+CPU = torch.device("cpu")
+
+
+def test_sets_are_padded_to_the_largest_and_their_items_told_from_padding():
+    values, lengths = pad_sets([torch.ones(2, 3), torch.ones(4, 3), torch.ones(1, 3)])
+    assert values.shape == (3, 4, 3)
+    assert lengths.tolist() == [2, 4, 1]
+    assert torch.equal(values[:, :, 0] == 1, valid_items(lengths, 4))
+    assert valid_items(torch.tensor([2, 0]), 3).tolist() == [[True, True, False], [False] * 3]
+
+
+def test_rows_are_taken_from_everything_in_a_batch():
+    ids, index = torch.arange(12).reshape(4, 3), torch.arange(4)
+    batch = Batch(Features(torch.rand(4, 2, 5), index + 1), Tokens(ids, index + 1), index, index + 10)
+    part = take(batch, slice(1, 3))
+    assert isinstance(part.images, Features)
+    assert isinstance(part.tokens, Tokens)
+    assert torch.equal(part.images.values, batch.images.values[1:3])
+    assert part.tokens.ids.tolist() == ids[1:3].tolist()
+    assert (part.image_index.tolist(), part.caption_index.tolist()) == ([1, 2], [11, 12])
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        torch.zeros(2, 3, 4, 4, dtype=torch.uint8),
+        Features(torch.rand(2, 3, 4), torch.tensor([3, 1])),
+        Tokens(torch.ones(2, 3, dtype=torch.int64), torch.tensor([3, 1])),
+    ],
+    ids=["pixels", "features", "tokens"],
+)
+def test_inputs_keep_their_kind_on_any_device(inputs):
+    moved = Indexed(to_device(inputs, CPU), torch.tensor([5, 6])).to(torch.device("meta"))
+    assert type(moved.inputs) is type(inputs)
+    parts = [moved.inputs] if isinstance(inputs, Tensor) else moved.inputs
+    assert all(part.device.type == "meta" for part in [*parts, moved.rows])
+
+
+def test_batches_are_encoded_one_by_one_in_float32_without_gradients():
+    layer, seen = torch.nn.Linear(3, 2).double(), []
+
+    def encode(pixels: Tensor) -> Tensor:
+        seen.append(len(pixels))
+        return layer(pixels.double().mean(dim=(2, 3)))
+
+    pixels = torch.randint(0, 256, (5, 3, 2, 2), dtype=torch.uint8)
+    batches = (Indexed(pixels[rows], rows) for rows in torch.arange(5).split(2))
+    encoded = encode_batches(encode, batches, CPU)
+    assert seen == []  # nothing before it is asked for
+    first = next(encoded)
+    assert seen == [2]
+    parts = [first, *encoded]
+    assert [part.rows.tolist() for part in parts] == [[0, 1], [2, 3], [4]]
+    for part in parts:
+        assert part.embeddings.dtype == torch.float32
+        assert not part.embeddings.requires_grad
+        torch.testing.assert_close(part.embeddings, encode(pixels[part.rows]).float())
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "there", "device"), [("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu")]
+)
+def test_the_gpu_is_taken_where_there_is_one_that_nobody_refuses(monkeypatch, accelerator, there, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert choose_device(accelerator).type == device
