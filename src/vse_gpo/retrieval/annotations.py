@@ -35,6 +35,7 @@ class CrisscrossedCaptions:
 
     Args:
         variant: where the positives come from and which count.
+        i2t, t2i, t2t, i2i: (query, positive) by direction.
         sits, sis, sts: rated (caption, image), (image, image) and (caption, caption).
     """
 
