@@ -187,7 +187,7 @@ class VSE(nn.Module):
         Raises:
             VSEError: if the source holds no model, or its files are damaged.
         """
-        from vse_gpo.checkpoints.sources import load_model  # it builds models, so it lies above this module
+        from vse_gpo.checkpoints.sources import load_model  # noqa: PLC0415, it builds models: above this module
 
         return load_model(source, tokenizer=tokenizer, vocabulary=vocabulary)
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from vse_gpo import prepare
-from vse_gpo.data.files import read_listing, read_mapping
 from vse_gpo.data.caption_lists import read_captions
+from vse_gpo.data.files import read_listing, read_mapping
 from vse_gpo.data.sources import write_captions
 from vse_gpo.errors import VSEError
 

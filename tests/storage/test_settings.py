@@ -47,7 +47,14 @@ def test_every_registered_part_is_there(name):
 def test_data_sets_are_no_parts_of_models():
     with pytest.raises(VSEError, match="not a part of a model"):
         build({"_target_": "vse_gpo.data.split.DiskDataset", "root": "/", "open_images": None})
-    shapes = {"_target_": "vse_gpo.data.shapes.ShapesDataset", "train": 1, "dev": 1, "test": 1, "size": 8, "captions": 1}
+    shapes = {
+        "_target_": "vse_gpo.data.shapes.ShapesDataset",
+        "train": 1,
+        "dev": 1,
+        "test": 1,
+        "size": 8,
+        "captions": 1,
+    }
     assert build(shapes | {"seed": 0}, parts=DATA_PARTS)
 
 

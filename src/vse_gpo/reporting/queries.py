@@ -45,7 +45,7 @@ ShowRow = Callable[[int, bool], Item]
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownQuery:
     """A query, the rank of its best match counted from 1, and its top results."""
 
     query: Item
@@ -58,7 +58,7 @@ class Tested:
     """A run's test split, encoded again."""
 
     scores: dict[str, Scores]
-    examples: dict[str, list[Shown]]  # title → queries
+    examples: dict[str, list[ShownQuery]]  # title → queries
 
 
 def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Tested:
@@ -134,13 +134,13 @@ def data_uri(pixels: Tensor) -> str:
 
 def _examples(
     outcome: Outcome, images: Tensor, captions: Tensor, shelf: Shelf, count: int, random: np.random.Generator
-) -> dict[str, list[Shown]]:
+) -> dict[str, list[ShownQuery]]:
     owner = shelf.split.caption_to_image
     sides: dict[str, tuple[str, Tensor, Tensor, ShowRow, ShowRow, Callable[[int, int], bool]]] = {
         "i2t": ("Image → captions", images, captions, shelf.image, shelf.caption, lambda q, f: bool(owner[f] == q)),
         "t2i": ("Caption → images", captions, images, shelf.caption, shelf.image, lambda q, f: bool(owner[q] == f)),
     }
-    shown: dict[str, list[Shown]] = {}
+    shown: dict[str, list[ShownQuery]] = {}
     for queries in outcome.queries:
         if queries.ranks is None or queries.direction not in sides:
             continue
@@ -148,7 +148,7 @@ def _examples(
         order = np.lexsort((random.random(len(queries.ranks)), queries.ranks))
         for kind, chosen in (("worst", order[::-1][:count]), ("best", order[:count])):
             shown[f"{title}: the {kind}"] = [
-                Shown(
+                ShownQuery(
                     show_query(row, True),
                     int(rank) + 1,
                     [show_found(f, belongs(row, f)) for f in _first(asking[row], gallery)],

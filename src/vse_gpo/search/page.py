@@ -32,7 +32,7 @@ element.addEventListener("click", (event) => {
 """
 
 
-class Shown(NamedTuple):
+class PageState(NamedTuple):
     """Parts of the page, in the order of the handlers' outputs."""
 
     text: str
@@ -47,24 +47,24 @@ class Handlers:
     def __init__(self, answers: Answers) -> None:
         self.answers = answers
 
-    def by_text(self, top: int, text: str) -> Shown:
+    def by_text(self, top: int, text: str) -> PageState:
         """The text box."""
         return self._show(top, text, lambda: PageQuery(self.answers.text(text)))
 
-    def by_example(self, top: int, sample: list[str]) -> Shown:
+    def by_example(self, top: int, sample: list[str]) -> PageState:
         """A click on an example."""
         return self.by_text(top, sample[0])
 
-    def by_picture(self, top: int, file: str) -> Shown:
+    def by_picture(self, top: int, file: str) -> PageState:
         """An uploaded file."""
         path = Path(file)
         return self._show(top, "", lambda: PageQuery(self.answers.picture(path), path.name, path))
 
-    def by_result(self, top: int, event: gr.EventData) -> Shown:
+    def by_result(self, top: int, event: gr.EventData) -> PageState:
         """A click on a found image."""
         return self._show(top, "", lambda: self._picture_of(event.row))
 
-    def again(self, top: int, text: str, asked: PageQuery | None) -> Shown:
+    def again(self, top: int, text: str, asked: PageQuery | None) -> PageState:
         """Another number of images."""
         return self._show(top, text, lambda: asked or PageQuery(self.answers.text(text)))
 
@@ -73,16 +73,16 @@ class Handlers:
         file = self.answers.index.pictures[row].file
         return PageQuery(query, file, self.answers.index.path(file))
 
-    def _show(self, top: int, text: str, ask: Callable[[], PageQuery]) -> Shown:
+    def _show(self, top: int, text: str, ask: Callable[[], PageQuery]) -> PageState:
         start = time.perf_counter()
         try:
             asked = ask()
             answer = self.answers.answer(asked.query, top)
         except VSEError as error:
-            return Shown(text, line_markup(printable(str(error))), curve_plot([]), None)
+            return PageState(text, line_markup(printable(str(error))), curve_plot([]), None)
         milliseconds = 1000 * (time.perf_counter() - start)
         results = answer_markup(self.answers.index, asked, answer, milliseconds)
-        return Shown(text, results, curve_plot(asked.query.curve), asked)
+        return PageState(text, results, curve_plot(asked.query.curve), asked)
 
 
 def curve_plot(curve: Sequence[float]) -> Any:

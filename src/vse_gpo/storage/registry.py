@@ -44,7 +44,7 @@ MODEL_PARTS = frozenset(
         "vse_gpo.pooling.SelfAttention",
         "vse_gpo.pooling.Seq2Seq",
         "vse_gpo.pooling.SizePooling",
-        "vse_gpo.pooling.gpo_variants.BiGRU",
+        "vse_gpo.pooling.gpo_variants.RankGRU",
         "vse_gpo.pooling.gpo_variants.FeatureGenerator",
         "vse_gpo.pooling.gpo_variants.InterpolatedVector",
         "vse_gpo.pooling.gpo_variants.LearnedIndex",
@@ -62,4 +62,5 @@ DATA_PARTS = frozenset(
         "vse_gpo.data.split.DiskDataset",
     }
 )
+RENAMED = {"vse_gpo.pooling.gpo_variants.BiGRU": "vse_gpo.pooling.gpo_variants.RankGRU"}  # as older models name them
 FILES = frozenset({"path", "pretrained", "weights"})  # arguments of these parts that name files or models of the hub

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from vse_gpo.errors import VSEError
-from vse_gpo.storage.registry import FILES, MODEL_PARTS
+from vse_gpo.storage.registry import FILES, MODEL_PARTS, RENAMED
 
 INSIDE = "inside:"  # begins a path under the folder that the settings lie in
 CONFIG = "config.yaml"  # a run's resolved config in its folder
@@ -69,6 +69,7 @@ def build(settings: Any, folder: Path | None = None, *, parts: Collection[str] =
 
 
 def _find(target: Any, parts: Collection[str]) -> Any:
+    target = RENAMED.get(target, target) if isinstance(target, str) else target
     if not isinstance(target, str) or target not in parts:
         raise VSEError(f"{target}: not a part of a model, expected a registered one such as {min(parts)}")
     module, _, name = target.rpartition(".")
