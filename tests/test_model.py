@@ -45,12 +45,6 @@ def test_encoding_leaves_the_model_in_its_mode(model):
     assert model.training
 
 
-@pytest.mark.parametrize(("captions", "message"), [("a dog", "found one string"), ([], "empty list")])
-def test_what_cannot_be_encoded_is_named(captions, message, model):
-    with pytest.raises(VSEError, match=message):
-        model.encode_captions(captions)
-
-
 def test_a_saved_model_comes_back_as_it_was(model, tmp_path):
     model.save_pretrained(tmp_path / "model")
     again = VSE.from_pretrained(tmp_path / "model")

@@ -13,6 +13,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def described(value: object) -> str:
+    """A value with its type, as a short part of a line."""
+    return f"{' '.join(repr(value).split())[:60]} ({type(value).__name__})"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A question that suggests the closest known name, or names with the same last part; empty if there are none."""
     known = list(known)

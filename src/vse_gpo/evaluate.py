@@ -1,7 +1,6 @@
 """python -m vse_gpo.evaluate checkpoint=… dataset=… protocols=[…] : any model by every protocol."""
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,8 +39,10 @@ class CallableModule(ModuleType):
     """This module, once imported, takes the place of the function ``vse_gpo.evaluate``, so it can be called like it."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """See ``vse_gpo.evaluation.scoring.evaluate``, imported here as the command must answer without torch."""
-        return import_module("vse_gpo.evaluation.scoring").evaluate(*args, **kwargs)
+        """See ``vse_gpo.evaluation.scoring.evaluate``."""
+        from vse_gpo.evaluation.scoring import evaluate  # noqa: PLC0415, the command answers before torch is imported
+
+        return evaluate(*args, **kwargs)
 
 
 sys.modules[__name__].__class__ = CallableModule

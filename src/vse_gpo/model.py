@@ -3,25 +3,24 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCard, snapshot_download
+from huggingface_hub import ModelCard
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vse_gpo.batch import Batch, ImageInputs, Indexed, Tokens, encode_batches
 from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.encoder import Encoder
-from vse_gpo.errors import VSEError, first_line
+from vse_gpo.errors import VSEError, described
 from vse_gpo.storage.card import Results, model_card
-from vse_gpo.storage.hub import check_pretrained, upload
+from vse_gpo.storage.hub import upload
 from vse_gpo.storage.settings import build, without_weights
-from vse_gpo.storage.weights import check_weights, write_weights
+from vse_gpo.storage.weights import check_values, check_weights, write_weights
 from vse_gpo.storage.writing import whole_folder
 
 SETTINGS, WEIGHTS, CARD = "vse_gpo.json", "model.safetensors", "README.md"
@@ -57,43 +56,56 @@ class VSE(nn.Module):
         return self.image_encoder(batch.images), self.text_encoder(batch.tokens)
 
     @torch.inference_mode()
-    def encode_images(self, images: Sequence[Any], *, batch_size: int = 64) -> Float[Tensor, "images dim"]:
+    def encode_images(self, images: Any, *, batch_size: int = 64) -> Float[Tensor, "images dim"]:
         """Unit embeddings (n, E) in float32, on the CPU, one for each image in order.
 
         Args:
-            images: paths, PIL images or uint8 tensors (3, H, W); for a region model, features (regions, width).
-            batch_size: images per batch.
+            images: one image or any number of them: paths, PIL images, uint8 arrays (H, W, 3) or (H, W), uint8 tensors
+                (3, H, W); of a region model features (regions, width).
+            batch_size: images at once.
 
         Raises:
-            VSEError: if an image cannot be read.
+            VSEError: if there is no image, or one cannot be read; its row is named.
         """
-        return self._encode(self.image_encoder, self.prepare_images, images, batch_size)
+        prepare = self.prepare_images
+        listed = _each("image", prepare.read, _listed(images, prepare.listed, "an image"))
+        return self._encode(self.image_encoder, prepare, listed, batch_size)
 
     @torch.inference_mode()
-    def encode_captions(self, captions: Sequence[str], *, batch_size: int = 128) -> Float[Tensor, "captions dim"]:
-        """Unit embeddings (n, E) in float32, on the CPU, one for each caption in order."""
-        if isinstance(captions, str):
-            raise VSEError("encode_captions takes a list of captions, found one string; write [caption]")
-        return self._encode(self.text_encoder, self.prepare_captions, captions, batch_size)
+    def encode_captions(self, captions: Any, *, batch_size: int = 128) -> Float[Tensor, "captions dim"]:
+        """Unit embeddings (n, E) in float32, on the CPU, one for each caption in order.
+
+        Args:
+            captions: one text or any number of them.
+            batch_size: captions at once.
+
+        Raises:
+            VSEError: if there is no caption, or one is no text; its row is named.
+        """
+        listed = _listed(captions, lambda given: [given] if isinstance(given, str) else iter(given), "a caption")
+        return self._encode(self.text_encoder, self.prepare_captions, _each("caption", _text, listed), batch_size)
 
     def _encode(
         self,
         encoder: Encoder,
         prepare: Callable[[Sequence[Any]], ImageInputs | Tokens],
-        items: Sequence[Any],
+        items: Iterator[Any],
         size: int,
     ) -> Float[Tensor, "items dim"]:
-        if len(items) == 0:
-            raise VSEError("nothing to encode: an empty list")
+        if size < 1:
+            raise VSEError(f"batch_size={size}, expected at least 1")
         device = next(encoder.parameters()).device
-        rows = torch.arange(len(items)).split(size)
-        batches = (Indexed(prepare(items[part[0] : part[-1] + 1]), part) for part in rows)
+        parts = iter(lambda: list(islice(items, size)), [])
+        batches = (Indexed(prepare(part), torch.arange(len(part))) for part in parts)
         was_training = self.training
         self.eval()
         try:
-            return torch.cat([part.embeddings.cpu() for part in encode_batches(encoder, batches, device)])
+            embeddings = [part.embeddings.cpu() for part in encode_batches(encoder, batches, device)]
         finally:
             self.train(was_training)
+        if not embeddings:
+            raise VSEError("nothing to encode: an empty list")
+        return torch.cat(embeddings)
 
     def architecture(self) -> dict[str, Any]:
         """Settings that rebuild the same architecture without weight files; only the tokeniser still needs its files.
@@ -132,7 +144,7 @@ class VSE(nn.Module):
         Raises:
             VSEError: if the model does not know its settings, or the folder exists.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         settings = self.architecture()
         with whole_folder(folder) as part:
             settings["prepare_captions"] = self.prepare_captions.save(part, settings["prepare_captions"])
@@ -161,25 +173,45 @@ class VSE(nn.Module):
             return upload(folder, repo_id, private=private, message=message)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path) -> "VSE":
-        """Load a model in eval mode from a folder that ``save_pretrained`` wrote, or from a Hugging Face hub id.
+    def from_pretrained(
+        cls, source: str | Path, *, tokenizer: str | Path | None = None, vocabulary: str | Path | None = None
+    ) -> "VSE":
+        """A model in eval mode from anything that holds one; see ``vse_gpo.checkpoints.sources.load_model``.
+
+        Args:
+            source: a folder of ``save_pretrained``, a Hugging Face hub id, a run's ``.ckpt`` or its folder, or a
+                released ``.pth``.
+            tokenizer: of a released BERT model, a hub id or a folder; None takes ``bert-base-uncased``.
+            vocabulary: file of a released BiGRU model.
 
         Raises:
-            VSEError: if there is no such model, or its files are damaged.
+            VSEError: if the source holds no model, or its files are damaged.
         """
-        folder = Path(source)
-        if not folder.is_dir():
-            check_pretrained(str(source), "model", SETTINGS)
-            folder = Path(snapshot_download(str(source), allow_patterns=["*.json", "*.txt", WEIGHTS]))
+        from vse_gpo.checkpoints.sources import load_model  # noqa: PLC0415, it builds models: above this module
+
+        return load_model(source, tokenizer=tokenizer, vocabulary=vocabulary)
+
+
+def _listed(items: Any, listed: Callable[[Any], Iterable[Any]], one: str) -> Iterable[Any]:
+    try:
+        return listed(items)
+    except TypeError as error:
+        raise VSEError(f"found {described(items)}, expected {one} or a list of them") from error
+
+
+def _each(what: str, read: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """Every item as it is read; one that cannot be is named by its row."""
+    for row, item in enumerate(items):
         try:
-            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-            weights = load_file(folder / WEIGHTS)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise VSEError(
-                f"{folder}: not a saved model ({first_line(error)}), expected {SETTINGS} and {WEIGHTS} as "
-                "save_pretrained writes them"
-            ) from error
-        return build_model(settings, weights, folder)
+            yield read(item)
+        except VSEError as error:
+            raise VSEError(f"{what} {row}: {error}") from error
+
+
+def _text(caption: Any) -> str:
+    if not isinstance(caption, str):
+        raise VSEError(f"found {described(caption)}, expected a text")
+    return caption
 
 
 def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Path | None = None) -> VSE:
@@ -195,8 +227,20 @@ def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Pa
     """
     if not isinstance(settings, dict) or settings.get("_target_") != "vse_gpo.model.VSE":
         raise VSEError("not the settings of a model, expected those of vse_gpo.model.VSE")
-    model: VSE = build(without_weights(settings), folder)
-    check_weights(weights, model.state_dict())
+    plain = without_weights(settings)
+    check_weights(weights, outline(plain, folder))  # before any memory is taken: settings may ask for any size
+    check_values(weights)
+    model: VSE = build(plain, folder)
     model.load_state_dict(weights)
     model.settings = settings
     return model.eval()
+
+
+def outline(settings: dict[str, Any], folder: Path | None) -> dict[str, Tensor]:
+    """Names and shapes of a model's weights, without the memory for them."""
+    shapes: dict[str, Tensor] = {}
+    with torch.device("meta"):
+        for part in ("image_encoder", "text_encoder"):
+            encoder: Encoder = build(settings.get(part), folder)
+            shapes |= {f"{part}.{name}": value for name, value in encoder.state_dict().items()}
+    return shapes

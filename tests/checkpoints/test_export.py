@@ -205,3 +205,15 @@ def test_a_gru_exports_without_packing(tmp_path, bidirectional):
     torch.manual_seed(0)
     tower = texts(BiGRU(vocabulary_size=20, width=4, word_width=3, bidirectional=bidirectional))
     assert check(tower, write_torch(trace(tower), tmp_path / "t.pt2", ["ids", "lengths"]), longest=20) < 1e-5
+
+
+class Refusing(torch.nn.Module):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        raise VSEError("a caption of 7 tokens, the text encoder takes 5; set max_tokens=5")
+
+
+def test_what_a_part_refuses_is_told_as_it_is():
+    inputs = {"features": ("batch", 4)}
+    tower = Tower(name="text", module=Refusing(), inputs=inputs, sample=lambda sets, _items: (torch.ones(sets, 4),))
+    with pytest.raises(VSEError, match=r"^a caption of 7 tokens, the text encoder takes 5; set max_tokens=5$"):
+        trace(tower)

@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +87,32 @@ def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels[0], grey // 256)
 
 
+@pytest.mark.parametrize(
+    ("largest", "expected"),
+    [(200, lambda grey: grey), (2**16 - 1, lambda grey: grey // 256), (2**20 - 1, lambda grey: grey // 2**12)],
+)
+def test_thirty_two_bits_become_eight(largest: int, expected: Callable[..., Any], tmp_path: Path) -> None:
+    grey = np.linspace(0, largest, 32 * 32).astype(np.int32).reshape(32, 32)
+    Image.fromarray(grey).save(tmp_path / "deep.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.tif")[0], expected(grey))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_seen_over_white(mode: str, tmp_path: Path) -> None:
+    drawn = Image.new("LA", (8, 6), (0, 0))  # black, all of it transparent
+    drawn.paste((0, 255), (2, 2, 4, 4))
+    if mode == "P":
+        drawn = Image.new("P", (8, 6), 0)
+        drawn.putpalette([0, 0, 0, 0, 0, 0])
+        drawn.paste(1, (2, 2, 4, 4))
+        drawn.info["transparency"] = 0
+    drawn.convert(mode).save(tmp_path / "a.png")
+    pixels = read_image(tmp_path / "a.png")
+    assert pixels[:, 0, 0].tolist() == [255, 255, 255]
+    assert pixels[:, 3, 3].tolist() == [0, 0, 0]
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 6), (level, level, level)) for level in (10, 200)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])

@@ -80,6 +80,13 @@ def test_large_features_open_and_made_pictures_are_pictures(benchmarks, monkeypa
     assert module.read_image(file).shape == (3, 480, 640)
 
 
+def test_a_benchmark_without_its_packages_says_in_one_line_what_to_install(benchmarks, monkeypatch):
+    monkeypatch.setattr(benchmarks("loader"), "RELEASED", {"json": "of Python", "no_such_reader": "some-reader"})
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "loader"])
+    with pytest.raises(SystemExit, match=r"^error: loader needs .*; pip install some-reader$"):
+        import_module("scripts.benchmark").main()
+
+
 def test_ranking_of_the_plain_way_runs_on_the_same_embeddings(benchmarks):
     images, captions = benchmarks("galleries").embeddings(20, 5, 16)
     assert captions.shape == (100, 16)

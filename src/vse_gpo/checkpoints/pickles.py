@@ -29,7 +29,7 @@ def read_pickle(path: str | Path, allowed: list[Any]) -> Any:
     """
     try:
         with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
     except OSError as error:
         raise VSEError(f"{path}: {(error.strerror or str(error)).lower()}, expected a checkpoint") from error
     except pickle.UnpicklingError as error:

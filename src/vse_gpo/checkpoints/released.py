@@ -30,6 +30,22 @@ def load_released(
         VSEError: if the file holds anything but weights and options, or weights of another model.
     """
     checkpoint = read_pickle(path, [argparse.Namespace])
+    return released_model(checkpoint, path, tokenizer=tokenizer, vocabulary=vocabulary, image_size=image_size)
+
+
+def released_model(
+    checkpoint: Any, path: str | Path, *, tokenizer: str, vocabulary: str | None, image_size: int = 512
+) -> VSE:
+    """The model in what a released file holds.
+
+    Args:
+        checkpoint: what was read from the file.
+        path: of the file, for messages.
+        tokenizer, vocabulary, image_size: see ``load_released``.
+
+    Raises:
+        VSEError: if it holds weights of another model.
+    """
     try:
         image, text = ({n.removeprefix("module."): w for n, w in state.items()} for state in checkpoint["model"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,21 +1,23 @@
 """Image files → uint8 pixels: decode, crop, resize, flip. No normalisation: each backbone does its own."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from vse_gpo.data.files import HELP, Listing, find_images
+from vse_gpo.data.decoding import RGB, read_image, rgb_pixels
+from vse_gpo.data.files import Listing, find_images
 from vse_gpo.data.split import OpenImages
-from vse_gpo.errors import VSEError, first_line
+from vse_gpo.errors import VSEError, described, first_line
 
-RGB = UInt8[Tensor, "3 height width"]
-ImageLike = Tensor | Image.Image | Path | str
+ARRAY, TENSOR = "(height, width, 3) or (height, width) uint8", "(3, height, width) uint8"
 
 
 class ImageFiles:
@@ -23,10 +25,12 @@ class ImageFiles:
 
     Args:
         root, listing: see ``OpenImages``.
-        folder: image folder under the root.
+        folder: of the images, under the root.
+        upright: turn images as their camera says; the released programs do not.
     """
 
-    def __init__(self, root: Path, listing: Listing, *, folder: str) -> None:
+    def __init__(self, root: Path, listing: Listing, *, folder: str, upright: bool = True) -> None:
+        self.upright = upright
         self.folder = root / folder
         self.files = find_images(root, folder, listing)
 
@@ -34,40 +38,10 @@ class ImageFiles:
         return len(self.files)
 
     def __getitem__(self, row: int) -> RGB:
-        return read_image(self.folder / self.files[row])
+        return read_image(self.folder / self.files[row], upright=self.upright)
 
     def name(self, row: int) -> str:
         return self.files[row]
-
-
-def read_image(path: Path, *, upright: bool = False, side: int | None = None) -> RGB:
-    """Decode a file to pixels as ``rgb_pixels`` gives them; for an animation, its first frame.
-
-    Args:
-        path: image file.
-        upright: rotate the image by its EXIF orientation; data sets are read without it.
-        side: shrink the image to fit into a square of this side, in pixels; None keeps its size.
-
-    Raises:
-        VSEError: if the file is missing, empty, truncated or not an image.
-    """
-    try:
-        with Image.open(path) as image:
-            if side is not None:
-                image.thumbnail((side, side))  # decodes a JPEG at a lower resolution
-            return rgb_pixels(ImageOps.exif_transpose(image) if upright else image)
-    except Exception as error:  # Pillow's decoders raise many types on a damaged file
-        if isinstance(error, OSError) and error.strerror:
-            raise VSEError(f"{path}: {error.strerror.lower()}; {HELP}") from None
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
-        raise VSEError(f"{path}: cannot be decoded ({reason}, {path.stat().st_size} bytes); fetch it again") from None
-
-
-def rgb_pixels(image: Image.Image) -> RGB:
-    """Convert to 8 bits per channel; grey becomes three equal channels, transparency is dropped."""
-    if image.mode.startswith("I;16"):  # Pillow would clip these to 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 class PrepareImages:
@@ -84,9 +58,18 @@ class PrepareImages:
         self.smallest_crop, self.largest_crop = crop
         self.flip = flip
 
-    def __call__(self, images: Sequence[ImageLike]) -> UInt8[Tensor, "batch 3 size size"]:
-        """A batch for evaluation, from paths, PIL images or uint8 tensors (3, H, W)."""
+    def __call__(self, images: Sequence[Any]) -> UInt8[Tensor, "batch 3 size size"]:
+        """A batch for evaluation, from images of any kind that ``to_pixels`` takes."""
         return torch.stack([self.encode(to_pixels(image)) for image in images])
+
+    def listed(self, images: Any) -> Iterable[Any]:
+        """One image, or any number of them, as a number of them."""
+        array = isinstance(images, Tensor | np.ndarray) and images.ndim in (2, 3)
+        return [images] if array or isinstance(images, str | os.PathLike | Image.Image) else iter(images)
+
+    def read(self, image: Any) -> RGB:
+        """Pixels of an image of any kind; see ``to_pixels``."""
+        return to_pixels(image)
 
     def opener(self, image_folder: str) -> OpenImages:
         """Opener for this preparation: the image files of a data set, under their folder."""
@@ -108,19 +91,32 @@ class PrepareImages:
         return torch.stack(images)
 
 
-def to_pixels(image: ImageLike) -> RGB:
-    """Convert a path, PIL image or uint8 tensor (3, H, W) to uint8 RGB.
+def to_pixels(image: Any) -> RGB:
+    """A path, PIL image, array (H, W, 3) or (H, W) of uint8, or tensor (3, H, W) of uint8 as pixels.
+
+    Files and PIL images are turned as their camera says.
 
     Raises:
-        VSEError: if a tensor has another shape or type, or a file cannot be read.
+        VSEError: if it is of another kind, shape or number format, or a file cannot be read.
     """
+    if isinstance(image, str | os.PathLike):
+        return read_image(Path(image).expanduser())
     if isinstance(image, Image.Image):
-        return rgb_pixels(image)
-    if not isinstance(image, Tensor):
-        return read_image(Path(image))
-    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-        raise VSEError(f"an image of shape {tuple(image.shape)} and {image.dtype}, expected (3, height, width) uint8")
-    return image
+        try:
+            return rgb_pixels(image)
+        except Exception as error:  # a PIL image that was opened is decoded only now
+            raise VSEError(f"a PIL image cannot be decoded ({first_line(error)})") from error
+    if not isinstance(image, Tensor | np.ndarray):
+        raise VSEError(f"found {described(image)}, expected a path, a PIL image, an array {ARRAY} or a tensor {TENSOR}")
+    found = f"found an image of shape {tuple(image.shape)} and {image.dtype}"
+    if isinstance(image, Tensor):
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+            raise VSEError(f"{found}, expected {TENSOR}")
+        return image.cpu()
+    if image.dtype != np.uint8 or not (image.ndim == 2 or image.shape[2:] == (3,)) or not image.size:
+        raise VSEError(f"{found}, expected {ARRAY}")
+    colour = np.broadcast_to(np.atleast_3d(image), (*image.shape[:2], 3))
+    return torch.from_numpy(colour.copy()).permute(2, 0, 1)
 
 
 def resize(pixels: RGB, size: int) -> UInt8[Tensor, "3 size size"]:

@@ -1,6 +1,6 @@
 """Protocols of the parts that make a model's inputs: images and captions → batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +17,12 @@ class ImagePreparation(Protocol):
 
     def __call__(self, images: Sequence[Any], /) -> ImageInputs:
         """A batch for evaluation."""
+
+    def listed(self, images: Any, /) -> Iterable[Any]:
+        """One image, or any number of them, as a number of them."""
+
+    def read(self, image: Any, /) -> Tensor:
+        """One image of any kind that users have, as ``encode`` takes it."""
 
     def encode(self, image: Tensor, random: np.random.Generator | None = None, /) -> Tensor:
         """One image, augmented if a generator is given."""

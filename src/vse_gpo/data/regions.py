@@ -1,6 +1,6 @@
 """Precomputed region features, memory-mapped: opening them takes no memory and no time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from vse_gpo.batch import Features, pad_sets
 from vse_gpo.data.files import Listing, feature_rows, open_features
 from vse_gpo.data.split import OpenImages
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, described
 
 
 class RegionFiles:
@@ -33,6 +33,7 @@ class RegionFiles:
                 f"set backbone.width={self.features.shape[2]} or use the features of this backbone"
             )
         self.rows = feature_rows(len(self.features), listing, self.path)
+        self._check_ids(listing)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,6 +50,14 @@ class RegionFiles:
     def name(self, row: int) -> str:
         return self.ids[row]
 
+    def _check_ids(self, listing: Listing) -> None:
+        """Refuse ids that seem to name captions: right answers would count as wrong."""
+        if len(self.ids) == len(listing.captions) > 1 and np.array_equal(self.features[0], self.features[1]):
+            raise VSEError(
+                f"{self.path}: rows 0 and 1 hold the same features, but ids {self.ids[0]} and {self.ids[1]} differ; "
+                f"the ids of {listing.name} seem to name captions, expected the image's id on each line"
+            )
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the memory map, which would be copied into every loader process that is not forked."""
         return self.__dict__ | {"features": None}
@@ -62,6 +71,27 @@ class PrepareRegions:
 
     def __call__(self, images: Sequence[Tensor]) -> Features:
         return self.collate(list(images))
+
+    def listed(self, images: Any) -> Iterable[Any]:
+        """The regions of one image, or of any number of them, as a number of them."""
+        return [images] if isinstance(images, Tensor | np.ndarray) and images.ndim == 2 else iter(images)
+
+    def read(self, image: Any) -> Float[Tensor, "regions width"]:
+        """The regions of an image as float32, from an array or tensor of floats.
+
+        Raises:
+            VSEError: if they are anything else, or hold NaN or infinity.
+        """
+        expected = "expected region features (regions, width) in floats: the model takes features, not images"
+        if isinstance(image, np.ndarray) and image.dtype.kind == "f":
+            image = torch.from_numpy(image.astype(np.float32))
+        if not isinstance(image, Tensor):
+            raise VSEError(f"found {described(image)}, {expected}")
+        if not image.is_floating_point() or image.ndim != 2 or not image.numel():
+            raise VSEError(f"found shape {tuple(image.shape)} of {image.dtype}, {expected}")
+        if not image.isfinite().all():
+            raise VSEError("found NaN or infinity among region features, expected numbers")
+        return image.float().cpu()
 
     def opener(self, image_folder: str) -> OpenImages:
         """Opener for this preparation: the features of a data set; the image folder is not used."""

@@ -49,8 +49,7 @@ def plot(
     folder, place = Path(run).expanduser(), Path(out).expanduser()
     if kind == "examples" and not (folder / CONFIG).is_file():
         raise VSEError(f"{run}: no {CONFIG}, expected a run's folder; kind=examples encodes the run's own data set")
-    best = folder / "checkpoints" / "best.ckpt"
-    model = load_model(best if best.is_file() else run, tokenizer=tokenizer, vocabulary=vocabulary)
+    model = load_model(run, tokenizer=tokenizer, vocabulary=vocabulary)
     if kind == "pooling":
         panels = model_curves(model, image_sizes=image_sizes, text_sizes=text_sizes)
         if not panels:

@@ -5,6 +5,7 @@ from vse_gpo.pooling.fixed import First, KMax, Last, Max, Mean
 from vse_gpo.pooling.gpo import GPO
 from vse_gpo.pooling.gpo_variants import RankPooling, SizePooling
 from vse_gpo.pooling.learned import FSPool, GeM
+from vse_gpo.pooling.sets import Pooling
 
 __all__ = [
     "GCN",
@@ -16,6 +17,7 @@ __all__ = [
     "Last",
     "Max",
     "Mean",
+    "Pooling",
     "RankPooling",
     "SelfAttention",
     "Seq2Seq",

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from vse_gpo.gru import run_gru
-from vse_gpo.pooling.sets import check_lengths, padding
+from vse_gpo.pooling.sets import Pooling, check_lengths, padding
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Pooling):
     """Weighted mean of the items; a small network scores each item, a softmax turns the scores into weights.
 
     The structured self-attention of Lin et al. 2017 (eq. 5) with one hop, as PVSE (Song and Soleymani 2019) pools
@@ -26,7 +26,7 @@ class SelfAttention(nn.Module):
             nn.Linear(width, d_hidden, bias=False), nn.Tanh(), nn.Linear(d_hidden, 1, bias=False)
         )
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         padded = padding(features, lengths)
@@ -35,7 +35,7 @@ class SelfAttention(nn.Module):
         return (items * weights).sum(1)
 
 
-class Seq2Seq(nn.Module):
+class Seq2Seq(Pooling):
     """Final state of a GRU that reads the items in order; with two directions, the mean of both final states.
 
     VSRN (Li et al. 2019, section 3.2) pools regions like this, with one direction. The order matters: detectors list
@@ -50,7 +50,7 @@ class Seq2Seq(nn.Module):
         super().__init__()
         self.gru = nn.GRU(width, width, batch_first=True, bidirectional=bidirectional)
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         check_lengths(lengths, features.shape[1])
@@ -59,7 +59,7 @@ class Seq2Seq(nn.Module):
         return torch.cat([states[last][:, :1], states[:, 0, 1:]], dim=1).mean(1)  # backwards ends at item 0
 
 
-class GCN(nn.Module):
+class GCN(Pooling):
     """Lets the items of a set exchange information, then pools them (VSRN: Li et al. 2019, section 3.1).
 
     Items are scaled to unit length before the first layer and after the last. VSRN's program does so for COCO, but
@@ -76,7 +76,7 @@ class GCN(nn.Module):
         self.layers = nn.ModuleList(GraphConvolution(width) for _ in range(layers))
         self.pooling = pooling
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         padded = padding(features, lengths)

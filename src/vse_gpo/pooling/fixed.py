@@ -4,32 +4,32 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from vse_gpo.batch import valid_items
 from vse_gpo.errors import VSEError
-from vse_gpo.pooling.sets import check_lengths, padding
+from vse_gpo.pooling.sets import Pooling, check_lengths, padding
 
 
-class Mean(nn.Module):
+class Mean(Pooling):
     """Average of the items."""
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         return features.masked_fill(padding(features, lengths), 0.0).sum(1) / lengths[:, None]
 
 
-class Max(nn.Module):
+class Max(Pooling):
     """Largest value of each channel."""
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         return features.masked_fill(padding(features, lengths), -torch.inf).amax(1)
 
 
-class KMax(nn.Module):
+class KMax(Pooling):
     """Mean of the k largest values of each channel, or of all values if a set has fewer than k items."""
 
     def __init__(self, k: int) -> None:
@@ -38,7 +38,7 @@ class KMax(nn.Module):
             raise VSEError(f"k-max pooling with k={k}, expected at least 1")
         self.k = k
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         k: Any = torch.sym_min(self.k, features.shape[1])  # an exported graph picks the smaller one at run time
@@ -48,20 +48,20 @@ class KMax(nn.Module):
         return largest.masked_fill(~taken, 0.0).sum(1) / counted[:, None]
 
 
-class First(nn.Module):
+class First(Pooling):
     """Only the first item: [CLS] for BERT, <start> for a BiGRU."""
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         check_lengths(lengths, features.shape[1])
         return features[:, 0]
 
 
-class Last(nn.Module):
+class Last(Pooling):
     """Only the last item: for a forward GRU, the state that has seen every word."""
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         check_lengths(lengths, features.shape[1])

@@ -10,12 +10,12 @@ from torch.nn.utils.rnn import pad_sequence
 from vse_gpo.batch import valid_items
 from vse_gpo.pooling.kernels.recurrence import run_both_ways
 from vse_gpo.pooling.kernels.sorting import weigh_by_rank
-from vse_gpo.pooling.sets import check_lengths, distinct_lengths, trimmed
+from vse_gpo.pooling.sets import Lengths, Pooling, check_lengths, distinct_lengths, read_lengths, trimmed
 
 TEMPERATURE = 0.1  # softmax temperature over positions
 
 
-class GPO(nn.Module):
+class GPO(Pooling):
     """Weights each channel's values by their rank, with weights that a GRU generates from the set's size.
 
     The coefficients depend only on the length, never on the features, so they are generated once per distinct length
@@ -33,22 +33,21 @@ class GPO(nn.Module):
         self.linear = nn.Linear(d_hidden, 1, bias=False)
         self._kept = _KeptRows()
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        """Pool each set, ignoring padding."""
-        sizes = lengths.cpu()  # synchronises with a GPU once
+        sizes = lengths.cpu()  # waits for a GPU once
         weights = self._weights(sizes, trimmed(features, sizes).shape[1]).to(features.dtype)
         return weigh_by_rank(features, lengths, weights)
 
-    def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+    def coefficients(self, lengths: Lengths) -> Float[Tensor, "batch items"]:
         """Weight of each rank, largest value first: each row sums to 1 and is zero past its length.
 
         Raises:
-            VSEError: if a set is empty.
+            VSEError: if a set is empty, or the lengths are no integers.
         """
-        lengths = lengths.cpu()
-        return self._weights(lengths, int(lengths.max()))
+        sizes = read_lengths(lengths).cpu()
+        return self._weights(sizes, int(sizes.max()))
 
     def _weights(self, lengths: Int[Tensor, " batch"], items: int) -> Float[Tensor, "batch items"]:
         """Coefficients for lengths that are on the CPU."""

@@ -1,6 +1,6 @@
 """GPO with other generators of its coefficients, the variants of the paper's ablation.
 
-``SizePooling`` with a ``SizeGenerator`` of ``SinCos`` and ``BiGRU`` is GPO itself.
+``SizePooling`` with a ``SizeGenerator`` of ``SinCos`` and ``RankGRU`` is GPO itself.
 """
 
 import torch
@@ -14,14 +14,14 @@ from vse_gpo.pooling.gpo import TEMPERATURE, encode_positions
 from vse_gpo.pooling.kernels.recurrence import run_both_ways
 from vse_gpo.pooling.kernels.sorting import sort_descending, weigh_by_rank
 from vse_gpo.pooling.learned import knot_shares
-from vse_gpo.pooling.sets import distinct_lengths, padding, trimmed
+from vse_gpo.pooling.sets import Lengths, Pooling, distinct_lengths, padding, read_lengths, trimmed
 
 Ordered = Float[Tensor, "batch dim items"]  # each channel's values, largest first
-Scores = Float[Tensor, "batch channels items"]  # scores of the positions: one row for all channels, or one per channel
+RankScores = Float[Tensor, "batch channels items"]  # of the positions: one row for all channels, or one per channel
 States = Float[Tensor, "sizes items d_hidden"]  # values past a size are undefined
 
 
-class RankPooling(nn.Module):
+class RankPooling(Pooling):
     """Weights each channel's values by their rank, as GPO does, with weights from any generator.
 
     Args:
@@ -32,7 +32,7 @@ class RankPooling(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         features = trimmed(features, lengths)
@@ -49,21 +49,21 @@ class SizePooling(RankPooling):
         generator: values (B,D,N), of which only N is used, and lengths (B,) → scores (B,1,N).
     """
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         features = trimmed(features, lengths)
         return weigh_by_rank(features, lengths, self._weights(features, lengths).to(features.dtype))
 
-    def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+    def coefficients(self, lengths: Lengths) -> Float[Tensor, "batch items"]:
         """Weight of each rank, largest value first: each row sums to 1 and is zero past its length.
 
         Raises:
-            VSEError: if a set is empty.
+            VSEError: if a set is empty, or the lengths are no integers.
         """
         parameter = next(self.parameters())
-        lengths = lengths.to(parameter.device)
-        return self._weights(parameter.new_empty(lengths.shape[0], int(lengths.max()), 1), lengths)
+        sizes = read_lengths(lengths).to(parameter.device)
+        return self._weights(parameter.new_empty(sizes.shape[0], int(sizes.max()), 1), sizes)
 
     def _weights(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
@@ -97,10 +97,10 @@ class SizeGenerator(nn.Module):
         self.sequence = sequence
         self.linear = nn.Linear(d_hidden, channels, bias=False)
 
-    def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> Scores:
+    def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> RankScores:
         sizes, row = distinct_lengths(lengths)
         encoded = self.positions(ordered.shape[2]).to(self.linear.weight)
-        scores: Scores = self.linear(self.sequence(encoded, sizes)).transpose(1, 2)[row]
+        scores: RankScores = self.linear(self.sequence(encoded, sizes)).transpose(1, 2)[row]
         return scores
 
 
@@ -119,10 +119,10 @@ class FeatureGenerator(nn.Module):
         self.gru = nn.GRU(d_position, d_hidden, batch_first=True, bidirectional=True)
         self.linear = nn.Linear(d_hidden, 1, bias=False)
 
-    def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> Scores:
+    def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> RankScores:
         encoded = encode_positions(ordered.shape[2], self.gru.input_size).to(ordered)
         states = run_gru(self.gru, encoded + self.projection(ordered.transpose(1, 2)), lengths)
-        scores: Scores = self.linear(states.mean(2)).transpose(1, 2)
+        scores: RankScores = self.linear(states.mean(2)).transpose(1, 2)
         return scores
 
 
@@ -137,7 +137,7 @@ class InterpolatedVector(nn.Module):
         super().__init__()
         self.scores = nn.Parameter(torch.zeros(size))
 
-    def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> Scores:
+    def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> RankScores:
         shares = knot_shares(lengths, ordered.shape[2], len(self.scores)).to(self.scores)
         return (shares @ self.scores)[:, None]
 
@@ -183,7 +183,7 @@ class LearnedIndex(nn.Module):
 # sequence models
 
 
-class BiGRU(nn.Module):
+class RankGRU(nn.Module):
     """GPO's sequence model: the mean of both directions' states.
 
     Args:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling.kernels.sorting import sort_descending
-from vse_gpo.pooling.sets import check_lengths, padding
+from vse_gpo.pooling.sets import Pooling, check_lengths, padding
 
 
-class GeM(nn.Module):
+class GeM(Pooling):
     """Generalised mean ``(mean of xᵖ)^(1/p)`` of each channel, with one learned p for all (Radenović et al. 2018).
 
     Values below ``floor`` count as ``floor``, because powers of negative numbers are undefined. p = 1 gives the mean of
@@ -32,7 +32,7 @@ class GeM(nn.Module):
         self.floor = floor
         self.log_p = nn.Parameter(torch.tensor(math.log(p)))
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         p, padded = self.log_p.exp(), padding(features, lengths)
@@ -43,7 +43,7 @@ class GeM(nn.Module):
         return largest.squeeze(1) * ((total - lengths[:, None].to(total).log()) / p).exp()
 
 
-class FSPool(nn.Module):
+class FSPool(Pooling):
     """Weighted sum of each channel's sorted values; each channel learns weights per rank (Zhang et al. 2020).
 
     The weights are a piecewise linear function of the rank, scaled to 0 for the largest value and 1 for the smallest,
@@ -60,7 +60,7 @@ class FSPool(nn.Module):
             raise VSEError(f"FSPool with {pieces} pieces, expected at least 1")
         self.knots = nn.Parameter(torch.randn(width, pieces + 1))
 
-    def forward(
+    def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         check_lengths(lengths, features.shape[1])

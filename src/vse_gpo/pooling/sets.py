@@ -3,14 +3,81 @@
 During export, values are unknown: lengths are not checked, and no work is saved by them.
 """
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from vse_gpo.batch import valid_items
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, first_line
+
+Lengths = Tensor | npt.NDArray[Any] | Sequence[Any]  # integers (B,), or a mask (B, N) that is True for valid items
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+EXPECTED = "expected integers (sets,), or a boolean mask (sets, items) that is True for valid items"
+
+
+class Pooling(nn.Module):
+    """Base of the poolings: it takes lengths in any form, and a subclass pools by them in ``pool``.
+
+    Lengths are integers (B,), a list of them, or a boolean mask (B, N) whose valid items come first.
+    """
+
+    def forward(self, features: Float[Tensor, "batch items dim"], lengths: Lengths) -> Float[Tensor, "batch dim"]:
+        """Pool each set; its padding takes no part.
+
+        Raises:
+            VSEError: if the lengths are of another form or number than the sets, a set is empty, or a length is larger
+                than the number of items.
+        """
+        return self.pool(features, read_lengths(lengths, features))
+
+    def pool(
+        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Pool each set, given lengths as integers on the features' device."""
+        raise NotImplementedError
+
+
+def read_lengths(lengths: Lengths, features: Float[Tensor, "batch items ..."] | None = None) -> Int[Tensor, " batch"]:
+    """Lengths of any form as integers (B,), on the features' device.
+
+    Their values are checked where a pooling reads them anyway (``check_lengths``): a GPU is not waited for here, except
+    for a mask.
+
+    Args:
+        lengths: integers (B,), or a boolean mask (B, N).
+        features: of the sets; None takes any number of sets and items.
+
+    Raises:
+        VSEError: if they are of another kind or shape, or valid items of a mask do not come first.
+    """
+    if torch.compiler.is_exporting() and isinstance(lengths, Tensor):
+        return lengths
+    try:
+        found = torch.as_tensor(lengths, device=None if features is None else features.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise VSEError(f"lengths cannot be read as numbers ({first_line(error)}); {EXPECTED}") from error
+    if 0 in found.shape:
+        raise VSEError(f"lengths of shape {tuple(found.shape)}, there is nothing to pool; {EXPECTED}")
+    if found.dtype == torch.bool and found.ndim == 2:
+        return _valid_first(found, None if features is None else features.shape[:2])
+    if found.dtype not in INTEGERS or found.ndim != 1:
+        raise VSEError(f"lengths of shape {tuple(found.shape)} and {found.dtype}; {EXPECTED}")
+    if features is not None and len(found) != len(features):
+        raise VSEError(f"{len(found)} lengths for {len(features)} sets; {EXPECTED}")
+    return found.long()
+
+
+def _valid_first(mask: Bool[Tensor, "batch items"], shape: torch.Size | None) -> Int[Tensor, " batch"]:
+    if shape is not None and mask.shape != shape:
+        raise VSEError(f"a mask of shape {tuple(mask.shape)} for sets and items {tuple(shape)}; {EXPECTED}")
+    counts = mask.sum(1)
+    if not torch.equal(mask, valid_items(counts, mask.shape[1])):
+        raise VSEError("a mask with padding before valid items; valid items must come first in each set")
+    return counts
 
 
 def check_lengths(lengths: Int[Tensor, " batch"], items: int) -> None:
@@ -54,5 +121,5 @@ def distinct_lengths(lengths: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " size
 class WeightsRanks(Protocol):
     """A pooling whose coefficients depend only on the size of a set, as GPO's do."""
 
-    def coefficients(self, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch items"]:
+    def coefficients(self, lengths: Lengths) -> Float[Tensor, "batch items"]:
         """Weight of each rank, largest value first; zero past a length."""

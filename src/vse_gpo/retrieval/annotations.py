@@ -35,6 +35,7 @@ class CrisscrossedCaptions:
 
     Args:
         variant: where the positives come from and which count.
+        i2t, t2i, t2t, i2i: (query, positive) by direction.
         sits, sis, sts: rated (caption, image), (image, image) and (caption, caption).
     """
 
@@ -189,11 +190,17 @@ def _both_ways(pairs: IdPairs) -> IdPairs:
 def _read_csv(path: Path) -> tuple[Ratings, list[str]]:
     """Rated pairs and how each was sampled."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[1:]
+        text = path.read_text(encoding="utf-8-sig")
+        rows = [row for row in csv.reader(text.splitlines()) if row][1:]
+        if not rows:
+            raise ValueError("no rated pair in it")
+        if not text.endswith(("\n", "\r")):
+            raise ValueError("its last line has no end, the file is cut; fetch it again")
         pairs = [(coco_id(first), coco_id(second)) for first, second, _, _ in rows]
         return Ratings(pairs, [float(row[2]) for row in rows]), [row[3] for row in rows]
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except VSEError as error:
+        raise VSEError(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:
         raise VSEError(
             f"{path}: {error}; expected Crisscrossed Captions' columns: two ids, agg_score, sampling_method"
         ) from error

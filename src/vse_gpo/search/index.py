@@ -222,6 +222,7 @@ def write_index(
     """Write an index, or its next generation: the previous one stays valid until the last file is in place.
 
     Args:
+        folder: folder of the index, new or one that holds an index.
         pictures: image of each embedding, in order.
         embeddings: all embeddings, in blocks.
         settings: settings of the index; the recall and the generation are filled in.

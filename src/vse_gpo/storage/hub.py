@@ -24,6 +24,9 @@ def load_pretrained(load: Callable[[str], Loaded], name: str, setting: str, *, e
     Raises:
         VSEError: if it is neither a folder nor known to the hub, or nothing can be loaded from it.
     """
+    place = Path(name).expanduser()
+    if place.is_dir():
+        name = str(place)
     check_pretrained(name, setting)
     try:
         return load(name)
