@@ -6,7 +6,7 @@ import pytest
 ALLOCATE = """
 import ctypes, os, resource
 from pathlib import Path
-from vse_gpo.memory import keep_freed_memory
+from vse_gpo.cli.allocator import keep_freed_memory
 
 keep_freed_memory()
 libc = ctypes.CDLL(None)

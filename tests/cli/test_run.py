@@ -1,36 +1,32 @@
 """What a user meets first: help, the config, and errors in one line."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from tests.helpers.tiny_root import tiny_root
+from tests.helpers.commands import run_on_config
 from vse_gpo import train
-from vse_gpo.cli.messages import user_message
-from vse_gpo.cli.run import config_folder, run_command
+from vse_gpo.cli.run import config_folder
 from vse_gpo.errors import VSEError
 
-DEBUGS = sorted(path.stem for path in Path(config_folder()).glob("debug/*.yaml"))
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def command_line(monkeypatch, tmp_path):
-    """Sets what was typed, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def typed(*arguments: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["vse-train", *arguments])
-
-    return typed
+CONFIGS = Path(config_folder())
+GROUPS = [
+    (root.stem, group)
+    for root in sorted(CONFIGS.glob("*.yaml"))
+    for entry in OmegaConf.load(root).get("defaults", [])
+    if not isinstance(entry, str)
+    for group in entry
+    if not group.startswith("override ")
+]
+GROUPS.append(("train", "optimizer/build"))
+DEBUGS = sorted(path.stem for path in CONFIGS.glob("debug/*.yaml"))
+ROOT = Path(__file__).parents[2]
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -51,7 +47,7 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
         (["max_epochs=3"], "max_epochs: no such setting (did you mean trainer.max_epochs?)"),
         (["trainer.micro_batch=16"], "trainer.micro_batch: no such setting (did you mean micro_batch?)"),
         (["xyzzy=1"], "xyzzy: no such setting"),
-        (["seed"], "seed: cannot be read as name=value; quote special characters"),
+        (["seed"], "seed: cannot be read as name=value; type seed=…"),
         (["experiment=f8k_region"], "dataset.root must be set; add dataset.root=…"),
         (["dataset=f8k", "dataset.root=x", "+trainr.precision=16"], "trainr: no such setting (did you mean trainer?)"),
         (["experiment=f8k_region", "dataset.root=x", "seed=${sed}"], "Interpolation key 'sed' not found*"),
@@ -62,30 +58,51 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
         (["experiment=f8k_region", "dataset.root=no/such", "text=bigru"], "text.vocabulary must be set; add*"),
     ],
 )  # fmt: skip
-def test_a_wrong_config_gets_one_line_and_leaves_nothing_behind(command_line, capfd, tmp_path, arguments, line):
-    command_line(*arguments)
-    with pytest.raises(SystemExit) as exit:
-        train.main()
-    assert exit.value.code == 1
-    output = capfd.readouterr()
-    assert output.out == ""
-    assert output.err.count("\n") == 1
-    assert output.err.removesuffix("\n").startswith(f"error: {line.removesuffix('*')}")
-    assert line.endswith("*") or output.err == f"error: {line}\n"
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+def test_a_wrong_config_gets_one_line_and_leaves_nothing_behind(error_of, arguments, line):
+    found = error_of(train.main, *arguments)
+    assert found.startswith(line.removesuffix("*"))
+    assert line.endswith("*") or found == line
 
 
-def test_the_number_of_words_is_read_from_the_vocabulary_and_must_fit_it(tmp_path):
-    overrides = tiny_root(tmp_path)
-    with initialize_config_dir(config_folder(), version_base="1.3"):
-        config = compose("train", overrides)
-        wrong = compose("train", [*overrides, "text.vocabulary_size=9"])
-    settings = OmegaConf.to_container(config.text, resolve=True)
-    assert settings["network"]["vocabulary_size"] == 12  # seven words, four special ones and <mask>
-    assert instantiate(config.text.prepare).tokenizer.vocabulary_size == 12
-    with pytest.raises(InstantiationException) as error:
-        instantiate(wrong.text.prepare)
-    assert "12 words with <mask>, the model knows 9" in user_message(error.value, "train")
+@pytest.mark.parametrize(("root", "group"), GROUPS)
+def test_an_unknown_name_in_any_group_is_told_with_the_options(error_of, root, group):
+    options = sorted(path.stem for path in CONFIGS.joinpath(group.partition("@")[0]).glob("*.yaml"))
+    expected = f"{group}=xyzzy: no such option; there are {', '.join(options)}"
+    assert error_of(lambda: run_on_config(print, root), f"{group}=xyzzy") == expected
+
+
+def test_an_unknown_name_is_told_in_a_list_and_in_a_sweep_too(error_of):
+    for arguments in (["callbacks=[default,emma]"], ["-m", "callbacks=emma", "seed=1,2"]):
+        line = "callbacks=emma: no such option (did you mean ema?); there are collapse, default, ema, "
+        assert error_of(train.main, *arguments).startswith(line)
+
+
+@pytest.mark.parametrize("choice", [[], ["pooling=kmax"]])
+def test_a_value_of_both_poolings_is_set_one_by_one(error_of, choice):
+    line = "pooling.k: no such setting (did you mean image_pooling.k or text_pooling.k?)"
+    assert error_of(train.main, *choice, "pooling.k=3") == line
+
+
+READ_OTHERWISE = ("images=a b", "a=b", "~b")  # as the value itself, as another setting, as one to delete
+
+
+@pytest.mark.parametrize(
+    "value", ["a=b", "a(1)/b", "a,b", "~b", "/犬/é", "it's (1)", 'say "a"', "a b", "{a}", "[a", "a!b=c", "\\a(\\"]
+)
+def test_what_an_error_says_to_type_gives_the_value(error_of, command_line, value):
+    def command() -> None:
+        run_on_config(lambda config: done.append(config.images), "index", bare="images")
+
+    done: list[str] = []
+    for typed in ([value], [f"images={value}"], [f"--images={value}"], ["--images", value]):
+        if typed[0] in READ_OTHERWISE:
+            continue
+        line = error_of(command, *typed, "out=x", "model=x")
+        meant = re.search(r"[Tt]ype (.+?)( for one value with a comma|$)", line)[1]
+        shell = subprocess.run(["bash", "-c", f"printf %s {meant}"], capture_output=True, text=True, check=True)
+        command_line(shell.stdout, "out=x", "model=x")
+        command()
+        assert done.pop() == value
 
 
 def test_a_typo_in_an_experiment_file_is_an_error(command_line, capfd, tmp_path):
@@ -96,7 +113,7 @@ def test_a_typo_in_an_experiment_file_is_an_error(command_line, capfd, tmp_path)
     for name in ("ours", "typo"):
         command_line("--config-dir", "mine", f"experiment={name}")
         try:
-            run_command(lambda config: done.append(config.trainer.max_epochs), "train")
+            run_on_config(lambda config: done.append(config.trainer.max_epochs))
         except SystemExit:
             assert name == "typo"
     assert done == [1]
@@ -113,7 +130,7 @@ def test_full_errors_on_demand(command_line, monkeypatch):
 def test_a_bug_keeps_its_traceback(command_line):
     command_line()
     with pytest.raises(ZeroDivisionError):
-        run_command(lambda config: 1 / 0, "train")
+        run_on_config(lambda config: 1 / 0)
 
 
 def test_a_failed_job_does_not_stop_a_sweep(command_line, capfd):
@@ -126,27 +143,18 @@ def test_a_failed_job_does_not_stop_a_sweep(command_line, capfd):
         done.append(config.seed)
 
     with pytest.raises(SystemExit):
-        run_command(job, "train")
+        run_on_config(job)
     assert done == [1, 3]
     error = capfd.readouterr().err
     assert "seed=2" in error
     assert error.endswith("\nerror: seed 2 fails\n")
 
 
-def test_the_message_of_a_cause_and_of_a_loaders_process_is_found():
-    error = RuntimeError("outer")
-    error.__cause__ = VSEError(
-        "Caught VSEError in DataLoader worker process 0.\n  …\nvse_gpo.errors.VSEError: bad row 3\n"
-    )
-    assert user_message(error, "train") == "bad row 3"
-    assert user_message(RuntimeError("a bug"), "train") is None
-
-
 def test_an_argument_that_a_part_does_not_take_is_the_users_error(command_line, capfd, tmp_path):
     for part in ("{_target_: vse_gpo.errors.VSEErorr}", "{_target_: pathlib.Path.touch, mod: 1, self: x}"):
         command_line(f"+callbacks.extra={part}")
         with pytest.raises(SystemExit):
-            run_command(lambda config: instantiate(config.callbacks.extra), "train")
+            run_on_config(lambda config: instantiate(config.callbacks.extra))
         assert capfd.readouterr().err.startswith("error: Error ")
 
 
@@ -166,37 +174,11 @@ def test_every_name_in_a_shipped_config_exists(command_line, choices, name):
     """Those of all experiments: tests/test_experiments.py."""
     command_line(*choices)
     names = []
-    run_command(lambda config: names.append(config.name), "train")
+    run_on_config(lambda config: names.append(config.name))
     assert names == [name]
 
 
-# where a command runs from
-
-
-def test_a_models_files_are_found_from_any_folder(tmp_path, monkeypatch):
-    tiny_root(tmp_path / "data")
-    monkeypatch.chdir(tmp_path)
-    with initialize_config_dir(config_folder(), version_base="1.3"):
-        overrides = ["experiment=f30k_butd_region_bigru", "dataset.root=data", "text.vocabulary=data/vocabulary.json"]
-        words = compose("train", overrides).text.prepare.tokenizer
-        pieces = compose("train", ["experiment=f30k_butd_region", "dataset.root=data"]).text.prepare.tokenizer
-    assert (words.path, pieces.pretrained) == (str(tmp_path / "data" / "vocabulary.json"), "bert-base-uncased")
-
-
-@pytest.mark.parametrize("module", ["train", "extract"])
-@pytest.mark.parametrize("flags", [("--help",), ("--cfg", "job")])
-def test_help_and_config_need_no_torch(tmp_path, module, flags):
-    program = (
-        "import atexit, sys\n"
-        "large = {'torch', 'pytorch_lightning', 'transformers', 'timm', 'wandb', 'matplotlib'}\n"
-        "slow = lambda: sys.modules.keys() & large\n"
-        f"atexit.register(lambda: print('slow imports:', sorted(slow()), file=sys.stderr))\n"
-        f"from vse_gpo.{module} import main; main()"
-    )
-    done = run(sys.executable, "-c", program, *flags, cwd=tmp_path)
-    assert done.returncode == 0
-    assert done.stderr == "slow imports: []\n"
-    assert ("optimizer.lr=5e-4" if flags == ("--help",) and module == "train" else "dataset") in done.stdout
+# installed
 
 
 def test_an_installed_wheel_carries_its_configs(tmp_path):

@@ -143,13 +143,15 @@ def _no_such_word(word: str, bare: str | None, root: _Root) -> str:
     if not word:
         return "an empty argument, expected name=value; is a variable of the shell not set?"
     meant = root.option(word) or (f"{bare}={quoted(word)}" if bare else None)
+    if word in root.names and not Path(word).exists():
+        meant = f"{word}=…"
     return f"{word}: cannot be read as name=value" + (f"; type {for_shell(meant)}" if meant else "")
 
 
 def _no_such_flag(flag: str, following: str | None, root: _Root) -> str:
     name, equals, value = flag.lstrip("-").partition("=")
     if not equals and following is not None and not following.startswith("-"):
-        value = "" if root.sets(following, unknown_too=True) else following
+        value = "" if root.sets(following, unknown_too=False) else following
     setting = f"{name.replace('-', '_')}={quoted(value) or '…'}"
     return f"{flag}: no such flag, settings are name=value; type {for_shell(setting)}"
 

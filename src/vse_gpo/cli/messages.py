@@ -39,7 +39,7 @@ def user_message(error: BaseException | None, config_name: str | None) -> str | 
     while error is not None:
         if isinstance(error, VSEError):
             # an error in a loader's process arrives as a traceback that ends with the message
-            return str(error).rpartition("vse_gpo.errors.VSEError: ")[2]
+            return str(error).rpartition("vse_gpo.errors.VSEError: ")[2].strip()
         if isinstance(error, InstantiationException):
             if _call_was_refused(error):
                 return one_line(str(error))
@@ -66,6 +66,8 @@ def _config_message(error: HydraException | OmegaConfBaseException, config_name:
         return several_values(match[1])
     if match := re.match(r"VSEError raised while resolving interpolation: (.+)", str(error)):
         return match[1]
+    if match := re.match(r"MissingMandatoryValue .* Missing mandatory value: (\S+)", str(error)):
+        return f"{match[1]} must be set; add {match[1]}=…"
     if match := re.search(
         r"Could not override '([^']+)'|Override (\S+)=.* config group '.+' does not exist", str(error)
     ):
