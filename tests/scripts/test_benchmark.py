@@ -83,7 +83,7 @@ def test_large_features_open_and_made_pictures_are_pictures(benchmarks, monkeypa
 def test_a_benchmark_without_its_packages_says_in_one_line_what_to_install(benchmarks, monkeypatch):
     monkeypatch.setattr(benchmarks("loader"), "RELEASED", {"json": "of Python", "no_such_reader": "some-reader"})
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "loader"])
-    with pytest.raises(SystemExit, match="^error: loader needs .*; pip install some-reader$"):
+    with pytest.raises(SystemExit, match=r"^error: loader needs .*; pip install some-reader$"):
         import_module("scripts.benchmark").main()
 
 
