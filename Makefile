@@ -1,6 +1,6 @@
 # make demo: a model trained on the embedded data set, and its result.
 # make page: the newest demo's model on a page: type, and see what it finds.    RUN=… chooses another run.
-# make test: all tests.    make lint: style and types.
+# make test: all tests.    make lint: style and types.    make docs: the documentation, build/docs/index.html.
 # Each makes .venv first; PYTHON=… chooses the interpreter.
 
 VENV := .venv
@@ -10,7 +10,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 # of the demo; recursive, to be looked up when it is needed
 RUN = $(or $(lastword $(sort $(wildcard runs/shapes/*))),$(error no demo in runs/shapes; first run: make demo))
 
-.PHONY: demo page test lint
+.PHONY: demo page test lint docs
 
 demo: $(VENV)/installed
 	@$(VENV)/bin/python -m vse_gpo.train
@@ -32,6 +32,10 @@ lint: $(VENV)/installed-dev
 	@$(VENV)/bin/python scripts/lint.py
 	@$(VENV)/bin/mypy
 
+docs: $(VENV)/installed-dev
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict --config-file docs/mkdocs.yml
+	@echo "read it: build/docs/index.html; with search: $(VENV)/bin/python -m http.server --directory build/docs"
+
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	@echo "installing vse_gpo, what it needs and its search into $(VENV); PyTorch is large, this takes some minutes"
 	@$(PIP) --editable '.[search]'
@@ -39,7 +43,7 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 	@echo "installing vse_gpo, what it needs and its test tools into $(VENV); PyTorch is large, this takes some minutes"
-	@$(PIP) --editable '.[dev]'
+	@$(PIP) --editable '.[dev,docs]'
 	@touch $@
 
 $(VENV)/bin/python:

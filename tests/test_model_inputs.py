@@ -275,5 +275,3 @@ def test_a_released_file_asks_for_its_vocabulary_whatever_its_name(tmp_path):
     torch.save({"model": [region, embedding], "opt": argparse.Namespace(a=1)}, tmp_path / "best.pt")
     with pytest.raises(VSEError, match="a BiGRU model needs its vocabulary"):
         VSE.from_pretrained(tmp_path / "best.pt")
-    with pytest.raises(VSEError, match=r"text\.vocabulary=.*words\.json: FileNotFoundError"):
-        VSE.from_pretrained(tmp_path / "best.pt", vocabulary=tmp_path / "words.json")

@@ -11,8 +11,9 @@ from PIL import Image
 
 from benchmarks.measure import Measured, alone, begin_peak, peak, seconds, turn_by_turn
 from vse_gpo.backbones.grid import IMAGENET_MEAN, IMAGENET_STD
+from vse_gpo.data.decoding import read_image
 from vse_gpo.data.files import Listing
-from vse_gpo.data.images import PrepareImages, read_image
+from vse_gpo.data.images import PrepareImages
 from vse_gpo.data.regions import RegionFiles
 from vse_gpo.errors import VSEError
 

@@ -15,7 +15,7 @@ from vse_gpo.encoder import Encoder, linear_projection
 from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
 from vse_gpo.pooling import GPO
-from vse_gpo.training.micro_batches import embed
+from vse_gpo.training.micro_batches import encode_micro_batches
 
 MICRO_BATCH = 8
 
@@ -56,7 +56,7 @@ def _measure_step(pairs: int, micro_batch: int) -> tuple[float, float, float]:
     )
 
     def step(rows: Batch) -> float:
-        images, captions = model(rows) if micro_batch == pairs else embed(model, rows, micro_batch)
+        images, captions = model(rows) if micro_batch == pairs else encode_micro_batches(model, rows, micro_batch)
         loss = TripletLoss()(images @ captions.T, hardest=False)
         loss.backward()
         return loss.item()

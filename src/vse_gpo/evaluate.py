@@ -40,7 +40,7 @@ class CallableModule(ModuleType):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """See ``vse_gpo.evaluation.scoring.evaluate``."""
-        from vse_gpo.evaluation.scoring import evaluate  # the command answers before torch is imported
+        from vse_gpo.evaluation.scoring import evaluate  # noqa: PLC0415, the command answers before torch is imported
 
         return evaluate(*args, **kwargs)
 

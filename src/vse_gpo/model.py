@@ -20,7 +20,7 @@ from vse_gpo.errors import VSEError, described
 from vse_gpo.storage.card import Results, model_card
 from vse_gpo.storage.hub import upload
 from vse_gpo.storage.settings import build, without_weights
-from vse_gpo.storage.weights import check_weights, write_weights
+from vse_gpo.storage.weights import check_values, check_weights, write_weights
 from vse_gpo.storage.writing import whole_folder
 
 SETTINGS, WEIGHTS, CARD = "vse_gpo.json", "model.safetensors", "README.md"
@@ -187,7 +187,7 @@ class VSE(nn.Module):
         Raises:
             VSEError: if the source holds no model, or its files are damaged.
         """
-        from vse_gpo.checkpoints.sources import load_model  # it builds models, so it lies above this module
+        from vse_gpo.checkpoints.sources import load_model  # noqa: PLC0415, it builds models: above this module
 
         return load_model(source, tokenizer=tokenizer, vocabulary=vocabulary)
 
@@ -227,8 +227,20 @@ def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Pa
     """
     if not isinstance(settings, dict) or settings.get("_target_") != "vse_gpo.model.VSE":
         raise VSEError("not the settings of a model, expected those of vse_gpo.model.VSE")
-    model: VSE = build(without_weights(settings), folder)
-    check_weights(weights, model.state_dict())
+    plain = without_weights(settings)
+    check_weights(weights, outline(plain, folder))  # before any memory is taken: settings may ask for any size
+    check_values(weights)
+    model: VSE = build(plain, folder)
     model.load_state_dict(weights)
     model.settings = settings
     return model.eval()
+
+
+def outline(settings: dict[str, Any], folder: Path | None) -> dict[str, Tensor]:
+    """Names and shapes of a model's weights, without the memory for them."""
+    shapes: dict[str, Tensor] = {}
+    with torch.device("meta"):
+        for part in ("image_encoder", "text_encoder"):
+            encoder: Encoder = build(settings.get(part), folder)
+            shapes |= {f"{part}.{name}": value for name, value in encoder.state_dict().items()}
+    return shapes

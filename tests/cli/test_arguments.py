@@ -1,5 +1,6 @@
 """What was typed: overrides for Hydra, words as they are, and what to type instead of what cannot be read."""
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -135,6 +136,8 @@ def test_an_empty_argument_is_no_path():
         "x(1) ~ y",
         "~10 dogs",
         "~dogs",
+        "-5 degrees",
+        "- dogs",
         "犬",
         "\\",
         "a/b=c",
@@ -211,18 +214,17 @@ def test_the_home_folder_is_known_where_a_path_begins(value, expanded):
     assert train(f"dataset.root={value}") == [f"dataset.root={expanded.replace('HOME', str(Path.home()))}"]
 
 
-@settings(max_examples=150)
-@given(TEXTS.filter(lambda text: "${" not in text and text != "???"))  # which refer to others, or are still to be set
-@pytest.mark.parametrize("setting", ["images"])
-def test_a_quoted_value_composes_to_exactly_itself(setting, value):
-    [override] = read_arguments([f"{setting}={quoted(value)}"], config_name="index").overrides
+@settings(max_examples=60)
+@given(st.lists(TEXTS.filter(lambda text: "${" not in text and text != "???"), min_size=4, max_size=4))
+def test_a_quoted_value_composes_to_exactly_itself(values):
+    """But for ``${}``, which refers to another setting, and ``???``, which is still to be set."""
+    settings = dict(zip(("images", "out", "tokenizer", "vocabulary"), values, strict=True))
+    typed = [f"{name}={quoted(value)}" for name, value in settings.items()]
     with initialize_config_dir(config_folder(), version_base="1.3"):
-        found = compose("index", [override])[setting]
-        if PLAIN.fullmatch(value):  # typed as it is, so that 64 is a number
-            assert found == compose("index", [f"{setting}={value.replace('~/', f'{Path.home()}/', 1)}"])[setting]
-            assert not isinstance(found, str) or found in (value, value.replace("~", str(Path.home()), 1))
-        else:
-            assert found == (value if value != "~" else str(Path.home()))
+        config = compose("index", read_arguments(typed, config_name="index").overrides)
+    for name, value in settings.items():
+        expected = re.sub("^~(?=/|$)", str(Path.home()), value)
+        assert config[name] == expected or (PLAIN.fullmatch(value) and not isinstance(config[name], str))  # 64, null
 
 
 @settings(max_examples=50)

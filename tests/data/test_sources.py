@@ -7,9 +7,14 @@ import sys
 import pytest
 
 from vse_gpo import prepare
+from vse_gpo.data.caption_lists import read_captions
 from vse_gpo.data.files import read_listing, read_mapping
 from vse_gpo.data.sources import write_captions
 from vse_gpo.errors import VSEError
+
+
+def convert(source, out, seed=0):
+    return write_captions(read_captions(source).described, out, seed)
 
 
 def write_csv(path, rows, header="image,caption,split"):
@@ -25,7 +30,7 @@ def test_a_table_becomes_splits_whose_captions_lie_image_by_image(tmp_path):
         "c.jpg,four,val",
         "d.jpg,x,test",
     ]
-    assert write_captions(write_csv(tmp_path / "c.csv", rows), tmp_path / "out", 0)["train"] == (2, 3)
+    assert convert(write_csv(tmp_path / "c.csv", rows), tmp_path / "out", 0)["train"] == (2, 3)
     listing = read_listing(tmp_path / "out", "train")
     pairs = {
         (listing.image_ids[row], text) for row, text in zip(listing.caption_to_image, listing.captions, strict=True)
@@ -39,11 +44,11 @@ def test_a_table_becomes_splits_whose_captions_lie_image_by_image(tmp_path):
 def test_images_without_a_split_are_dealt_out_whole_and_alike_by_the_same_seed(tmp_path):
     rows = [f"{image}.jpg,caption {number}" for image in range(20) for number in range(1 + image % 3)]
     source = write_csv(tmp_path / "c.csv", rows, "image,caption")
-    counts = write_captions(source, tmp_path / "a", 0)
+    counts = convert(source, tmp_path / "a", 0)
     assert {split: images for split, (images, _) in counts.items()} == {"train": 16, "dev": 2, "test": 2}
     assert sum(captions for _, captions in counts.values()) == len(rows)
-    write_captions(source, tmp_path / "b", 0)
-    write_captions(source, tmp_path / "c", 1)
+    convert(source, tmp_path / "b", 0)
+    convert(source, tmp_path / "c", 1)
     a, b, c = (read_listing(tmp_path / name, "train").image_ids for name in "abc")
     assert a == b
     assert a != c
@@ -57,7 +62,7 @@ def test_karpathys_json_keeps_cocos_ids_and_adds_restval_to_train(tmp_path):
         for n, split in splits.items()
     ]
     (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
-    write_captions(tmp_path / "dataset_coco.json", tmp_path / "out", 0)
+    convert(tmp_path / "dataset_coco.json", tmp_path / "out", 0)
     assert set(read_listing(tmp_path / "out", "train").image_ids) == {"10", "20"}
     assert read_mapping(tmp_path / "out" / "id_mapping.json", "images")["40"] == "val2014/4.jpg"
 
@@ -65,16 +70,16 @@ def test_karpathys_json_keeps_cocos_ids_and_adds_restval_to_train(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [
-        (["a,b"], "picture,text", "no column caption or image"),
+        (["a,b"], "picture,text", "no columns for image and caption in its first line 'picture,text'"),
         (["a.jpg,x,holdout"], "image,caption,split", "split 'holdout', expected one of"),
         (["a.jpg,x,train", "a.jpg,y,test"], "image,caption,split", "image a.jpg lies in several splits"),
         (["a.jpg,x,train"], "image,caption,split", "no image in split dev"),
-        (["a.jpg"], "image,caption", "line 2 is short of columns"),
+        (["a.jpg"], "image,caption", r"no caption left of its rows, first: line 2: 1 of 2 columns, left out"),
     ],
 )
 def test_other_tables_are_refused(rows, header, message, tmp_path):
     with pytest.raises(VSEError, match=message):
-        write_captions(write_csv(tmp_path / "c.csv", rows, header), tmp_path / "out", 0)
+        convert(write_csv(tmp_path / "c.csv", rows, header), tmp_path / "out", 0)
     assert not (tmp_path / "out").exists()
 
 
@@ -92,10 +97,10 @@ def test_the_command_says_what_it_wrote_or_what_is_wrong(tmp_path, monkeypatch, 
 def test_captions_beside_features_stay_as_they_are(tmp_path):
     rows = [f"{image}.jpg,caption" for image in range(20)]
     source = write_csv(tmp_path / "c.csv", rows, "image,caption")
-    write_captions(source, tmp_path, 0)
+    convert(source, tmp_path, 0)
     (tmp_path / "precomp" / "dev_ims.npy").write_bytes(b"features")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
-    write_captions(source, tmp_path, 0)
+    convert(source, tmp_path, 0)
     with pytest.raises(VSEError, match="belongs to the features beside it, and would change; name a new folder"):
-        write_captions(source, tmp_path, 1)
+        convert(source, tmp_path, 1)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before

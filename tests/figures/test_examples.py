@@ -8,7 +8,7 @@ from PIL import ImageFont
 from tests.helpers.tiny import TinySource
 from vse_gpo.data.shapes import ShapesDataset
 from vse_gpo.data.split import Split
-from vse_gpo.figures.examples import SIDE, TRUE, Example, choose_queries, cut, draw_examples, retrieve, tile
+from vse_gpo.figures.examples import SIDE, TRUE, Example, choose_queries, cut, draw_examples, retrieve, thumbnail
 from vse_gpo.retrieval import image_caption_recalls
 
 
@@ -68,9 +68,9 @@ def test_a_caption_stays_over_its_images(caption):
 
 
 def test_a_picture_is_shown_as_it_is_and_features_by_their_name(split):
-    shown = np.asarray(tile(split.images, 2))
+    shown = np.asarray(thumbnail(split.images, 2))
     expected = split.images[2].permute(1, 2, 0).float().mean(dim=(0, 1))
     np.testing.assert_allclose(shown.mean(axis=(0, 1)), expected, atol=1.0)
-    first, second = (tile(TinySource().split("dev").images, row) for row in (0, 1))
+    first, second = (thumbnail(TinySource().split("dev").images, row) for row in (0, 1))
     assert first.size == second.size == (SIDE, SIDE)
     assert first.tobytes() != second.tobytes()

@@ -66,7 +66,7 @@ def test_a_run_shows_what_its_model_finds(draw, tmp_path):
     [
         ("run", (), "Mean", "run: no pooling with coefficients, expected GPO for images or captions"),
         ("run/checkpoints/last.ckpt", (), "GPO", "last.ckpt: no such file or directory, expected a checkpoint"),
-        ("run", ("kind=losses",), "GPO", "kind=losses: no such picture, expected one of pooling, examples"),
+        ("run", ("kind=losses",), "GPO", "kind=losses: no such figure, expected one of pooling, examples"),
         ("run", ("kind=examples",), "GPO", "run: no config.yaml, expected a run's folder; kind=examples encodes"),
         ("run", ("colour=red",), "GPO", "'colour=red': one word too many, expected run and out"),
     ],

@@ -40,14 +40,14 @@ def check(name: str, device: str) -> None:
     lengths, weights = torch.as_tensor(sizes), torch.rand(values.shape[:2])  # past a length weights count for nothing
     upstream = torch.randn(len(values), values.shape[2])
     results = []
-    for pool in (triton_kernels.weigh_by_rank, plain):
+    for pool in (triton_kernels.fused_weigh_by_rank, plain):
         inputs = values.to(device).requires_grad_(), weights.to(device).requires_grad_()
         pooled = pool(inputs[0], lengths.to(device), inputs[1])
         results.append((pooled, *torch.autograd.grad(pooled, inputs, upstream.to(device))))
     for ours, expected in zip(*results, strict=True):
         torch.testing.assert_close(ours, expected, equal_nan=True)
     with torch.no_grad():
-        without = triton_kernels.weigh_by_rank(values.to(device), lengths.to(device), weights.to(device))
+        without = triton_kernels.fused_weigh_by_rank(values.to(device), lengths.to(device), weights.to(device))
     torch.testing.assert_close(without, results[0][0], rtol=0, atol=0, equal_nan=True)
 
 
@@ -55,7 +55,7 @@ def check_nan(device: str) -> None:
     """NaN of either sign comes first; its own channel alone is spoiled."""
     values = torch.tensor([[[1.0, 1.0], [NAN, 2.0], [INFINITE, 3.0], [-NAN, 0.5]]], device=device).requires_grad_()
     weights = torch.tensor([[0.0, 0.0, 3.0, 4.0]], device=device)
-    pooled = triton_kernels.weigh_by_rank(values, torch.tensor([4], device=device), weights)
+    pooled = triton_kernels.fused_weigh_by_rank(values, torch.tensor([4], device=device), weights)
     assert pooled.isnan().tolist() == [[True, False]]
     (gradient,) = torch.autograd.grad(pooled, values, torch.ones_like(pooled))
     assert gradient[0, :, 0].tolist() == [4.0, 0.0, 3.0, 0.0]  # weights of the last rank, of both NaN, of the third
@@ -68,7 +68,7 @@ def check_trial(device: str) -> None:
         triton_kernels.run_on.cache_clear()
         assert triton_kernels.run_on(torch.device(device))
         lengths = torch.tensor([3, 1], device=device)
-        return triton_kernels.weigh_by_rank(values, lengths, torch.ones(2, 3, device=device))
+        return triton_kernels.fused_weigh_by_rank(values, lengths, torch.ones(2, 3, device=device))
 
     for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
         with mode():

@@ -23,10 +23,10 @@ from vse_gpo.pooling import (
 )
 from vse_gpo.pooling.gpo_variants import (
     MLP,
-    BiGRU,
     FeatureGenerator,
     InterpolatedVector,
     LearnedIndex,
+    RankGRU,
     SinCos,
     SizeGenerator,
     Transformer,
@@ -48,8 +48,8 @@ FAMILY = {
     "gpo": GPO,
     "gpo_transformer": lambda: SizePooling(SizeGenerator(positions=SinCos(), sequence=Transformer())),
     "gpo_mlp": lambda: SizePooling(SizeGenerator(positions=SinCos(), sequence=MLP())),
-    "gpo_learned_index": lambda: SizePooling(SizeGenerator(positions=LearnedIndex(size=8), sequence=BiGRU())),
-    "gpo_per_channel": lambda: RankPooling(SizeGenerator(positions=SinCos(), sequence=BiGRU(), channels=WIDTH)),
+    "gpo_learned_index": lambda: SizePooling(SizeGenerator(positions=LearnedIndex(size=8), sequence=RankGRU())),
+    "gpo_per_channel": lambda: RankPooling(SizeGenerator(positions=SinCos(), sequence=RankGRU(), channels=WIDTH)),
     "gpo_interpolated": lambda: SizePooling(InterpolatedVector(5)),
     "gpo_conditioned": lambda: RankPooling(FeatureGenerator(WIDTH)),
 }

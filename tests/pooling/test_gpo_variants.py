@@ -7,10 +7,10 @@ from vse_gpo.pooling import GPO, Mean, RankPooling, SizePooling
 from vse_gpo.pooling.gpo import TEMPERATURE, encode_positions
 from vse_gpo.pooling.gpo_variants import (
     MLP,
-    BiGRU,
     FeatureGenerator,
     InterpolatedVector,
     LearnedIndex,
+    RankGRU,
     SinCos,
     SizeGenerator,
     Transformer,
@@ -36,13 +36,13 @@ def plain_pool(scores: list[torch.Tensor], values: torch.Tensor) -> torch.Tensor
 
 def test_sines_and_a_bigru_are_gpo():
     values = features()
-    gpo, generator = GPO(), SizeGenerator(positions=SinCos(), sequence=BiGRU())
+    gpo, generator = GPO(), SizeGenerator(positions=SinCos(), sequence=RankGRU())
     generator.sequence.gru, generator.linear = gpo.gru, gpo.linear
     torch.testing.assert_close(RankPooling(generator)(values, LENGTHS), gpo(values, LENGTHS))
 
 
 def test_scores_are_made_once_per_distinct_length():
-    sequence, asked = BiGRU(), []
+    sequence, asked = RankGRU(), []
     sequence.register_forward_hook(lambda module, inputs, output: asked.append(inputs[1].tolist()))
     RankPooling(SizeGenerator(positions=SinCos(), sequence=sequence))(features(), LENGTHS)
     assert asked == [[1, 4, 7]]
@@ -50,7 +50,7 @@ def test_scores_are_made_once_per_distinct_length():
 
 def test_each_channel_may_have_coefficients_of_its_own():
     values = features()
-    together = SizeGenerator(positions=SinCos(), sequence=BiGRU(), channels=5)
+    together = SizeGenerator(positions=SinCos(), sequence=RankGRU(), channels=5)
     pooled = RankPooling(together)(values, LENGTHS)
     for channel in range(5):
         alone = SizeGenerator(positions=SinCos(), sequence=together.sequence)
@@ -78,7 +78,7 @@ def test_a_transformer_sees_the_positions_of_its_size_alone():
 
 def test_a_learned_index_is_read_from_its_start_and_ends():
     values = features()
-    generator = SizeGenerator(positions=LearnedIndex(size=7), sequence=BiGRU())
+    generator = SizeGenerator(positions=LearnedIndex(size=7), sequence=RankGRU())
     states = [generator.sequence(generator.positions(n), torch.tensor([n]))[0] for n in LENGTHS.tolist()]
     expected = plain_pool([generator.linear(of_size).T for of_size in states], values)
     torch.testing.assert_close(RankPooling(generator)(values, LENGTHS), expected)
@@ -128,7 +128,7 @@ def test_heads_that_do_not_divide_the_width_are_refused():
     [
         SizeGenerator(positions=SinCos(), sequence=Transformer()),
         SizeGenerator(positions=SinCos(), sequence=MLP()),
-        SizeGenerator(positions=LearnedIndex(), sequence=BiGRU()),
+        SizeGenerator(positions=LearnedIndex(), sequence=RankGRU()),
         InterpolatedVector(),
     ],
 )
@@ -146,7 +146,7 @@ def test_scores_of_the_size_alone_give_coefficients_and_the_same_pooling(generat
 
 
 def test_sines_and_a_bigru_have_the_coefficients_of_gpo():
-    gpo, generator = GPO(), SizeGenerator(positions=SinCos(), sequence=BiGRU())
+    gpo, generator = GPO(), SizeGenerator(positions=SinCos(), sequence=RankGRU())
     generator.sequence.gru, generator.linear = gpo.gru, gpo.linear
     torch.testing.assert_close(SizePooling(generator).coefficients(LENGTHS), gpo.coefficients(LENGTHS))
 

@@ -5,7 +5,7 @@ import re
 import torch
 
 from vse_gpo.reporting.page import Extra, render
-from vse_gpo.reporting.queries import Item, Shown, data_uri
+from vse_gpo.reporting.queries import Item, ShownQuery, data_uri
 from vse_gpo.reporting.runs import Run, Scores
 
 EVIL = '<script>alert(1)</script> & "quotes"'
@@ -20,7 +20,7 @@ def run(tmp_path, name: str, **changes) -> Run:
 
 
 def test_nothing_of_a_file_becomes_html(tmp_path):
-    evil = Shown(Item(EVIL, data_uri(torch.zeros(3, 8, 8, dtype=torch.uint8)), True), 3, [Item(EVIL, None, False)])
+    evil = ShownQuery(Item(EVIL, data_uri(torch.zeros(3, 8, 8, dtype=torch.uint8)), True), 3, [Item(EVIL, None, False)])
     extra = Extra(scores={}, poolings={EVIL: {2: [0.5, 0.5]}}, examples={EVIL: [evil]})
     page = render([run(tmp_path, EVIL), run(tmp_path, "b")], {EVIL: extra}, None, [EVIL])
     assert "<script" not in page

@@ -105,14 +105,22 @@ def test_a_taken_port_is_one_line(answers, address):
         serve(page, host="127.0.0.1", port=port, open_browser=False)
 
 
-def test_the_environment_cannot_have_more_served(answers, monkeypatch):
+def test_the_environment_cannot_have_more_served(answers, monkeypatch, capsys):
     page = build_page(answers, examples=[], top=4)
     monkeypatch.setenv("GRADIO_ALLOWED_PATHS", "/etc")
-    with pytest.raises(VSEError, match="GRADIO_ALLOWED_PATHS is set"):
-        serve(page, host="127.0.0.1", port=0, open_browser=False)
-    monkeypatch.delenv("GRADIO_ALLOWED_PATHS")
     with pytest.raises(VSEError, match="port=70000: cannot be listened at"):
         serve(page, host="127.0.0.1", port=70000, open_browser=False)
+    assert "GRADIO_ALLOWED_PATHS is ignored" in capsys.readouterr().err
+    assert page.allowed_paths == []
+
+
+@pytest.mark.parametrize("headers", [{"Host": "rebound.example"}, {"Origin": "https://evil.example"}])
+def test_other_sites_are_refused(headers, address):
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)  # noqa: S310
+    assert refused.value.code in (403, 421)
+    refused.value.close()
 
 
 @pytest.mark.parametrize("place", ["pictures/0.png", "index/index.json", "/etc/passwd", "pictures/../../../etc/passwd"])

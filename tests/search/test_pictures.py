@@ -13,7 +13,7 @@ from PIL import Image, features
 from tests.helpers.photo_folder import paint, small_model
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.errors import VSEError
-from vse_gpo.search.pictures import Embedded, Parts, Pixels, embed_pictures, find_pictures, open_picture
+from vse_gpo.search.pictures import EmbeddedImages, FilePixels, Parts, embed_pictures, find_pictures, open_picture
 
 AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 
@@ -98,7 +98,7 @@ def test_no_damage_stops_an_index(suffix, tmp_path):
         places = random.integers(min(len(damaged), 400), size=1 + number % 8)
         damaged[places] = random.integers(256, size=len(places))
         (tmp_path / f"{number}.{suffix}").write_bytes(damaged.tobytes())
-    pixels = Pixels(tmp_path, find_pictures(tmp_path).pictures, PrepareImages(size=8))
+    pixels = FilePixels(tmp_path, find_pictures(tmp_path).pictures, PrepareImages(size=8))
     assert all(isinstance(item, str | torch.Tensor) for _, item in (pixels[row] for row in range(len(pixels))))
 
 
@@ -116,9 +116,9 @@ def test_parts_are_kept_and_read_again(tmp_path):
     [a, b] = find_pictures(tmp_path).pictures
     parts = Parts(tmp_path / "parts", "ours")
     assert parts.read() == {}
-    parts.write([Embedded([a], torch.ones(1, 3), {}), Embedded([], torch.empty(0, 0), {"c.png": "broken"})])
-    parts.write([Embedded([], torch.empty(0, 0), {})])  # nothing to keep
-    parts.write([Embedded([b], 2 * torch.ones(1, 3), {})])
+    parts.write([EmbeddedImages([a], torch.ones(1, 3), {}), EmbeddedImages([], torch.empty(0, 0), {"c.png": "broken"})])
+    parts.write([EmbeddedImages([], torch.empty(0, 0), {})])  # nothing to keep
+    parts.write([EmbeddedImages([b], 2 * torch.ones(1, 3), {})])
     rows = parts.read()
     assert {picture: embeddings[row].tolist() for picture, (embeddings, row) in rows.items()} == {
         a: [1] * 3,
@@ -130,7 +130,7 @@ def test_parts_are_kept_and_read_again(tmp_path):
     with pytest.raises(VSEError, match=r"000000\.safetensors: damaged .*; remove it"):
         parts.read()
     (tmp_path / "parts" / "000000.safetensors").unlink()
-    parts.write([Embedded([a], torch.zeros(1, 3), {})])
+    parts.write([EmbeddedImages([a], torch.zeros(1, 3), {})])
     assert parts.read().keys() == {a, b}
     parts.remove()
     assert not (tmp_path / "parts").exists()

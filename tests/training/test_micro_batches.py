@@ -18,7 +18,7 @@ from vse_gpo.encoder import DropRegions, Encoder, ResidualProjection, normalize
 from vse_gpo.losses import InfoNCE, TripletLoss
 from vse_gpo.model import VSE
 from vse_gpo.pooling import GPO
-from vse_gpo.training.micro_batches import embed, micro_batches
+from vse_gpo.training.micro_batches import encode_micro_batches, micro_batches
 
 PAIRS = 7
 Embeddings = tuple[Tensor, Tensor]
@@ -69,7 +69,7 @@ def model(*, encoder: type[Encoder] = InFloat64, random: bool = False, **image_p
 
 
 def twice(size: int) -> Encode:
-    return lambda network, batch: embed(network, batch, size)
+    return lambda network, batch: encode_micro_batches(network, batch, size)
 
 
 def in_parts(size: int, encode: Encode = VSE.__call__) -> Encode:
@@ -125,7 +125,7 @@ def test_both_passes_draw_the_same(size):
     assert_same(step(network, region_batch(), twice(size), "InfoNCE"), expected)
     assert torch.equal(torch.rand(1), after)
     torch.manual_seed(6)
-    one, other = (embed(network, region_batch(), size)[0] for _ in range(2))
+    one, other = (encode_micro_batches(network, region_batch(), size)[0] for _ in range(2))
     assert not torch.equal(one, other)
 
 

@@ -11,7 +11,7 @@ from vse_gpo.training.run_folder import (
     keep_logged,
     steps_taken,
     write_config,
-    write_results,
+    write_metrics,
 )
 
 SETTINGS = {"seed": 0, "resume": None, "optimizer": {"lr": 1e-5, "milestones": [3]}}
@@ -36,7 +36,7 @@ def test_an_empty_folder_holds_nothing(tmp_path):
 def test_an_interrupted_run_resumes_and_a_finished_one_is_known(folder):
     assert finished(folder, SETTINGS) is None
     assert checkpoint_to_resume(folder) == str(folder / LAST)
-    write_results(folder, {"val/best_rsum": 1.5})
+    write_metrics(folder, {"val/best_rsum": 1.5})
     assert finished(folder, SETTINGS) == {"val/best_rsum": 1.5}
     assert finished(folder, SETTINGS | {"resume": "elsewhere"}) == {"val/best_rsum": 1.5}
 

@@ -1,5 +1,6 @@
 """Pretrained weights: read without running code, loaded with none missing or extra, checked for their width."""
 
+import argparse
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,24 +14,58 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from vse_gpo.batch import Tokens
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.storage.settings import walk
+from vse_gpo.storage.weights import check_values
+
+UNSAFE = {"attn_implementation", "auto_map", "dtype", "quantization_config", "torch_dtype"}  # may fetch or run code
+NAMED = {"model_type"}
 
 Network = TypeVar("Network", bound=PreTrainedModel)
 
 
 def read_weights(path: str) -> dict[str, Any]:
-    """Read the weights in a .safetensors or .pth file, by name.
+    """Read a .safetensors or .pth file as name → tensor, or as groups of them, whatever a training wrote around them.
+
+    Takes what timm's own loader takes: weights under ``state_dict`` or ``model``, names that begin with ``module.``, an
+    ``argparse.Namespace`` of options beside them.
 
     Raises:
-        VSEError: if it is missing, damaged or holds more than tensors and plain containers.
+        VSEError: if the file is missing or damaged, holds no weights or more than tensors and plain containers, or the
+            weights are NaN, all zero, or without memory of their own.
     """
-    place = Path(path).expanduser()
+    file = Path(path).expanduser()
     try:
-        if place.suffix == ".safetensors":
-            return load_file(place)
-        state: dict[str, Any] = torch.load(place, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
-        raise VSEError(f"{path}: cannot be read as weights ({str(error).splitlines()[0]})") from error
-    return state
+        if file.suffix == ".safetensors":
+            found: Any = load_file(file)
+        else:
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                found = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+        raise VSEError(f"{path}: cannot be read as weights ({first_line(error)}); fetch it again") from error
+    if isinstance(found, Mapping):
+        found = next((found[name] for name in ("state_dict", "model") if isinstance(found.get(name), Mapping)), found)
+    weights = _cleaned(found)
+    leaves = {name: value for name, value in walk(weights) if not isinstance(value, dict)}
+    if not leaves or not all(isinstance(value, Tensor) for value in leaves.values()):
+        kind = f"{len(found)} entries" if isinstance(found, Mapping) else type(found).__name__
+        raise VSEError(f"{path}: holds {kind}, expected weights: name → tensor, or these under state_dict or model")
+    if odd := [name for name, value in leaves.items() if value.is_meta or value.layout != torch.strided]:
+        raise VSEError(f"{path}: {odd[0]} is a sparse tensor or has no values, expected dense weights")
+    try:
+        check_values(leaves)
+    except VSEError as error:
+        raise VSEError(f"{path}: {error}") from error
+    return weights
+
+
+def _cleaned(found: Any) -> dict[str, Any]:
+    """Names without what DataParallel put before them; empty if there are none."""
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        return {}
+    return {
+        name.removeprefix("_orig_mod.").removeprefix("module."): dict(value) if isinstance(value, Mapping) else value
+        for name, value in found.items()
+    }
 
 
 def load_weights(network: nn.Module, state: dict[str, Tensor], path: str) -> None:
@@ -77,16 +112,21 @@ def without_gaps(network: Network, info: Mapping[str, Any]) -> Network:
 
 
 def network_of(config: Mapping[str, Any]) -> PreTrainedModel:
-    """Build a Hugging Face network with random weights.
+    """A Hugging Face network with random weights; what its architecture does not need is left out of the config.
 
     Args:
-        config: a Hugging Face config, ``model_type`` included.
+        config: as Hugging Face writes it, ``model_type`` included; it may come from anywhere.
 
     Raises:
-        VSEError: if the config does not describe a network.
+        VSEError: if it describes no network, or one that fetches parts from elsewhere.
     """
     try:
-        network: PreTrainedModel = AutoModel.from_config(AutoConfig.for_model(**config))
+        known = AutoConfig.for_model(config["model_type"]).to_dict()
+        nested = [name for name in config if "backbone" in name]
+        if nested:
+            raise ValueError(f"{nested[0]} may fetch another network")
+        kept = {name: value for name, value in config.items() if name in known.keys() - UNSAFE or name in NAMED}
+        network: PreTrainedModel = AutoModel.from_config(AutoConfig.for_model(**kept), trust_remote_code=False)
     except (TypeError, ValueError, KeyError) as error:
         raise VSEError(f"not a network: {first_line(error)}; expected a Hugging Face config") from error
     return network.train()

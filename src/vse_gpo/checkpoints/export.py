@@ -27,7 +27,7 @@ SETTINGS = "towers.json"
 TOLERANCE = 1e-4  # of every component of a unit embedding
 CHECKED = ((1, 1), (2, 7), (5, 20))  # batches to check a written tower: number of sets, length of the longest
 
-Run = Callable[[Sequence[Tensor]], npt.NDArray[np.float32]]  # inputs of a tower → unit embeddings
+RunTower = Callable[[Sequence[Tensor]], npt.NDArray[np.float32]]  # inputs of a tower → unit embeddings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +176,7 @@ def export_towers(model: VSE, folder: Path, write: "Writer", *, kind: str, seed:
     return differences
 
 
-Writer = Callable[[ExportedProgram, Path, list[str]], Run]
+Writer = Callable[[ExportedProgram, Path, list[str]], RunTower]
 
 
 @torch.no_grad()
@@ -212,14 +212,14 @@ def _refusal(tower: Tower, error: Exception) -> VSEError:
     )
 
 
-def write_torch(program: ExportedProgram, path: Path, _names: list[str]) -> Run:
+def write_torch(program: ExportedProgram, path: Path, _names: list[str]) -> RunTower:
     """Write a file for ``torch.export.load``."""
     torch.export.save(program, path)
     module = torch.export.load(path).module()
     return lambda inputs: module(*inputs).numpy()
 
 
-def write_onnx(program: ExportedProgram, path: Path, names: list[str]) -> Run:
+def write_onnx(program: ExportedProgram, path: Path, names: list[str]) -> RunTower:
     """Write a file for any ONNX runtime; weights of more than 1.5 GB go into a second file next to it."""
     import onnxruntime  # noqa: PLC0415, an extra
 
@@ -244,7 +244,7 @@ FORMATS: dict[str, tuple[str, Writer, Sequence[str]]] = {  # suffix, writer, req
 
 
 @torch.no_grad()
-def check(tower: Tower, run: Run, longest: int | None) -> float:
+def check(tower: Tower, run: RunTower, longest: int | None) -> float:
     """The largest difference between a written file and the encoder, over batches of several sizes and lengths.
 
     Raises:

@@ -25,7 +25,7 @@ VALUED = {  # flags that take a value
     *("--info", "-i", "--experimental-rerun"),
 }
 MANY = "..."  # ends the name of a setting that takes any number of words
-FLAG = re.compile(r"--?[A-Za-z][\w-]*(=|$)")  # but "-5 degrees" is a word
+FLAG = re.compile(r"--?[A-Za-z][\w.-]*(=|$)")  # but "-5 degrees" is a word
 OVERRIDE = re.compile(r"[+~]{0,2}([\w@/.-]+)=")
 DELETION = re.compile(r"~([\w@.-]+(?:/[\w@.-]+)*)")  # ~callbacks.examples, but not ~/photos
 

@@ -16,6 +16,7 @@ from vse_gpo.errors import VSEError
 from vse_gpo.storage.hub import load_pretrained
 
 Words = list[list[int]]  # token ids of each word
+LONGEST = 100_000  # characters of a caption that a tokeniser sees
 WATCHED = 5000  # number of words that a vocabulary is judged by
 
 
@@ -86,7 +87,12 @@ class WordPieces:
         self._cut = False  # whether a caption was cut
 
     def words(self, caption: str) -> Words:
-        encoding = self._tokenizer(caption, add_special_tokens=False, verbose=False)
+        encoding = self._tokenizer(
+            caption[:LONGEST],
+            add_special_tokens=False,
+            split_special_tokens=True,  # "[SEP]" in a caption is text
+            verbose=False,
+        )
         most = self.max_tokens - len(self._before) - len(self._after)
         if len(encoding["input_ids"]) > most and not self._cut:
             self._cut = True
@@ -148,7 +154,7 @@ class TreebankVocabulary:
 
     def split(self, caption: str) -> list[str]:
         """Lower-case words of a caption."""
-        sentences = self._sentences.tokenize(caption.lower())
+        sentences = self._sentences.tokenize(caption[:LONGEST].lower())
         return [word for sentence in sentences for word in self._words.tokenize(sentence)]
 
     def words(self, caption: str) -> Words:
@@ -183,9 +189,11 @@ def read_vocabulary(path: str | Path) -> dict[str, int]:
     """
     expected = "expected a SCAN vocabulary: JSON with word2idx, idx2word and idx"
     try:
-        index: dict[str, int] = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))["word2idx"]
+        index: dict[str, int] = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))["word2idx"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VSEError(f"text.vocabulary={path}: {type(error).__name__}: {error}; {expected}") from error
+    if isinstance(index, dict) and not all(type(number) is int for number in index.values()):
+        raise VSEError(f"{path}: words whose index is not a whole number; {expected}")
     if not isinstance(index, dict) or [index.get(word) for word in ("<pad>", "<start>", "<end>", "<unk>")] != [
         0,
         1,

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vse_gpo.data.decoding import read_image
 from vse_gpo.data.files import HELP, Listing, feature_rows, find_images, name_some, open_features, read_listing
-from vse_gpo.data.images import read_image
 from vse_gpo.data.progress import advance, progress_bar
 from vse_gpo.errors import VSEError
 

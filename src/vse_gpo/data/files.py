@@ -6,6 +6,8 @@ features; ``id_mapping.json`` and a folder of images give the pixels.
 
 import json
 import os
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import numpy.typing as npt
 
 from vse_gpo.errors import VSEError
 
+CAPTION_ID = re.compile(r".+#\d+")  # names a caption as Flickr's files do: image.jpg#0
 HELP = "python -m vse_gpo.check_data says what belongs there"
 
 
@@ -58,6 +61,8 @@ def read_lines(path: Path) -> list[str]:
         raise VSEError(f"{path}: line {line} is not UTF-8; convert the file to UTF-8") from None
     if not text:
         raise VSEError(f"{path}: the file is empty, expected one line per caption or id")
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # the line ends of old Macs, which some spreadsheets still write
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
@@ -71,6 +76,8 @@ def match_ids(ids: Sequence[str], captions: int, path: Path) -> tuple[list[str],
         VSEError: if the counts do not match, a line is blank or an image's captions are not together.
     """
     ids = [line.strip() for line in ids]
+    if len(ids) == captions and all(CAPTION_ID.fullmatch(line) for line in ids):
+        ids = [line.rpartition("#")[0] for line in ids]
     if "" in ids:
         raise VSEError(f"{path}: line {ids.index('') + 1} is blank, expected an image id on every line")
     if len(ids) == captions:
@@ -150,8 +157,26 @@ def find_images(root: Path, folder: str, listing: Listing) -> list[str]:
     files = [mapping[image_id] for image_id in listing.image_ids]
     missing = missing_files((root / folder).resolve(), files, mapping_file)
     if missing:
-        raise VSEError(f"{root / folder}: no file {name_some(missing)} of {listing.name}; {HELP}")
+        hint = similar_file(root / folder, missing[0])
+        raise VSEError(f"{root / folder}: no file {name_some(missing)} of {listing.name}{hint}; {HELP}")
     return files
+
+
+def similar_file(folder: Path, name: str) -> str:
+    """A hint at a file whose name differs only in case, slashes, spaces or Unicode form; empty if there is none."""
+
+    def plain(text: str) -> str:
+        return unicodedata.normalize("NFC", text.replace("\\", "/").strip()).casefold()
+
+    place = folder / PurePath(name.replace("\\", "/").strip()).parent
+    if not place.is_dir():
+        return ""
+    for entry in os.scandir(place):
+        found = (Path(entry.path)).relative_to(folder).as_posix()
+        if plain(found) == plain(name) and entry.is_file():
+            form = unicodedata.normalize("NFC", found) == unicodedata.normalize("NFC", name)
+            return f", but {found!r}" + (" in another Unicode form (NFC or NFD); rename one" if form else "")
+    return ""
 
 
 def read_mapping(path: Path, folder: str) -> dict[str, str]:
@@ -162,7 +187,7 @@ def read_mapping(path: Path, folder: str) -> dict[str, str]:
     """
     expected = f"expected {{image id: file under {folder}}}"
     try:
-        mapping = json.loads(path.read_text(encoding="utf-8"))
+        mapping = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise VSEError(f"{path}: {_reason(error)}, {expected}; {HELP}") from None
     except ValueError as error:

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from vse_gpo.data.files import HELP, Listing, find_images
+from vse_gpo.data.decoding import RGB, read_image, rgb_pixels
+from vse_gpo.data.files import Listing, find_images
 from vse_gpo.data.split import OpenImages
 from vse_gpo.errors import VSEError, described, first_line
-
-RGB = UInt8[Tensor, "3 height width"]
 
 ARRAY, TENSOR = "(height, width, 3) or (height, width) uint8", "(3, height, width) uint8"
 
@@ -26,10 +25,12 @@ class ImageFiles:
 
     Args:
         root, listing: see ``OpenImages``.
-        folder: image folder under the root.
+        folder: of the images, under the root.
+        upright: turn images as their camera says; the released programs do not.
     """
 
-    def __init__(self, root: Path, listing: Listing, *, folder: str) -> None:
+    def __init__(self, root: Path, listing: Listing, *, folder: str, upright: bool = True) -> None:
+        self.upright = upright
         self.folder = root / folder
         self.files = find_images(root, folder, listing)
 
@@ -37,50 +38,10 @@ class ImageFiles:
         return len(self.files)
 
     def __getitem__(self, row: int) -> RGB:
-        return read_image(self.folder / self.files[row])
+        return read_image(self.folder / self.files[row], upright=self.upright)
 
     def name(self, row: int) -> str:
         return self.files[row]
-
-
-def read_image(path: Path, *, upright: bool = False, side: int | None = None) -> RGB:
-    """Decode a file to pixels as ``rgb_pixels`` gives them; for an animation, its first frame.
-
-    Args:
-        path: image file.
-        upright: rotate the image by its EXIF orientation; data sets are read without it.
-        side: shrink the image to fit into a square of this side, in pixels; None keeps its size.
-
-    Raises:
-        VSEError: if the file is missing, empty, truncated or not an image.
-    """
-    try:
-        with Image.open(path) as image:
-            if side is not None:
-                image.thumbnail((side, side))  # decodes a JPEG at a lower resolution
-            return rgb_pixels(ImageOps.exif_transpose(image) if upright else image)
-    except Image.DecompressionBombError:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise VSEError(
-            f"{path}: more than {most} million pixels, not decoded as it could be a decompression bomb; make it smaller"
-        ) from None
-    except Exception as error:  # Pillow's decoders raise what they like on a damaged file
-        if isinstance(error, OSError) and error.strerror:
-            raise VSEError(f"{path}: {error.strerror.lower()}; {HELP}") from None
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
-        raise VSEError(f"{path}: cannot be decoded ({reason}, {path.stat().st_size} bytes); fetch it again") from None
-
-
-def rgb_pixels(image: Image.Image) -> RGB:
-    """Eight bits a channel; grey becomes three equal channels, what is transparent is seen over white."""
-    if image.mode.startswith("I"):  # 16 or 32 bits, which Pillow would clip to 255
-        values = np.asarray(image)
-        largest = int(values.max()) if image.mode == "I" else 2**16 - 1
-        shift = max(8, largest.bit_length() - 8) if largest > 255 else 0
-        image = Image.fromarray((values.clip(min=0) >> shift).astype(np.uint8))
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 class PrepareImages:
@@ -139,10 +100,10 @@ def to_pixels(image: Any) -> RGB:
         VSEError: if it is of another kind, shape or number format, or a file cannot be read.
     """
     if isinstance(image, str | os.PathLike):
-        return read_image(Path(image).expanduser(), upright=True)
+        return read_image(Path(image).expanduser())
     if isinstance(image, Image.Image):
         try:
-            return rgb_pixels(ImageOps.exif_transpose(image))
+            return rgb_pixels(image)
         except Exception as error:  # a PIL image that was opened is decoded only now
             raise VSEError(f"a PIL image cannot be decoded ({first_line(error)})") from error
     if not isinstance(image, Tensor | np.ndarray):

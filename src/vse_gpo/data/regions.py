@@ -33,6 +33,7 @@ class RegionFiles:
                 f"set backbone.width={self.features.shape[2]} or use the features of this backbone"
             )
         self.rows = feature_rows(len(self.features), listing, self.path)
+        self._check_ids(listing)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,6 +49,14 @@ class RegionFiles:
 
     def name(self, row: int) -> str:
         return self.ids[row]
+
+    def _check_ids(self, listing: Listing) -> None:
+        """Refuse ids that seem to name captions: right answers would count as wrong."""
+        if len(self.ids) == len(listing.captions) > 1 and np.array_equal(self.features[0], self.features[1]):
+            raise VSEError(
+                f"{self.path}: rows 0 and 1 hold the same features, but ids {self.ids[0]} and {self.ids[1]} differ; "
+                f"the ids of {listing.name} seem to name captions, expected the image's id on each line"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the memory map, which would be copied into every loader process that is not forked."""

@@ -70,7 +70,7 @@ def evaluate_sources(
         VSEError: if there is nothing to evaluate, or sources and protocols do not fit each other.
     """
     kept_in = None if save_embeddings is None else Path(save_embeddings).expanduser()
-    check_request(checkpoints, embeddings, folder, kept_in)
+    check_sources(checkpoints, embeddings, folder, kept_in)
     if published is not None:
         published_row(published)
     annotations = read_annotations(  # what is missing stops the evaluation before any work
@@ -96,7 +96,7 @@ def evaluate_sources(
     print(f"written to {folder}")
 
 
-def check_request(
+def check_sources(
     checkpoints: Sequence[str], embeddings: Sequence[str], folder: Path, save_embeddings: Path | None
 ) -> None:
     """Before any work, refuse what cannot be evaluated or would overwrite a training.

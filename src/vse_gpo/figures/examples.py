@@ -65,7 +65,7 @@ def draw_examples(examples: Sequence[Example], images: ImageSource) -> Image.Ima
             true = row == example.truth
             frame = (left - 4, top + LINE - 4, left + SIDE + 3, top + LINE + SIDE + 3)
             pen.rectangle(frame, outline=TRUE if true else FALSE, width=4 if true else 1)
-            canvas.paste(tile(images, row), (left, top + LINE))
+            canvas.paste(thumbnail(images, row), (left, top + LINE))
     return canvas
 
 
@@ -76,7 +76,7 @@ def cut(text: str, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", width: 
     return text
 
 
-def tile(images: ImageSource, row: int) -> Image.Image:
+def thumbnail(images: ImageSource, row: int) -> Image.Image:
     """An image as a small square, or its name if there are only features."""
     image = images[row]
     if image.dtype == torch.uint8:

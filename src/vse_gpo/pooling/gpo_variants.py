@@ -1,6 +1,6 @@
 """GPO with other generators of its coefficients, the variants of the paper's ablation.
 
-``SizePooling`` with a ``SizeGenerator`` of ``SinCos`` and ``BiGRU`` is GPO itself.
+``SizePooling`` with a ``SizeGenerator`` of ``SinCos`` and ``RankGRU`` is GPO itself.
 """
 
 import torch
@@ -17,7 +17,7 @@ from vse_gpo.pooling.learned import knot_shares
 from vse_gpo.pooling.sets import Lengths, Pooling, distinct_lengths, padding, read_lengths, trimmed
 
 Ordered = Float[Tensor, "batch dim items"]  # each channel's values, largest first
-Scores = Float[Tensor, "batch channels items"]  # scores of the positions: one row for all channels, or one per channel
+RankScores = Float[Tensor, "batch channels items"]  # of the positions: one row for all channels, or one per channel
 States = Float[Tensor, "sizes items d_hidden"]  # values past a size are undefined
 
 
@@ -97,10 +97,10 @@ class SizeGenerator(nn.Module):
         self.sequence = sequence
         self.linear = nn.Linear(d_hidden, channels, bias=False)
 
-    def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> Scores:
+    def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> RankScores:
         sizes, row = distinct_lengths(lengths)
         encoded = self.positions(ordered.shape[2]).to(self.linear.weight)
-        scores: Scores = self.linear(self.sequence(encoded, sizes)).transpose(1, 2)[row]
+        scores: RankScores = self.linear(self.sequence(encoded, sizes)).transpose(1, 2)[row]
         return scores
 
 
@@ -119,10 +119,10 @@ class FeatureGenerator(nn.Module):
         self.gru = nn.GRU(d_position, d_hidden, batch_first=True, bidirectional=True)
         self.linear = nn.Linear(d_hidden, 1, bias=False)
 
-    def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> Scores:
+    def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> RankScores:
         encoded = encode_positions(ordered.shape[2], self.gru.input_size).to(ordered)
         states = run_gru(self.gru, encoded + self.projection(ordered.transpose(1, 2)), lengths)
-        scores: Scores = self.linear(states.mean(2)).transpose(1, 2)
+        scores: RankScores = self.linear(states.mean(2)).transpose(1, 2)
         return scores
 
 
@@ -137,7 +137,7 @@ class InterpolatedVector(nn.Module):
         super().__init__()
         self.scores = nn.Parameter(torch.zeros(size))
 
-    def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> Scores:
+    def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> RankScores:
         shares = knot_shares(lengths, ordered.shape[2], len(self.scores)).to(self.scores)
         return (shares @ self.scores)[:, None]
 
@@ -183,7 +183,7 @@ class LearnedIndex(nn.Module):
 # sequence models
 
 
-class BiGRU(nn.Module):
+class RankGRU(nn.Module):
     """GPO's sequence model: the mean of both directions' states.
 
     Args:

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from vse_gpo.evaluation.published import published_row
 from vse_gpo.evaluation.results import heading
 from vse_gpo.reporting.charts import Chart, line_chart
-from vse_gpo.reporting.queries import Shown
+from vse_gpo.reporting.queries import ShownQuery
 from vse_gpo.reporting.runs import CURVES, Run, Scores, compare_settings
 
 Cell = tuple[str, str]  # a number, and its interval below
@@ -31,7 +31,7 @@ class Extra:
 
     scores: Mapping[str, Scores]
     poolings: Mapping[str, Mapping[int, Sequence[float]]]  # modality → size → coefficients
-    examples: Mapping[str, Sequence[Shown]]
+    examples: Mapping[str, Sequence[ShownQuery]]
 
 
 def render(runs: list[Run], extras: Mapping[str, Extra], published: str | None, notes: Sequence[str]) -> str:

@@ -22,11 +22,14 @@ from vse_gpo.retrieval.protocols import Gallery, run_protocols
 from vse_gpo.retrieval.recalls import Outcome
 from vse_gpo.retrieval.similarity import similarities
 from vse_gpo.retrieval.uncertainty import bootstrap_intervals
+from vse_gpo.storage.registry import DATA_PARTS
 from vse_gpo.storage.settings import build
 
 FOUND = 3  # results shown per query
 SIDE = 160  # pixels of an image, at most
 AT_ONCE = 64
+
+build_data = partial(build, parts=DATA_PARTS)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ ShowRow = Callable[[int, bool], Item]
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownQuery:
     """A query, the rank of its best match counted from 1, and its top results."""
 
     query: Item
@@ -55,7 +58,7 @@ class Tested:
     """A run's test split, encoded again."""
 
     scores: dict[str, Scores]
-    examples: dict[str, list[Shown]]  # title → queries
+    examples: dict[str, list[ShownQuery]]  # title → queries
 
 
 def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Tested:
@@ -70,7 +73,7 @@ def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Test
     Raises:
         VSEError: if the data set cannot be opened.
     """
-    data = open_data(model, dataset, build, split=dataset["test_split"], batch_size=AT_ONCE, workers=0)
+    data = open_data(model, dataset, build_data, split=dataset["test_split"], batch_size=AT_ONCE, workers=0)
     split = data.split("test")
     images, captions = (part.cpu() for part in encode_split(model, data))
     test = Gallery(similarities=similarities(images, captions), caption_to_image=split.caption_to_image)
@@ -98,7 +101,7 @@ def _pictures(dataset: dict[str, Any], split: Split) -> ImageSource | None:
         return split.images
     source = dict(dataset["source"]) | {"open_images": partial(ImageFiles, folder=dataset["image_folder"])}
     try:
-        opened: Split = build(source).split(split.name)
+        opened: Split = build_data(source).split(split.name)
     except VSEError:
         return None
     return opened.images
@@ -131,13 +134,13 @@ def data_uri(pixels: Tensor) -> str:
 
 def _examples(
     outcome: Outcome, images: Tensor, captions: Tensor, shelf: Shelf, count: int, random: np.random.Generator
-) -> dict[str, list[Shown]]:
+) -> dict[str, list[ShownQuery]]:
     owner = shelf.split.caption_to_image
     sides: dict[str, tuple[str, Tensor, Tensor, ShowRow, ShowRow, Callable[[int, int], bool]]] = {
         "i2t": ("Image → captions", images, captions, shelf.image, shelf.caption, lambda q, f: bool(owner[f] == q)),
         "t2i": ("Caption → images", captions, images, shelf.caption, shelf.image, lambda q, f: bool(owner[q] == f)),
     }
-    shown: dict[str, list[Shown]] = {}
+    shown: dict[str, list[ShownQuery]] = {}
     for queries in outcome.queries:
         if queries.ranks is None or queries.direction not in sides:
             continue
@@ -145,7 +148,7 @@ def _examples(
         order = np.lexsort((random.random(len(queries.ranks)), queries.ranks))
         for kind, chosen in (("worst", order[::-1][:count]), ("best", order[:count])):
             shown[f"{title}: the {kind}"] = [
-                Shown(
+                ShownQuery(
                     show_query(row, True),
                     int(rank) + 1,
                     [show_found(f, belongs(row, f)) for f in _first(asking[row], gallery)],

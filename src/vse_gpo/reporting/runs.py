@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.retrieval.recalls import Metrics
 from vse_gpo.storage.card import tested_scores
 from vse_gpo.storage.settings import CONFIG, leaves, read_config
 from vse_gpo.training.run_folder import METRICS, logged_files
 
 Points = list[tuple[float, float]]
-Metrics = dict[str, float]
 CURVES = {"training loss": "train/loss", "learning rate": "lr-", "rSum on dev": "val/rsum"}  # title → columns
 
 

@@ -190,8 +190,12 @@ def _both_ways(pairs: IdPairs) -> IdPairs:
 def _read_csv(path: Path) -> tuple[Ratings, list[str]]:
     """Rated pairs and how each was sampled."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[1:]
+        text = path.read_text(encoding="utf-8-sig")
+        rows = [row for row in csv.reader(text.splitlines()) if row][1:]
+        if not rows:
+            raise ValueError("no rated pair in it")
+        if not text.endswith(("\n", "\r")):
+            raise ValueError("its last line has no end, the file is cut; fetch it again")
         pairs = [(coco_id(first), coco_id(second)) for first, second, _, _ in rows]
         return Ratings(pairs, [float(row[2]) for row in rows]), [row[3] for row in rows]
     except VSEError as error:

@@ -15,8 +15,6 @@ from vse_gpo.retrieval.similarity import Similarity
 TILE = (1000, 5000)  # rows and columns compared at once
 TIE = 1e-12  # exact similarities closer than this are ties
 CROWDED = 0.01  # share of a tile near its thresholds above which the whole tile is computed exactly
-SAMPLED = 64  # one in this many rows and columns is used to estimate how much bounds leave open
-OPEN = 0.006  # share of a tile's entries, both ways, that bounds may leave open
 
 
 class Pairs(NamedTuple):
@@ -85,13 +83,9 @@ def count_at_least_among_themselves(similarity: Similarity, asked: Asked) -> Int
     positives = _by_tile(asked.positives, parts, parts)
     memory = _memory(similarity, parts, parts)
     with full_precision():
-        bounds = similarity.upper_bounds()
         for r, (_, row) in enumerate(parts):
             for c, (_, column) in enumerate(parts[r:], start=r):
-                part = _part(bounds, row, column, memory)
-                if part.is_crowded(asked.thresholds[row], asked.thresholds[column]):
-                    bounds = similarity  # bounds decide too little here, and would in the other tiles
-                    part = _part(bounds, row, column, memory)
+                part = _part(similarity, row, column, memory)
                 counts[row] += part.count(asked.thresholds[row], positives[r][c])
                 if c > r:
                     counts[column] += part.turned().count(asked.thresholds[column], positives[c][r])
@@ -112,16 +106,6 @@ class _Part:
     def turned(self) -> "_Part":
         """The same tile with queries in columns."""
         return replace(self, values=self.values.T, flags=self.flags.T, is_turned=not self.is_turned)
-
-    def is_crowded(self, rows: Float[Tensor, "rows thresholds"], columns: Float[Tensor, "columns thresholds"]) -> bool:
-        """Whether bounds leave so many entries open that exact entries cost more than float32 products."""
-        if self.similarity.margins[1] < torch.inf:
-            return False
-        above = self.similarity.margins[0]
-        of_rows, of_columns = (asked[::SAMPLED].amin(1) - above for asked in (rows, columns))
-        near = (self.values[::SAMPLED] >= of_rows.float()[:, None]).sum()
-        near += (self.values[:, ::SAMPLED] >= of_columns.float()).sum()
-        return SAMPLED * int(near) > OPEN * self.values.numel()
 
     def count(
         self, thresholds: Float[Tensor, "queries thresholds"], positives: Pairs
@@ -145,9 +129,7 @@ class _Part:
         values, flags = self.values[asking], self.flags[asking]
         above, below = self.similarity.margins
         lower, upper = (threshold - above).float()[:, None], (threshold + below).float()[:, None]
-        counts = torch.zeros(len(threshold), dtype=torch.int64, device=threshold.device)
-        if below < torch.inf:  # otherwise nothing is certain
-            counts += torch.ge(values, upper, out=flags).sum(1).long()
+        counts = torch.ge(values, upper, out=flags).sum(1).long()
         near = torch.ge(values, lower, out=flags).sum(1).long() - counts
         if int(near.sum()) > CROWDED * values.numel():
             exact = self._exact()

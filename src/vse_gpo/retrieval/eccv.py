@@ -25,7 +25,7 @@ class Search(NamedTuple):
     amounts: npt.NDArray[np.int64]  # positives of each query; some may lie outside the gallery
 
 
-Scores = dict[str, npt.NDArray[np.float64]]
+QueryScores = dict[str, npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ListedPositives:
     i2t: IdPairs
     t2i: IdPairs
     rows: CocoRows
-    score: Callable[[Search], Scores]
+    score: Callable[[Search], QueryScores]
     source: str
 
     def __call__(self, test: Gallery) -> Outcome:
@@ -72,7 +72,7 @@ class ListedPositives:
         return rows.cpu().numpy(), Search(similarity.select(rows, everything), Pairs(query, items), amounts)
 
 
-def eccv_scores(search: Search) -> Scores:
+def eccv_scores(search: Search) -> QueryScores:
     """R@1, R-Precision and mAP@R."""
     found = list(zip(every_positive_rank(search.similarity, search.positives), search.amounts.tolist(), strict=True))
     return {
@@ -82,7 +82,7 @@ def eccv_scores(search: Search) -> Scores:
     }
 
 
-def plausible_scores(search: Search) -> Scores:
+def plausible_scores(search: Search) -> QueryScores:
     """R-Precision, for thousands of positives per query."""
     return {"rprecision": 100.0 * r_precision(*search)}
 

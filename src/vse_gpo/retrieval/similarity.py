@@ -11,10 +11,6 @@ from torch import Tensor
 from vse_gpo.errors import VSEError
 
 NUMBERS_AT_ONCE = 2**17  # gathered for exact pairs: they fit a processor's cache
-BOUND_WIDTH = 128  # directions used for upper bounds
-SAMPLE = 2000  # embeddings from which these directions are computed
-ORTHONORMAL = 1e-5  # how far the directions may be from orthonormal
-ROUNDING = 1e-6  # relative error of squared norms
 
 
 @runtime_checkable
@@ -46,9 +42,6 @@ class Similarity(Protocol):
 
     def transpose(self) -> "Similarity":
         """The matrix with queries and gallery swapped."""
-
-    def upper_bounds(self) -> "Similarity":
-        """For items among themselves: cheaper tiles with entries at or above the exact ones; itself without any."""
 
 
 def symmetric_entries(
@@ -105,34 +98,6 @@ class Products:
     def transpose(self) -> "Products":
         return Products(self.exact_columns, self.exact_rows)
 
-    def upper_bounds(self) -> Similarity:
-        return UpperBounds(self) if self.row_embeddings.shape[1] >= 4 * BOUND_WIDTH else self
-
-
-class UpperBounds(Products):
-    """Upper bounds for items among themselves: products in a few main directions, plus the most the rest can add.
-
-    With x = VVᵀx + r for orthonormal V, x·y = Vᵀx·Vᵀy + r·s ≤ Vᵀx·Vᵀy + |r||s| (Cauchy–Schwarz).
-    """
-
-    def __init__(self, products: Products) -> None:
-        super().__init__(products.exact_rows, products.exact_rows)
-        sample = self.row_embeddings[:: 1 + len(self.row_embeddings) // SAMPLE]
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            _, _, directions = torch.svd_lowrank(sample, q=BOUND_WIDTH)
-        self.row_embeddings = self.column_embeddings = _with_remainder(self.row_embeddings, directions)
-        self.margins = (self.margins[0] + ORTHONORMAL, torch.inf)
-
-
-def _with_remainder(
-    embeddings: Float[Tensor, "rows dim"], directions: Float[Tensor, "dim width"]
-) -> Float[Tensor, "rows width_and_1"]:
-    inside = embeddings @ directions
-    squares = embeddings.square().sum(1)
-    rest = (squares - inside.square().sum(1)).clamp(min=0) + ROUNDING * squares
-    return torch.cat([inside, rest.sqrt()[:, None]], dim=1)
-
 
 class Matrix:
     """A similarity matrix that another program computed.
@@ -166,11 +131,8 @@ class Matrix:
     def transpose(self) -> "Matrix":
         return Matrix(self.values.T)
 
-    def upper_bounds(self) -> "Matrix":
-        return self
 
-
-class Mean:
+class MeanSimilarity:
     """The mean of several models' similarities: an ensemble as published.
 
     Args:
@@ -199,14 +161,11 @@ class Mean:
     def pairs(self, rows: Int[Tensor, " pairs"], columns: Int[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
         return torch.stack([part.pairs(rows, columns) for part in self.parts]).mean(0)
 
-    def select(self, rows: Int[Tensor, " rows"], columns: Int[Tensor, " columns"]) -> "Mean":
-        return Mean([part.select(rows, columns) for part in self.parts])
+    def select(self, rows: Int[Tensor, " rows"], columns: Int[Tensor, " columns"]) -> "MeanSimilarity":
+        return MeanSimilarity([part.select(rows, columns) for part in self.parts])
 
-    def transpose(self) -> "Mean":
-        return Mean([part.transpose() for part in self.parts])
-
-    def upper_bounds(self) -> "Mean":
-        return self
+    def transpose(self) -> "MeanSimilarity":
+        return MeanSimilarity([part.transpose() for part in self.parts])
 
 
 def _exact(embeddings: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
@@ -274,10 +233,10 @@ def ensemble(members: Sequence[Similarities]) -> Similarities:
 
     def mean(parts: Sequence[Similarity | None]) -> Similarity | None:
         known = [part for part in parts if part is not None]
-        return Mean(known) if len(known) == len(parts) else None
+        return MeanSimilarity(known) if len(known) == len(parts) else None
 
     return Similarities(
-        image_caption=Mean([member.image_caption for member in members]),
+        image_caption=MeanSimilarity([member.image_caption for member in members]),
         image_image=mean([member.image_image for member in members]),
         caption_caption=mean([member.caption_caption for member in members]),
     )

@@ -52,7 +52,7 @@ def build_index(
     Raises:
         VSEError: if there is no model, no readable image, or an existing index of another model.
     """
-    check_request(kind, kinds, batch_size=batch_size, workers=workers)
+    check_index_settings(kind, kinds, batch_size=batch_size, workers=workers)
     chosen = kinds[kind]()
     folder, place = Path(images).expanduser().resolve(), Path(out).expanduser()
     former = former_index(place)
@@ -84,10 +84,10 @@ def build_index(
     else:
         settings = former.settings
     parts.remove()
-    report(place, pictures, former, settings)
+    report_index(place, pictures, former, settings)
 
 
-def check_request(kind: str, kinds: Mapping[str, Any], *, batch_size: int, workers: int) -> None:
+def check_index_settings(kind: str, kinds: Mapping[str, Any], *, batch_size: int, workers: int) -> None:
     """Refuse settings that cannot make an index.
 
     Raises:
@@ -201,7 +201,7 @@ def report_skipped(found: Found, skipped: Reasons) -> None:
         print(f"skipped {found.others} files that are not named as images")
 
 
-def report(out: Path, pictures: Sequence[Picture], former: Index | None, settings: IndexSettings) -> None:
+def report_index(out: Path, pictures: Sequence[Picture], former: Index | None, settings: IndexSettings) -> None:
     """Print what the index holds now and how its images have changed."""
     before = {} if former is None else {picture.file: picture for picture in former.pictures}
     now = {picture.file for picture in pictures}

@@ -1,6 +1,5 @@
 """The page: a text, an image or a click on a result finds images. Everything on it comes from this machine."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,19 +7,23 @@ from typing import Any, NamedTuple
 
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.search.answers import LONGEST, Answers
+from vse_gpo.search.guard import Guard, without_settings_of_gradio
 from vse_gpo.search.index import printable
 from vse_gpo.search.markup import STYLE, PageQuery, answer_markup, line_markup
 
+without_settings_of_gradio()  # Gradio reads some of them when it is imported
 try:
     import gradio as gr
     import httpx
     import pandas as pd
+    from starlette.middleware import Middleware
 except ImportError as error:
     raise VSEError("the page needs Gradio, which is not installed; pip install 'vse_gpo[search]'") from error
 
 MOST = 60  # images at once
 KEPT = 3600  # seconds that an uploaded image stays on disk
 LARGEST = "100mb"  # uploaded image
+QUOTA = 10**9  # bytes of all uploads that are kept
 CLICK = """
 element.addEventListener("click", (event) => {
   const picture = event.target.closest("[data-row]");
@@ -29,7 +32,7 @@ element.addEventListener("click", (event) => {
 """
 
 
-class Shown(NamedTuple):
+class PageState(NamedTuple):
     """Parts of the page, in the order of the handlers' outputs."""
 
     text: str
@@ -44,24 +47,24 @@ class Handlers:
     def __init__(self, answers: Answers) -> None:
         self.answers = answers
 
-    def by_text(self, top: int, text: str) -> Shown:
+    def by_text(self, top: int, text: str) -> PageState:
         """The text box."""
         return self._show(top, text, lambda: PageQuery(self.answers.text(text)))
 
-    def by_example(self, top: int, sample: list[str]) -> Shown:
+    def by_example(self, top: int, sample: list[str]) -> PageState:
         """A click on an example."""
         return self.by_text(top, sample[0])
 
-    def by_picture(self, top: int, file: str) -> Shown:
+    def by_picture(self, top: int, file: str) -> PageState:
         """An uploaded file."""
         path = Path(file)
         return self._show(top, "", lambda: PageQuery(self.answers.picture(path), path.name, path))
 
-    def by_result(self, top: int, event: gr.EventData) -> Shown:
+    def by_result(self, top: int, event: gr.EventData) -> PageState:
         """A click on a found image."""
         return self._show(top, "", lambda: self._picture_of(event.row))
 
-    def again(self, top: int, text: str, asked: PageQuery | None) -> Shown:
+    def again(self, top: int, text: str, asked: PageQuery | None) -> PageState:
         """Another number of images."""
         return self._show(top, text, lambda: asked or PageQuery(self.answers.text(text)))
 
@@ -70,16 +73,16 @@ class Handlers:
         file = self.answers.index.pictures[row].file
         return PageQuery(query, file, self.answers.index.path(file))
 
-    def _show(self, top: int, text: str, ask: Callable[[], PageQuery]) -> Shown:
+    def _show(self, top: int, text: str, ask: Callable[[], PageQuery]) -> PageState:
         start = time.perf_counter()
         try:
             asked = ask()
             answer = self.answers.answer(asked.query, top)
         except VSEError as error:
-            return Shown(text, line_markup(printable(str(error))), curve_plot([]), None)
+            return PageState(text, line_markup(printable(str(error))), curve_plot([]), None)
         milliseconds = 1000 * (time.perf_counter() - start)
         results = answer_markup(self.answers.index, asked, answer, milliseconds)
-        return Shown(text, results, curve_plot(asked.query.curve), asked)
+        return PageState(text, results, curve_plot(asked.query.curve), asked)
 
 
 def curve_plot(curve: Sequence[float]) -> Any:
@@ -131,7 +134,7 @@ def build_page(answers: Answers, *, examples: Sequence[str], top: int) -> gr.Blo
     return page
 
 
-def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool) -> str:
+def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool, hosts: Sequence[str] = ()) -> str:
     """Serve the page, and no other file, from its own threads; returns the address.
 
     Args:
@@ -139,12 +142,14 @@ def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool) -> str:
         host: address to listen at; 127.0.0.1 can be reached only from this machine.
         port: port to listen at.
         open_browser: whether to open the page in a browser.
+        hosts: names that other machines reach the page by.
 
     Raises:
-        VSEError: if the port is taken, or the environment would make Gradio serve other files.
+        VSEError: if the port is taken.
     """
-    if os.environ.get("GRADIO_ALLOWED_PATHS"):
-        raise VSEError("GRADIO_ALLOWED_PATHS is set, and the page would serve the files there; unset it")
+    without_settings_of_gradio()  # and the others now
+    uploads = Path(page.GRADIO_CACHE)
+    guard = Middleware(Guard, hosts=hosts, uploads=uploads, quota=QUOTA)
     try:
         _, address, _ = page.launch(
             server_name=host,
@@ -158,6 +163,7 @@ def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool) -> str:
             ssr_mode=False,
             footer_links=[],
             allowed_paths=[],
+            app_kwargs={"middleware": [guard]},
             max_file_size=LARGEST,
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
             css=STYLE,

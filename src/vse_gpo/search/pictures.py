@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vse_gpo.batch import Indexed, encode_batches
-from vse_gpo.data.images import PrepareImages, read_image
+from vse_gpo.data.decoding import read_image
+from vse_gpo.data.images import PrepareImages
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 from vse_gpo.search.index import Picture
@@ -72,8 +73,8 @@ def _note(skipped: Reasons, folder: Path, error: OSError) -> None:
     skipped[Path(error.filename).relative_to(folder).as_posix()] = (error.strerror or first_line(error)).lower()
 
 
-class Pixels(Dataset[tuple[int, Tensor | str]]):
-    """Pixels of images as a model takes them, or the reason why an image cannot be read."""
+class FilePixels(Dataset[tuple[int, Tensor | str]]):
+    """FilePixels of images as a model takes them, or the reason why an image cannot be read."""
 
     def __init__(self, folder: Path, pictures: Sequence[Picture], prepare: PrepareImages) -> None:
         self.folder, self.pictures, self.prepare = folder, pictures, prepare
@@ -90,7 +91,7 @@ class Pixels(Dataset[tuple[int, Tensor | str]]):
 
 
 def open_picture(path: Path, *, side: int | None = None) -> Tensor:
-    """Pixels (3, H, W) of an image, rotated as its camera says.
+    """FilePixels (3, H, W) of an image, rotated as its camera says.
 
     Args:
         path: image file.
@@ -104,7 +105,7 @@ def open_picture(path: Path, *, side: int | None = None) -> Tensor:
         return read_image(path, upright=True, side=side)
 
 
-class Embedded(NamedTuple):
+class EmbeddedImages(NamedTuple):
     """Results of a batch of images."""
 
     pictures: list[Picture]
@@ -114,7 +115,7 @@ class Embedded(NamedTuple):
 
 def embed_pictures(
     model: VSE, folder: Path, pictures: Sequence[Picture], *, batch_size: int, workers: int
-) -> Iterator[Embedded]:
+) -> Iterator[EmbeddedImages]:
     """Unit embeddings of images, batch by batch, on the model's device.
 
     Raises:
@@ -125,7 +126,7 @@ def embed_pictures(
         raise VSEError("the model takes region features, not images; an index needs a model with a grid backbone")
     device = next(model.parameters()).device
     loader = DataLoader(
-        Pixels(folder, pictures, prepare), batch_size=batch_size, num_workers=workers, collate_fn=_together
+        FilePixels(folder, pictures, prepare), batch_size=batch_size, num_workers=workers, collate_fn=_together
     )
     for rows, pixels, reasons in loader:
         embeddings = torch.empty(0, 0)
@@ -133,7 +134,7 @@ def embed_pictures(
             [batch] = encode_batches(model.image_encoder, [Indexed(pixels, torch.tensor(rows))], device)
             embeddings = batch.embeddings.cpu()
         skipped = {pictures[row].file: reason for row, reason in reasons}
-        yield Embedded([pictures[row] for row in rows], embeddings, skipped)
+        yield EmbeddedImages([pictures[row] for row in rows], embeddings, skipped)
 
 
 def _together(items: Sequence[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor, list[tuple[int, str]]]:
@@ -178,7 +179,7 @@ class Parts:
             rows |= {picture: (embeddings, row) for row, picture in enumerate(pictures)}
         return rows
 
-    def write(self, batches: Sequence[Embedded]) -> None:
+    def write(self, batches: Sequence[EmbeddedImages]) -> None:
         """Write one more part, whole or not at all."""
         pictures = [picture for batch in batches for picture in batch.pictures]
         if not pictures:

@@ -23,6 +23,7 @@ def serve_page(
     vocabulary: str | None,
     accelerator: str,
     host: str,
+    hosts: Sequence[str],
     port: int,
     open: bool,
 ) -> None:
@@ -36,6 +37,7 @@ def serve_page(
         model, tokenizer, vocabulary: where the index's model is now; see ``Index.open_model``.
         accelerator: ``cpu`` keeps off the GPU.
         host, port: address to listen at.
+        hosts: names that other machines reach the page by, beside its addresses.
         open: open the page in a browser.
 
     Raises:
@@ -48,7 +50,7 @@ def serve_page(
     texts = [examples] if isinstance(examples, str) else examples
     shown = example_texts(answers.captions) if texts is None else list(texts)
     page = build_page(answers, examples=shown, top=top)
-    address = serve(page, host=host, port=port, open_browser=open)
+    address = serve(page, host=host, port=port, open_browser=open, hosts=hosts)
     print(f"{address} shows {len(found)} images; Ctrl+C ends it", flush=True)
     page.block_thread()
 

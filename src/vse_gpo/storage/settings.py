@@ -1,26 +1,19 @@
 """Settings as plain containers: their names, and models built from them.
 
-Only parts of this package and of torch are built: settings may come from untrusted files.
+Only registered parts are built: settings may come from anywhere.
 """
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vse_gpo.errors import VSEError
+from vse_gpo.storage.registry import FILES, MODEL_PARTS, RENAMED
 
-BUILDABLE = (
-    "vse_gpo.backbones.",
-    "vse_gpo.data.",
-    "vse_gpo.encoder.",
-    "vse_gpo.model.VSE",
-    "vse_gpo.pooling.",
-    "torch.nn.",
-)
-INSIDE = "inside:"  # prefix of a path under the folder of the settings
+INSIDE = "inside:"  # begins a path under the folder that the settings lie in
 CONFIG = "config.yaml"  # a run's resolved config in its folder
 
 Settings = Mapping[str, Any]
@@ -45,48 +38,50 @@ def read_config(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def build(settings: Any, folder: Path | None = None) -> Any:
+def build(settings: Any, folder: Path | None = None, *, parts: Collection[str] = MODEL_PARTS) -> Any:
     """Build the object that ``_target_`` names, with the other settings as its arguments, innermost parts first.
 
-    Works like Hydra's ``instantiate``, but is safe for untrusted settings: it builds only parts of models.
+    Works like Hydra's ``instantiate``, but is safe for untrusted settings: it builds only registered parts.
 
     Args:
         settings: plain containers.
-        folder: folder of the files that the settings name by ``inside:``.
+        folder: where the settings lie; then all files that they name lie there too, by ``inside:``.
+        parts: names that may be built.
 
     Raises:
-        VSEError: if a target is not a part of a model, a file lies outside the folder or an argument does not fit.
+        VSEError: if a target is not among the parts, a file lies outside the folder or an argument does not fit.
     """
     if isinstance(settings, Mapping):
-        parts = {name: build(value, folder) for name, value in settings.items()}
-        if "_target_" not in parts:
-            return parts
-        target = parts.pop("_target_")
+        arguments = {name: build(value, folder, parts=parts) for name, value in settings.items()}
+        if "_target_" not in arguments:
+            return arguments
+        target = arguments.pop("_target_")
+        _check_files(target, settings, folder)
         try:
-            return _find(target)(**parts)
+            return _find(target, parts)(**arguments)
         except TypeError as error:
             raise VSEError(f"{target}: {error}; the settings belong to another version of vse_gpo") from error
     if isinstance(settings, list):
-        return [build(value, folder) for value in settings]
+        return [build(value, folder, parts=parts) for value in settings]
     if isinstance(settings, str) and settings.startswith(INSIDE):
         return _inside(settings.removeprefix(INSIDE), folder)
     return settings
 
 
-def _find(target: Any) -> Any:
-    if not isinstance(target, str) or not target.startswith(BUILDABLE) or "._" in target:
-        raise VSEError(f"{target}: not a part of a model, expected a name that begins with {', '.join(BUILDABLE)}")
+def _find(target: Any, parts: Collection[str]) -> Any:
+    target = RENAMED.get(target, target) if isinstance(target, str) else target
+    if not isinstance(target, str) or target not in parts:
+        raise VSEError(f"{target}: not a part of a model, expected a registered one such as {min(parts)}")
     module, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-        defined = f"{found.__module__}.{found.__qualname__}"
-    except (ImportError, AttributeError) as error:
-        raise VSEError(
-            f"{target}: no such part ({error}); the settings belong to another version of vse_gpo"
-        ) from error
-    if not defined.startswith(BUILDABLE):  # imported into the module from elsewhere
-        raise VSEError(f"{target}: not a part of a model, it is {defined}")
-    return found
+    return getattr(importlib.import_module(module), name)
+
+
+def _check_files(target: Any, settings: Mapping[str, Any], folder: Path | None) -> None:
+    """Refuse settings from elsewhere that name files or models of this machine's owner."""
+    for name in FILES & settings.keys():
+        value = settings[name]
+        if folder is not None and isinstance(value, str) and not value.startswith(INSIDE):
+            raise VSEError(f"{target}: {name}={value} is not inside {folder}; a saved model brings all of its files")
 
 
 def _inside(name: str, folder: Path | None) -> str:

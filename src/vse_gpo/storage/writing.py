@@ -63,3 +63,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, completely or not at all."""
     with whole_file(path) as file:
         file.write(text.encode())
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files under a folder; those that vanish meanwhile do not count."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.lstat().st_size
+    return total

@@ -15,7 +15,9 @@ from torch.utils.checkpoint import checkpoint
 from vse_gpo.batch import Batch, take
 
 
-def embed(model: nn.Module, batch: Batch, size: int) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+def encode_micro_batches(
+    model: nn.Module, batch: Batch, size: int
+) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
     """Embeddings of a batch, encoded in micro-batches that keep no activations.
 
     The backward pass takes the micro-batches one by one, encodes each a second time with the same random draws and

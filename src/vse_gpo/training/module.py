@@ -20,7 +20,7 @@ from vse_gpo.retrieval.protocols import Gallery, run_protocols
 from vse_gpo.retrieval.similarity import similarities
 from vse_gpo.storage.weights import check_weights
 from vse_gpo.training.compilation import compile_networks
-from vse_gpo.training.micro_batches import embed
+from vse_gpo.training.micro_batches import encode_micro_batches
 from vse_gpo.training.optimization import Groups, Optimization, steps_of_run
 from vse_gpo.training.phases import Phase, Phases, freeze
 
@@ -151,7 +151,9 @@ class RetrievalModule(EmbeddingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutputs:
         """The loss to step on and, for callbacks, all processes' embeddings and the mask of pairs that do not count."""
-        images, captions = self.model(batch) if self.micro_batch is None else embed(self.model, batch, self.micro_batch)
+        images, captions = (
+            self.model(batch) if self.micro_batch is None else encode_micro_batches(self.model, batch, self.micro_batch)
+        )
         images, captions = self._from_all_processes(images), self._from_all_processes(captions)
         not_negative = self._same_image(batch.image_index) if self.mask_same_image else None
         with torch.autocast(self.device.type, enabled=False):  # a margin of 0.2 needs more than half precision

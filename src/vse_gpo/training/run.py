@@ -21,7 +21,7 @@ from vse_gpo.training.run_folder import (
     keep_logged,
     steps_taken,
     write_config,
-    write_results,
+    write_metrics,
 )
 
 OBJECTIVE = "val/best_rsum"
@@ -93,7 +93,7 @@ def train(
             results = best_of_dev(trainer, taken)
             if test_protocols is not None:
                 results |= tested(trainer, module, data, results["best_checkpoint"])
-        report(trainer, folder, results, test_protocols)
+        report_run(trainer, folder, results, test_protocols)
     if results is None:
         raise VSEError(f"{folder}: the run has left no results; see what it printed above")
     objective: float = results[OBJECTIVE]
@@ -116,10 +116,12 @@ def tested(trainer: pl.Trainer, module: pl.LightningModule, data: PairsDataModul
     return {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
 
 
-def report(trainer: pl.Trainer, folder: Path, results: dict[str, Any], test_protocols: Sequence[str] | None) -> None:
+def report_run(
+    trainer: pl.Trainer, folder: Path, results: dict[str, Any], test_protocols: Sequence[str] | None
+) -> None:
     """Write ``metrics.json``, and print the result of the test."""
     if trainer.is_global_zero:
-        write_results(folder, results)
+        write_metrics(folder, results)
         if test_protocols is not None:
             print(f"test rsum: {results[f'test/{test_protocols[0]}/rsum']:.1f} ({test_protocols[0]})")
 

@@ -57,7 +57,7 @@ def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
     write_text(folder / CONFIG, yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=10**6))
 
 
-def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+def write_metrics(folder: Path, results: Mapping[str, Any]) -> None:
     write_text(folder / METRICS, json.dumps(results, indent=2) + "\n")
 
 

@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
+import torch
 
 from tests.helpers.tiny import save_last, tiny_data, tiny_module, tiny_trainer
+from vse_gpo.errors import VSEError
 from vse_gpo.training.callbacks.best import BestCheckpoint
 
 
@@ -48,12 +50,29 @@ def test_the_best_epoch_of_a_moved_run_comes_along_and_replaces_that_of_another(
     assert (tmp_path / "second" / "best.ckpt").read_bytes() == (tmp_path / "moved" / "best.ckpt").read_bytes()
 
 
-def test_the_best_epoch_is_where_it_was_written_when_the_last_one_was_moved_alone(tmp_path):
+def test_a_checkpoint_brings_no_file_but_a_checkpoint_beside_it(tmp_path):
+    """A checkpoint may come from anywhere, and its state may name any file of this machine."""
     fit(tmp_path / "first", 2)
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "first" / "last.ckpt").rename(tmp_path / "elsewhere" / "last.ckpt")
-    best = fit(tmp_path / "second", 3, resume=tmp_path / "elsewhere" / "last.ckpt")
-    assert (best.best_model_score, best.best_model_path) == (10.0, str(tmp_path / "second" / "best.ckpt"))
+    (tmp_path / "secret.ckpt").write_bytes(b"private")
+    (tmp_path / "first" / "linked.ckpt").symlink_to(tmp_path / "secret.ckpt")
+    (tmp_path / "first" / "notes.txt").write_text("private")
+    saved = torch.load(tmp_path / "first" / "last.ckpt", weights_only=True)
+    [state] = [value for name, value in saved["callbacks"].items() if name.startswith("BestCheckpoint")]
+    for number, named in enumerate(("secret.ckpt", "first/linked.ckpt", "first/notes.txt")):
+        state["best_k_models"] = {str(tmp_path / named): torch.tensor(10.0)}
+        torch.save(saved, tmp_path / "first" / "changed.ckpt")
+        with pytest.warns(UserWarning, match="is gone, expected the best epoch so far"):
+            fit(tmp_path / f"other{number}", 3, resume=tmp_path / "first" / "changed.ckpt")
+        there = [path for path in (tmp_path / f"other{number}").iterdir() if path.is_file()]
+        assert Path(named).name not in {path.name for path in there}
+        assert not any(b"private" in path.read_bytes() for path in there)
+
+
+def test_a_best_epoch_that_is_damaged_stops_the_run(tmp_path):
+    fit(tmp_path / "first", 2)
+    (tmp_path / "first" / "best.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(VSEError, match=r"best\.ckpt: "):
+        fit(tmp_path / "second", 3, resume=tmp_path / "first" / "last.ckpt")
 
 
 @pytest.mark.parametrize("folder", ["first", "second"])

@@ -43,7 +43,7 @@ class ShapesDataset:
         names = [f"{name}_{row:05d}" for row in range(len(scenes))]
         return Split(
             name=name,
-            captions=write_captions(scenes, self.captions, np.random.default_rng([self.seed, *name.encode()])),
+            captions=describe_scenes(scenes, self.captions, np.random.default_rng([self.seed, *name.encode()])),
             caption_to_image=np.repeat(np.arange(len(scenes)), self.captions),
             image_ids=names,
             images=Drawings(scenes, names, self.size),
@@ -74,7 +74,7 @@ class Drawings:
         return self.names[row]
 
 
-def write_captions(scenes: Sequence[Scene], count: int, random: np.random.Generator) -> list[str]:
+def describe_scenes(scenes: Sequence[Scene], count: int, random: np.random.Generator) -> list[str]:
     """Write ``count`` captions for each scene, image-major, all different."""
     written: dict[str, None] = {}  # a set that keeps its order
     for scene in scenes:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vse_gpo.gru import run_gru
 
-Array = npt.NDArray[np.floating]
+NumpyArray = npt.NDArray[np.floating]
 
 
 def run_both_ways(
@@ -58,7 +58,7 @@ class _SmallGRU(torch.autograd.Function):
         items, lanes, width = len(positions), 1 + len(sizes), weight_hidden.shape[2]
         ctx.under_way = (1 + (torch.arange(items)[:, None] < sizes).sum(1)).flip(0).tolist()  # active lanes
         weighted = torch.baddbmm(bias_in[:, None], positions.expand(2, -1, -1), weight_in.transpose(1, 2))
-        inputs: Array = _by_step(weighted).unflatten(2, (3, width)).numpy()  # s w g h
+        inputs: NumpyArray = _by_step(weighted).unflatten(2, (3, width)).numpy()  # s w g h
         biases = bias_hidden.unflatten(1, (3, width)).numpy()
         added = inputs + biases
         added[:, :, 2] = biases[:, 2]  # the candidate's input is added after the reset
@@ -138,5 +138,5 @@ def _by_lane(by_step: Float[Tensor, "items lanes d_hidden"]) -> Float[Tensor, "l
     return torch.cat([by_step[:, :1], by_step[:, 1:].flip(0)], dim=1).movedim(1, 0)
 
 
-def _sigmoid(values: Array) -> Array:
+def _sigmoid(values: NumpyArray) -> NumpyArray:
     return 0.5 + 0.5 * np.tanh(0.5 * values)  # cannot overflow

@@ -65,7 +65,7 @@ def weigh_by_rank(
         from vse_gpo.pooling.kernels import triton_kernels  # noqa: PLC0415, takes a second
 
         if values.shape[1] <= triton_kernels.LARGEST_SET and triton_kernels.run_on(values.device):
-            return triton_kernels.weigh_by_rank(values, lengths, weights)
+            return triton_kernels.fused_weigh_by_rank(values, lengths, weights)
     return (sort_descending(values, lengths) @ weights[:, :, None]).squeeze(-1)
 
 

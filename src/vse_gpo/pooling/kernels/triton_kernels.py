@@ -24,7 +24,7 @@ FEWEST_CHANNELS, MOST_CHANNELS = 8, 32  # loaded by one memory access; one per t
 FUSION = {"enable_fp_fusion": False}  # products are rounded before they are summed, as on a CPU
 
 
-def weigh_by_rank(
+def fused_weigh_by_rank(
     values: Float[Tensor, "batch items dim"],
     lengths: Int[Tensor, " batch"],
     weights: Float[Tensor, "batch items"],
@@ -47,7 +47,7 @@ def run_on(device: torch.device) -> bool:
         with torch.inference_mode(False), torch.enable_grad(), hooks:
             values = torch.tensor([[[1.0, -2.0], [3.0, 0.5], [2.0, 7.0]]], device=device, requires_grad=True)
             weights = torch.tensor([[0.5, 0.25, 0.0]], device=device)
-            pooled = weigh_by_rank(values, torch.tensor([3], device=device), weights)
+            pooled = fused_weigh_by_rank(values, torch.tensor([3], device=device), weights)
             (gradient,) = torch.autograd.grad(pooled.sum(), values)
         found = pooled.tolist(), gradient.tolist()
     except Exception as error:  # from any library between here and the driver

@@ -10,14 +10,15 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
 
+from vse_gpo.checkpoints.pickles import read_pickle
 from vse_gpo.storage.writing import whole_file
 
 
 class BestCheckpoint(ModelCheckpoint):
     """Lightning's callback forgets the best epoch when a run resumes in another folder; this one copies its file there.
 
-    The file is searched beside the checkpoint that the run resumes from, then where it was written. If it is gone, a
-    warning says so, and only later epochs count.
+    It is looked for beside the checkpoint that the run resumes from, and nowhere else: a checkpoint may come from
+    anywhere. Warns if it is gone: the best of the epochs to come is taken then.
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -28,7 +29,7 @@ class BestCheckpoint(ModelCheckpoint):
         folder = Path(self.dirpath or ".")
         files: dict[str, str | None] = self._trainer.strategy.broadcast(  # the first process decides
             {
-                path: _found(Path(path), Path(str(self._trainer.ckpt_path)).parent)
+                path: _found(Path(path).name, Path(str(self._trainer.ckpt_path)).parent)
                 for path in state_dict["best_k_models"]
             }
         )
@@ -51,9 +52,13 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
 
-def _found(path: Path, beside: Path) -> str | None:
-    """The file of that name in the folder, or at its path, if it can be read."""
-    return next((str(file) for file in (beside / path.name, path) if os.access(file, os.R_OK)), None)
+def _found(name: str, folder: Path) -> str | None:
+    """The checkpoint of that name in the folder, if it is one."""
+    file = folder / name
+    if file.suffix != ".ckpt" or file.is_symlink() or not os.access(file, os.R_OK):
+        return None
+    read_pickle(file, [])
+    return str(file)
 
 
 @rank_zero_only

@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from vse_gpo.data.split import ImageSource
-from vse_gpo.figures.examples import Example, choose_queries, draw_examples, retrieve, tile
+from vse_gpo.figures.examples import Example, choose_queries, draw_examples, retrieve, thumbnail
 from vse_gpo.storage.writing import whole_file
 from vse_gpo.training.callbacks.pictures import log_picture, picture_path
 from vse_gpo.training.module import RetrievalModule
@@ -49,7 +49,7 @@ def log_table(loggers: Sequence[Logger], key: str, examples: Sequence[Example], 
             import wandb  # noqa: PLC0415, only its logger needs it
 
             def cell(row: int, images: ImageSource = images) -> Any:
-                return wandb.Image(tile(images, row), caption=images.name(row))
+                return wandb.Image(thumbnail(images, row), caption=images.name(row))
 
             shown = max(len(example.first) for example in examples)
             columns = ["caption", "rank of the true image", "true image", *map(str, range(1, shown + 1))]

@@ -1,0 +1,115 @@
+"""Image files → uint8 RGB pixels: the one loader of training, library, extraction and index."""
+
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from vse_gpo.data.files import HELP
+from vse_gpo.errors import VSEError, first_line
+
+RGB = UInt8[Tensor, "3 height width"]
+
+# read by Pillow itself; EPS and PDF would start Ghostscript, whatever the file is called
+Image.init()
+FORMATS = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"} & Image.OPEN.keys()
+LARGEST = 2**28  # pixels that are decoded at most
+LARGE = 2**26  # pixels from which on a JPEG is decoded at a half, a quarter or an eighth of its size
+_limit = threading.Lock()  # Pillow keeps its own limit in a global
+
+
+def read_image(path: Path, *, upright: bool = True, side: int | None = None) -> RGB:
+    """Decode a file as ``rgb_pixels`` does; of an animation the first frame.
+
+    Args:
+        path: of a regular file.
+        upright: turn the image as its camera says; the released programs do not.
+        side: of the square that the image is to fit in, in pixels; None keeps its size.
+
+    Raises:
+        VSEError: if the file is missing, empty, truncated, too large or not an image.
+    """
+    try:
+        with _opened(path) as image:
+            if side is not None:
+                image.thumbnail((side, side))  # decodes a JPEG at no more than it needs
+            return rgb_pixels(image, upright=upright)
+    except VSEError:
+        raise
+    except Exception as error:  # Pillow's decoders raise what they like on a damaged file
+        if isinstance(error, OSError) and error.strerror:
+            raise VSEError(f"{path}: {error.strerror.lower()}; {HELP}") from None
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
+        raise VSEError(f"{path}: cannot be decoded ({reason}, {path.stat().st_size} bytes); fetch it again") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A regular file, opened without waiting for it: a pipe would never answer.
+
+    Raises:
+        VSEError: if it is not a regular file, or has too many pixels.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:  # noqa: PTH123, a descriptor
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise VSEError(f"{path}: not a regular file, expected an image")
+        with _limit, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(file, formats=sorted(FORMATS))
+            finally:
+                Image.MAX_IMAGE_PIXELS = before
+        with image:
+            _bound(image, path)
+            yield image
+
+
+def _bound(image: Image.Image, path: Path) -> None:
+    """Have a large JPEG decoded at a part of its size, and refuse what cannot be."""
+    pixels = image.width * image.height
+    if (share := next((share for share in (1, 2, 4) if pixels <= LARGE * share**2), 8)) > 1:
+        image.draft(None, (image.width // share, image.height // share))  # of the decoders only JPEG's can
+    if image.width * image.height > LARGEST:
+        raise VSEError(
+            f"{path}: {pixels / 1e6:.0f} megapixels, expected at most {LARGEST / 1e6:.0f}; save it at a smaller size"
+        )
+
+
+def rgb_pixels(image: Image.Image, *, upright: bool = True) -> RGB:
+    """Eight bits a channel: grey becomes three equal channels, transparency lies over white, deep values are scaled."""
+    if upright:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = Image.fromarray(eight_bits(np.asarray(image)))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Deeper greys in eight bits, by the range that they seem to use; below 0 is black, NaN too.
+
+    16-bit greys have their own range. For others it is 0–255, 0–65,535 or what the largest value needs; for floats 0–1
+    comes first.
+    """
+    if values.dtype.kind in "ui":
+        largest = 2**16 - 1 if values.dtype.itemsize == 2 else int(values.max(initial=0))
+        shift = max(8, largest.bit_length() - 8) if largest > 255 else 0
+        return (values.clip(min=0) >> shift).astype(np.uint8)
+    numbers = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    largest_float = numbers.max(initial=0.0)
+    full = next((full for full in (1.0, 255.0, 65535.0) if largest_float <= full), largest_float)
+    return np.clip(numbers / full * 255.0, 0, 255).round().astype(np.uint8)

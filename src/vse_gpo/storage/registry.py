@@ -1,0 +1,66 @@
+"""What settings may build: every part by its name, as settings may come from anywhere."""
+
+MODEL_PARTS = frozenset(
+    {
+        "torch.nn.Dropout",
+        "torch.nn.Identity",
+        "torch.nn.LayerNorm",
+        "torch.nn.Linear",
+        "vse_gpo.backbones.clip.clip_images",
+        "vse_gpo.backbones.clip.clip_images_of",
+        "vse_gpo.backbones.clip.clip_texts",
+        "vse_gpo.backbones.clip.clip_texts_of",
+        "vse_gpo.backbones.images.Regions",
+        "vse_gpo.backbones.images.butd_grid",
+        "vse_gpo.backbones.images.imagenet_resnet152_grid",
+        "vse_gpo.backbones.images.small_grid",
+        "vse_gpo.backbones.images.timm_grid",
+        "vse_gpo.backbones.texts.BiGRU",
+        "vse_gpo.backbones.texts.bert_of",
+        "vse_gpo.backbones.texts.load_bert",
+        "vse_gpo.data.captions.PrepareCaptions",
+        "vse_gpo.data.captions.TreebankVocabulary",
+        "vse_gpo.data.captions.WordNoise",
+        "vse_gpo.data.captions.WordPieces",
+        "vse_gpo.data.images.PrepareImages",
+        "vse_gpo.data.regions.PrepareRegions",
+        "vse_gpo.data.shapes.GrammarWords",
+        "vse_gpo.encoder.DropCells",
+        "vse_gpo.encoder.DropRegions",
+        "vse_gpo.encoder.Encoder",
+        "vse_gpo.encoder.ResidualProjection",
+        "vse_gpo.encoder.linear_projection",
+        "vse_gpo.model.VSE",
+        "vse_gpo.pooling.FSPool",
+        "vse_gpo.pooling.First",
+        "vse_gpo.pooling.GCN",
+        "vse_gpo.pooling.GPO",
+        "vse_gpo.pooling.GeM",
+        "vse_gpo.pooling.KMax",
+        "vse_gpo.pooling.Last",
+        "vse_gpo.pooling.Max",
+        "vse_gpo.pooling.Mean",
+        "vse_gpo.pooling.RankPooling",
+        "vse_gpo.pooling.SelfAttention",
+        "vse_gpo.pooling.Seq2Seq",
+        "vse_gpo.pooling.SizePooling",
+        "vse_gpo.pooling.gpo_variants.RankGRU",
+        "vse_gpo.pooling.gpo_variants.FeatureGenerator",
+        "vse_gpo.pooling.gpo_variants.InterpolatedVector",
+        "vse_gpo.pooling.gpo_variants.LearnedIndex",
+        "vse_gpo.pooling.gpo_variants.MLP",
+        "vse_gpo.pooling.gpo_variants.SinCos",
+        "vse_gpo.pooling.gpo_variants.SizeGenerator",
+        "vse_gpo.pooling.gpo_variants.Transformer",
+    }
+)
+DATA_PARTS = frozenset(
+    {
+        "vse_gpo.data.images.ImageFiles",
+        "vse_gpo.data.regions.RegionFiles",
+        "vse_gpo.data.shapes.ShapesDataset",
+        "vse_gpo.data.split.DiskDataset",
+    }
+)
+RENAMED = {"vse_gpo.pooling.gpo_variants.BiGRU": "vse_gpo.pooling.gpo_variants.RankGRU"}  # as older models name them
+FILES = frozenset({"path", "pretrained", "weights"})  # arguments of these parts that name files or models of the hub
