@@ -23,7 +23,7 @@ def test_classes_are_read_only_where_they_are_allowed(tmp_path):
     found = read_pickle(tmp_path / "model.pth", [argparse.Namespace])
     assert found["opt"] == options
     assert found["weights"].tolist() == [0, 1, 2]
-    with pytest.raises(VSEError, match=r"model\.pth: refused, it holds argparse\.Namespace; expected tensors"):
+    with pytest.raises(VSEError, match=r"model\.pth: refused, it holds argparse\.Namespace; expected only tensors"):
         read_pickle(tmp_path / "model.pth", [])
 
 
@@ -46,7 +46,7 @@ def test_code_is_never_run(allowed, tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut short"])
 def test_damaged_files_give_one_line(content, tmp_path):
     (tmp_path / "last.ckpt").write_bytes(content)
-    with pytest.raises(VSEError, match=r"last\.ckpt: .*damaged or no checkpoint") as error:
+    with pytest.raises(VSEError, match=r"last\.ckpt: .*damaged or not a checkpoint") as error:
         read_pickle(tmp_path / "last.ckpt", [])
     assert "\n" not in str(error.value)
 

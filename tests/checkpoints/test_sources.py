@@ -30,18 +30,15 @@ def assert_as_expected(model: VSE, folder: Path, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("load", [VSE.from_pretrained, load_model])
-def test_a_folder_saved_before_gives_the_same_embeddings(load):
-    assert_as_expected(load(SAVED / "model"), SAVED, 1e-6)
-
-
-def test_a_checkpoint_saved_before_gives_the_same_embeddings():
-    assert_as_expected(load_model(SAVED / "best.ckpt"), SAVED, 1e-6)
+@pytest.mark.parametrize("name", ["model", "best.ckpt"])
+def test_models_saved_before_give_the_same_embeddings(name, load):
+    assert_as_expected(load(SAVED / name), SAVED, 1e-6)
 
 
 @pytest.mark.parametrize("name", ["model", "best.ckpt"])
 @pytest.mark.skipif(not LARGER.is_dir(), reason=f"no larger saved models in {LARGER}; VSE_GPO_SAVED names their folder")
 def test_larger_models_saved_before_give_the_same_embeddings(name):
-    assert_as_expected(load_model(LARGER / name), LARGER, 1e-5)
+    assert_as_expected(VSE.from_pretrained(LARGER / name), LARGER, 1e-5)
 
 
 def test_a_folder_written_now_holds_what_the_checkpoint_holds(tmp_path):
@@ -50,6 +47,7 @@ def test_a_folder_written_now_holds_what_the_checkpoint_holds(tmp_path):
     assert model.settings == SETTINGS
     model.save_pretrained(tmp_path / "model")
     again = load_model(tmp_path / "model")
+    assert load_model(tmp_path / "run").fingerprint() == model.fingerprint()  # a run's best checkpoint
     assert torch.equal(again.encode_captions(CAPTIONS), model.encode_captions(CAPTIONS))
     assert again.fingerprint() == model.fingerprint()
 
@@ -57,10 +55,10 @@ def test_a_folder_written_now_holds_what_the_checkpoint_holds(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": {}}, r"last\.ckpt: no checkpoint of a training, expected runs/…/checkpoints/best\.ckpt"),
-        ([1, 2], r"last\.ckpt: no checkpoint of a training"),
+        ({"state_dict": {}}, r"last\.ckpt: not a training checkpoint, expected runs/…/checkpoints/best\.ckpt"),
+        ([1, 2], r"last\.ckpt: not a training checkpoint"),
         ({"settings": {"model": SETTINGS}, "state_dict": {}}, "weights of another model"),
-        ({"settings": {"model": {"_target_": "os.system"}}, "state_dict": {}}, "settings of no model"),
+        ({"settings": {"model": {"_target_": "os.system"}}, "state_dict": {}}, "not the settings of a model"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_of_a_training_gives_one_line(content, message, tmp_path):
@@ -73,7 +71,7 @@ def test_a_file_that_is_no_checkpoint_of_a_training_gives_one_line(content, mess
 def test_the_suffix_tells_a_released_file(tmp_path):
     for name in ("model_best.pth", "model_best.pth.tar"):
         torch.save({"epoch": 1}, tmp_path / name)
-        with pytest.raises(VSEError, match=rf"{name}: no released model"):
+        with pytest.raises(VSEError, match=rf"{name}: not a released model"):
             load_model(tmp_path / name)
 
 
@@ -83,5 +81,5 @@ def test_what_is_nowhere_is_told(tmp_path):
     with pytest.raises(VSEError, match="missing_folder: neither a folder nor"):
         load_model("missing_folder")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(VSEError, match=r"empty: no saved model .*expected vse_gpo\.json and model\.safetensors"):
+    with pytest.raises(VSEError, match=r"empty: not a saved model .*expected vse_gpo\.json and model\.safetensors"):
         load_model(tmp_path / "empty")

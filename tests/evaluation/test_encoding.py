@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from hydra.utils import instantiate
 
 from tests.helpers.on_disk import CAPTIONS, FOLDER, write_images, write_texts
 from tests.helpers.photo_folder import small_model
@@ -13,7 +14,6 @@ from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.encoding import CAPTIONS as OF_CAPTIONS
 from vse_gpo.evaluation.encoding import IMAGES, Collector, EmbeddingModule, encode_split, open_data
 from vse_gpo.model import VSE
-from vse_gpo.storage.settings import build
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,6 @@ def test_a_data_set_of_files_is_opened_as_the_model_takes_it(tmp_path):
 def test_the_embedded_data_set_needs_no_files():
     sizes = {"train": 0, "dev": 0, "test": 3, "size": 32, "captions": 2, "seed": 0}
     dataset = {"source": {"_target_": "vse_gpo.data.shapes.ShapesDataset", **sizes}}
-    data = open_data(small_model(), dataset, build, split="test", batch_size=2, workers=0)
+    data = open_data(small_model(), dataset, instantiate, split="test", batch_size=2, workers=0)
     images, captions = encode_split(small_model(), data)
     assert (len(images), len(captions)) == (3, 6)

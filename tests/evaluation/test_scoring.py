@@ -46,8 +46,11 @@ def test_an_ensemble_is_the_mean_of_its_members_similarities():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_ids": [str(row) for row in range(1, 13)]}, "a and b have other image_ids; an ensemble needs one test"),
-        ({"caption_ids": [str(row) for row in range(24)]}, "c and b have other caption_ids"),
+        (
+            {"image_ids": [str(row) for row in range(1, 13)]},
+            "a and b have different image_ids; an ensemble needs one test",
+        ),
+        ({"caption_ids": [str(row) for row in range(24)]}, "c and b have different caption_ids"),
     ],
 )
 def test_members_of_another_test_set_are_refused(changes, message):
@@ -58,7 +61,7 @@ def test_members_of_another_test_set_are_refused(changes, message):
 
 def test_members_with_other_captions_are_refused():
     other = encoded(torch.eye(12), torch.eye(12), caption_to_image=np.arange(12))
-    with pytest.raises(VSEError, match="a and b have other captions; an ensemble needs one test set in one order"):
+    with pytest.raises(VSEError, match="a and b have different captions; an ensemble needs one test set in order"):
         combine({"a": source(0), "b": other})
 
 

@@ -10,9 +10,8 @@ from omegaconf import OmegaConf
 from vse_gpo.cli.run import config_folder
 from vse_gpo.data.split import Split
 from vse_gpo.model import VSE
-from vse_gpo.reporting.queries import run_test
+from vse_gpo.reporting.queries import build_data, run_test
 from vse_gpo.retrieval import image_caption_recalls
-from vse_gpo.storage.settings import build
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def untrained():
 
 
 def split_of(dataset: dict[str, Any]) -> Split:
-    split: Split = build(dataset["source"]).split(dataset["test_split"])
+    split: Split = build_data(dataset["source"]).split(dataset["test_split"])
     return split
 
 
