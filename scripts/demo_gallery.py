@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from torchvision.transforms.v2.functional import to_pil_image
 
 from vse_gpo.data.shapes import ShapesDataset
-from vse_gpo.data.shapes.dataset import write_captions
+from vse_gpo.data.shapes.dataset import describe_scenes
 from vse_gpo.data.shapes.drawing import draw
 from vse_gpo.data.shapes.scenes import INKS, KINDS, VISIBLE, Scene, Shape, sample_scene
 from vse_gpo.search.index import Index
@@ -126,7 +126,7 @@ def write_gallery(folder: Path, scenes: dict[str, Scene], dataset: ShapesDataset
     for file, scene in scenes.items():
         if not (pictures / file).exists():
             to_pil_image(draw(scene, ENLARGED * dataset.size)).save(pictures / file)
-    captions = write_captions(list(scenes.values()), dataset.captions, np.random.default_rng(2))
+    captions = describe_scenes(list(scenes.values()), dataset.captions, np.random.default_rng(2))
     (folder / "captions.txt").write_text("\n".join(captions) + "\n", encoding="utf-8")
     print(f"{pictures}: {len(scenes)} images")
 

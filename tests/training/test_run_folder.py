@@ -77,7 +77,7 @@ def test_every_part_of_the_metrics_is_kept(tmp_path):
 @pytest.mark.parametrize("content", [{"state_dict": {}, "epoch": 1}, torch.ones(2)], ids=["weights", "a tensor"])
 def test_weights_alone_are_no_checkpoint_to_resume_from(tmp_path, content):
     torch.save(content, tmp_path / "best_ema.ckpt")
-    with pytest.raises(VSEError, match=r"best_ema\.ckpt: holds no state of a training"):
+    with pytest.raises(VSEError, match=r"best_ema\.ckpt: holds no training state"):
         steps_taken(str(tmp_path / "best_ema.ckpt"), 25)
 
 
