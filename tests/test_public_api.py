@@ -12,7 +12,7 @@ from hatchling.builders.wheel import WheelBuilder
 from PIL import Image
 
 import vse_gpo
-from tests.storage.test_settings import SETTINGS
+from tests.helpers.small_settings import SETTINGS
 from vse_gpo.model import build_model
 from vse_gpo.storage.settings import build
 

@@ -11,7 +11,7 @@ from vse_gpo import VSE
 from vse_gpo.errors import VSEError
 from vse_gpo.search import indexing
 from vse_gpo.search.index import Index
-from vse_gpo.search.pictures import Pixels
+from vse_gpo.search.pictures import FilePixels
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +80,17 @@ def test_an_index_becomes_another_kind(made, pictures, kind, capsys):
 
 def test_an_interrupted_index_goes_on_where_it_was(pictures, model, tmp_path, monkeypatch):
     monkeypatch.setattr(indexing, "SAVE_EVERY", 0.0)
-    out, read = tmp_path / "index", Pixels.__getitem__
+    out, read = tmp_path / "index", FilePixels.__getitem__
 
     def stopping(pixels, row):
         if row == 4:
             raise KeyboardInterrupt
         return read(pixels, row)
 
-    monkeypatch.setattr(Pixels, "__getitem__", stopping)
+    monkeypatch.setattr(FilePixels, "__getitem__", stopping)
     with pytest.raises(KeyboardInterrupt):
         run_index(f"images={pictures}", f"model={model}", f"out={out}")
-    monkeypatch.setattr(Pixels, "__getitem__", read)
+    monkeypatch.setattr(FilePixels, "__getitem__", read)
     assert not (out / "index.json").exists()
     assert len(list((out / "unfinished").iterdir())) == 2
     seen = []

@@ -74,7 +74,7 @@ def _note(skipped: Reasons, folder: Path, error: OSError) -> None:
 
 
 class FilePixels(Dataset[tuple[int, Tensor | str]]):
-    """FilePixels of images as a model takes them, or the reason why an image cannot be read."""
+    """Pixels of images as a model takes them, or the reason why an image cannot be read."""
 
     def __init__(self, folder: Path, pictures: Sequence[Picture], prepare: PrepareImages) -> None:
         self.folder, self.pictures, self.prepare = folder, pictures, prepare
@@ -91,7 +91,7 @@ class FilePixels(Dataset[tuple[int, Tensor | str]]):
 
 
 def open_picture(path: Path, *, side: int | None = None) -> Tensor:
-    """FilePixels (3, H, W) of an image, rotated as its camera says.
+    """Pixels (3, H, W) of an image, rotated as its camera says.
 
     Args:
         path: image file.
