@@ -1,4 +1,4 @@
-"""The README and the pages under docs say what is true: their commands and their Python run, on small data.
+"""The commands and the Python of the README and of the pages under docs run, on small data.
 
 Blocks of ``sh`` and ``python`` are run. Blocks of ``bash`` need real data, a GPU or another machine: their commands are
 composed and checked as they would be before the work begins.
@@ -254,12 +254,15 @@ def compose_command(module: str, arguments: Sequence[str]) -> None:
 
 
 def check_command(words: list[str]) -> None:
-    """A command names what there is: a command with settings that exist, a script, a target or an extra."""
+    """A command names what exists: a command with its settings, a script, a target, a tool or an extra."""
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     elif words[0] == "pip":
         for extra in re.findall(r"\[(\w+)\]", words[2]):
             assert extra in PROJECT["optional-dependencies"]
+    elif words[0].startswith(".venv/bin/"):
+        tools = {Path(word).name for word in words if word.startswith(".venv/bin/")}
+        assert tools - {"python"} <= {re.split("[<>=]", tool)[0] for tool in PROJECT["optional-dependencies"]["dev"]}
     elif words[0] == "wandb":
         assert words[1] == "agent" or (REPOSITORY / words[2]).is_file()
     elif len(words) > 1 and words[1].startswith("scripts/"):
