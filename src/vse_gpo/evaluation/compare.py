@@ -53,7 +53,7 @@ def shared_protocols(one: Evaluated, other: Evaluated, protocol: str | None, fir
 def gap_table(title: str, ours: Outcome, theirs: Outcome, images: int, seed: int) -> Table:
     """Scores of both, their differences with 95 % intervals, and p-values of a paired permutation test."""
     table = Table(title=title, title_justify="left")
-    for column in ("", "first", "second", "difference", "95 % interval", "p", ""):
+    for column in ("", "first", "second", "change", "95 % interval", "p", ""):
         table.add_column(column, justify="left" if column == "" else "right")
     for metric, gap in compare(ours, theirs, images, np.random.default_rng(seed)).items():
         table.add_row(
@@ -63,6 +63,6 @@ def gap_table(title: str, ours: Outcome, theirs: Outcome, images: int, seed: int
             f"{gap.difference:+.2f}",
             f"{gap.interval.low:+.2f} to {gap.interval.high:+.2f}",
             f"{gap.p_value:.4f}",
-            "differ" if gap.p_value < LEVEL else "no difference shown",
+            "differ" if gap.p_value < LEVEL else "not shown",
         )
     return table
