@@ -168,7 +168,7 @@ def test_evaluating_comparing_and_reporting(tmp_path, monkeypatch, capsys):
     small = {"vse-evaluate": ["workers=0", "accelerator=cpu"], "vse-report": ["accelerator=cpu"]}
     for command in commands_of("evaluate_a_checkpoint.md", "compare_and_report.md"):
         start([*command, *small.get(command[0], [])], monkeypatch)
-    assert "difference" in capsys.readouterr().out
+    assert "change" in capsys.readouterr().out
     assert json.loads(Path("evaluations/clip/metrics.json").read_text())
     assert Path("my_model/model.safetensors").is_file()
     assert Path("report.html").is_file()

@@ -135,7 +135,7 @@ def test_an_ensemble_stands_beside_its_members_and_can_be_compared(trained, caps
     assert list(inside(trained, "both", f"checkpoint=[{checkpoints}]", *data)) == ["run0", "run1", "ensemble"]
     compare(trained / "both" / "run0", trained / "both" / "ensemble")
     printed = capsys.readouterr().out
-    assert all(name in printed for name in ("run0", "run1", "ensemble", "difference", "rSum"))
+    assert all(name in printed for name in ("run0", "run1", "ensemble", "change", "rSum"))
     with pytest.raises(VSEError, match="no evaluation of one model"):
         compare(trained / "both", trained / "both" / "run0")
 
