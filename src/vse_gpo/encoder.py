@@ -1,7 +1,7 @@
 """The encoder of one modality: backbone → size augmentation → projection → pooling → unit embedding."""
 
 from contextlib import nullcontext
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -62,7 +62,8 @@ def normalize(vectors: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim
 class ResidualProjection(nn.Module):
     """``fc(x) + mlp(x)``, the released projection of region features.
 
-    Its BatchNorm also sees padded rows, as in the training of the released models.
+    Its BatchNorm also sees padded rows, as in the training of the released models. With several processes it has the
+    statistics of all of them, as one process would; in micro-batches those of each micro-batch.
 
     Args:
         in_features: width of the backbone's features.
@@ -74,7 +75,7 @@ class ResidualProjection(nn.Module):
         self.fc = linear_projection(in_features, out_features)
         self.mlp = nn.Sequential(
             nn.Linear(in_features, out_features // 2),
-            nn.BatchNorm1d(out_features // 2),
+            SharedBatchNorm(out_features // 2),
             nn.ReLU(inplace=True),
             nn.Linear(out_features // 2, out_features),
         )
@@ -82,6 +83,49 @@ class ResidualProjection(nn.Module):
     def forward(self, values: Float[Tensor, "batch items dim"]) -> Float[Tensor, "batch items width"]:
         rows = values.flatten(0, 1)
         return (self.fc(rows) + self.mlp(rows)).unflatten(0, values.shape[:2])
+
+
+class SharedBatchNorm(nn.BatchNorm1d):
+    """BatchNorm of rows (rows, width) that can take its statistics from the rows of all processes of a training.
+
+    ``torch.nn.SyncBatchNorm`` does the same, but only on GPUs.
+    """
+
+    is_shared = False  # set by a training of several processes
+    momentum: float
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def forward(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows width"]:
+        if not (self.training and self.is_shared):
+            return super().forward(rows)
+        values = rows.float()
+        count = _SumOverProcesses.apply(values.new_tensor(float(len(values))))
+        mean = _SumOverProcesses.apply(values.sum(0)) / count
+        variance = _SumOverProcesses.apply((values - mean).square().sum(0)) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scaled: Tensor = (values - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
+        return scaled.to(rows.dtype)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        total = gradient.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total
 
 
 def linear_projection(in_features: int, out_features: int) -> nn.Linear:

@@ -11,10 +11,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from tests.helpers.tiny import TinySource, averaged, tiny_data, tiny_module, tiny_optimization, tiny_trainer
+from tests.helpers.tiny import WIDTH, TinySource, averaged, tiny_data, tiny_module, tiny_optimization, tiny_trainer
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.cli.messages import ignore_remarks
+from vse_gpo.encoder import ResidualProjection
 from vse_gpo.losses import InfoNCE, TripletLoss
 from vse_gpo.training.callbacks.preemption import Preemption
 from vse_gpo.training.phases import Phases
@@ -65,6 +66,20 @@ def run_all(folder: Path, *, processes: int, micro_batches: list[int | None]) ->
             trainer(max_epochs=1, limit_val_batches=0, callbacks=[record]).fit(module, datamodule=data)
             found = {"losses": record.losses, "gradients": record.gradients, "weights": module.state_dict()}
             torch.save(found, folder / f"{name}, {size}, {rank}.pt")
+
+    torch.manual_seed(3)
+    record = Record()
+    module = tiny_module(
+        dropout=0.0,
+        drop_regions=0.0,
+        projection=ResidualProjection(WIDTH, 8),
+        phases=Phases([{"from_epoch": 0, "negatives": "all"}]),
+        optimization=tiny_optimization(optimizer=torch.optim.SGD),
+    )
+    data = tiny_data(source=TinySource(13), batch_size=8, drop_last=True)
+    trainer(max_epochs=1, limit_val_batches=0, callbacks=[record]).fit(module, datamodule=data)
+    found = {"losses": record.losses, "gradients": record.gradients, "weights": module.state_dict()}
+    torch.save(found, folder / f"residual projection, {rank}.pt")
 
     record, average, module = Record(), averaged(folder), tiny_module(dropout=0.0, drop_regions=0.0)
     story = trainer(strategy=of_story, callbacks=[record, average])

@@ -122,12 +122,14 @@ class Trunk(Backbone):
         return features._replace(values=self.dropout(self.layer(features.values)))
 
 
-def tiny_module(*, dropout: float = 0.1, drop_regions: float = 0.2, **changes: Any) -> RetrievalModule:
+def tiny_module(
+    *, dropout: float = 0.1, drop_regions: float = 0.2, projection: nn.Module | None = None, **changes: Any
+) -> RetrievalModule:
     torch.manual_seed(7)
     model = VSE(
         image_encoder=Encoder(
             backbone=Trunk(dropout),
-            projection=nn.Linear(WIDTH, 8),
+            projection=nn.Linear(WIDTH, 8) if projection is None else projection,
             pooling=GPO(8, 4),
             size_augmentation=DropRegions(drop_regions),
         ),

@@ -28,7 +28,7 @@ WIDTH = 6  # of the embedding in SETTINGS
 def composed(*overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of the image's pooling and of the caption's."""
     with initialize_config_dir(config_folder(), version_base="1.3"):
-        config = compose("train", [*overrides, f"embedding_width={WIDTH}"])
+        config = compose("train", [f"embedding_width={WIDTH}", *overrides])
     assert config.pooling is None  # nothing else is set by it
     image, text = (OmegaConf.to_container(part, resolve=True) for part in (config.image_pooling, config.text_pooling))
     return image, text
@@ -53,6 +53,14 @@ def test_a_pooling_composes_for_both_modalities_builds_and_survives_saving(choic
     captions = ["a red circle", "a large blue square above a star"]
     assert torch.equal(again.encode_images(images), model.encode_images(images))
     assert torch.equal(again.encode_captions(captions), model.encode_captions(captions))
+
+
+@pytest.mark.parametrize(
+    ("choice", "millions"), [("mean", 0.0), ("seq2seq", 6.3), ("gcn_mean", 4.2), ("gcn_seq2seq", 23.1)]
+)
+def test_the_poolings_of_table_1_have_the_published_sizes(choice, millions):
+    pooling = build(composed(f"pooling={choice}", "embedding_width=1024")[0])
+    assert round(sum(parameter.numel() for parameter in pooling.parameters()) / 1e6, 1) == millions
 
 
 @pytest.mark.parametrize("choice", CHOICES)

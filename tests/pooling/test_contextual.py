@@ -1,6 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
+from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GCN, Mean, SelfAttention, Seq2Seq
 from vse_gpo.pooling.contextual import GraphConvolution
 
@@ -101,3 +103,22 @@ def test_the_inner_pooling_gets_the_reasoned_items():
     values = features()
     inner = Seq2Seq(5, bidirectional=False)
     torch.testing.assert_close(GCN(5, pooling=inner)(values, LENGTHS), inner(unit(values), LENGTHS))
+
+
+def test_vsrns_program_scales_each_channel_over_the_items():
+    """A plain loop of both networks that the program has: Flickr30K's has no first norm, and a BatchNorm at the end."""
+    torch.manual_seed(0)
+    features, lengths = torch.randn(3, 4, 6), torch.tensor([4, 2, 3])
+    for first_norm, batch_norm in ((True, False), (False, True)):
+        pooling = GCN(6, pooling=Mean(), layers=1, norm_over="channels", first_norm=first_norm, batch_norm=batch_norm)
+        pooling.eval()
+        expected = []
+        for one, length in zip(features, lengths.tolist(), strict=True):
+            items = one[:length]  # a new layer changes nothing: its BatchNorm begins at zero
+            for scale in (first_norm, True):
+                items = items / items.norm(dim=0) if scale else items
+            expected.append(items.mean(0))
+        found = pooling(features, lengths)
+        torch.testing.assert_close(found, torch.stack(expected) / (1 + 1e-5) ** (0.5 * batch_norm))
+    with pytest.raises(VSEError, match="norm_over=rows, expected one of items, channels"):
+        GCN(6, pooling=Mean(), norm_over="rows")

@@ -42,7 +42,8 @@ FAMILY = {
     "gem": GeM,
     "fspool": lambda: FSPool(WIDTH),
     "self_attention": lambda: SelfAttention(WIDTH, d_hidden=5),
-    "seq2seq": lambda: Seq2Seq(WIDTH),
+    "seq2seq": lambda: Seq2Seq(WIDTH, bidirectional=False),
+    "seq2seq_both_ways": lambda: Seq2Seq(WIDTH),
     "gcn_mean": lambda: GCN(WIDTH, pooling=Mean()),
     "gcn_seq2seq": lambda: GCN(WIDTH, pooling=Seq2Seq(WIDTH, bidirectional=False)),
     "gpo": GPO,
@@ -53,7 +54,7 @@ FAMILY = {
     "gpo_interpolated": lambda: SizePooling(InterpolatedVector(5)),
     "gpo_conditioned": lambda: RankPooling(FeatureGenerator(WIDTH)),
 }
-ORDER_COUNTS = {"first", "last", "seq2seq", "gcn_seq2seq"}
+ORDER_COUNTS = {"first", "last", "seq2seq", "seq2seq_both_ways", "gcn_seq2seq"}
 
 
 def trained(name: str) -> torch.nn.Module:

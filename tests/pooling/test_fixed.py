@@ -7,6 +7,7 @@ from tests.pooling.test_family import FAMILY
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import (
     KMax,
+    Mean,
 )
 
 plain = {
@@ -28,3 +29,8 @@ def test_fixed_poolings_equal_a_plain_loop(name):
 def test_k_below_one_is_refused():
     with pytest.raises(VSEError, match="k=0, expected at least 1"):
         KMax(0)
+
+
+def test_kmax_of_all_items_is_the_mean():
+    features, lengths = torch.randn(3, 4, 5), torch.tensor([4, 1, 3])
+    torch.testing.assert_close(KMax(None)(features, lengths), Mean()(features, lengths))

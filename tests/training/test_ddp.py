@@ -61,6 +61,19 @@ def test_three_clipped_steps_are_the_same(folder, loss, micro_batch, rank):
         torch.testing.assert_close(two["weights"][name], weight, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_projections_statistics_are_those_of_all_processes(folder, rank):
+    one = read(folder / "1" / "residual projection, 0.pt")
+    two = read(folder / "2" / f"residual projection, {rank}.pt")
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-5, atol=0.0)
+    for found, expected in zip(two["gradients"], one["gradients"], strict=True):
+        norm = float(torch.stack([gradient.norm() for gradient in expected.values()]).norm())
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-5 * norm)
+    for name, weight in one["weights"].items():  # running statistics among them
+        torch.testing.assert_close(two["weights"][name], weight, rtol=1e-5, atol=1e-5)
+
+
 def test_validation_gives_the_same_numbers(folder):
     one, two = (read(folder / str(processes) / "story, 0.pt")["metrics"] for processes in (1, 2))
     names = [name for name in one if name.startswith("val/")]

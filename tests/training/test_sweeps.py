@@ -30,7 +30,7 @@ PARTS = ["transformer", "mlp", "learned_index", "interpolated", "per_channel", "
 SWEEPS = {
     "aggregators": {IMAGE: ["mean", "gpo"], TEXT: ["first", "gpo"]},
     "image_aggregators": {IMAGE: IMAGE_POOLINGS},
-    "image_kmax": {IMAGE: ["kmax"], "image_pooling.k": ["1", "2", "3", "5", "10"]},
+    "image_kmax": {IMAGE: ["kmax"], "image_pooling.k": ["1", "2", "5", "10", "20", "null"]},
     "size_augmentation": {
         "backbone.size_augmentation.probability": ["0.0", "0.2"],
         "text.prepare.noise.probability": ["0.0", "0.2"],
@@ -43,8 +43,8 @@ SWEEPS = {
     "kmax": {
         IMAGE: ["kmax"],
         TEXT: ["kmax"],
-        "image_pooling.k": ["1", "2", "3", "5", "10"],
-        "text_pooling.k": ["1", "2", "3", "5", "10"],
+        "image_pooling.k": ["1", "2", "5", "10", "20", "null"],
+        "text_pooling.k": ["1", "2", "5", "10", "20", "null"],
     },
     "gpo_generators": {"pooling": ["gpo", *(f"gpo_{part}" for part in PARTS)]},
 }

@@ -5,8 +5,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from vse_gpo.errors import VSEError
 from vse_gpo.gru import run_gru
 from vse_gpo.pooling.sets import Pooling, check_lengths, padding
+
+NORM_AXES = {"items": 2, "channels": 1}  # of (batch, items, dim)
 
 
 class SelfAttention(Pooling):
@@ -62,28 +65,51 @@ class Seq2Seq(Pooling):
 class GCN(Pooling):
     """Lets the items of a set exchange information, then pools them (VSRN: Li et al. 2019, section 3.1).
 
-    Items are scaled to unit length before the first layer and after the last. VSRN's program does so for COCO, but
-    before the first layer it normalises each channel over the items.
+    The values are scaled to unit length before the first layer and after the last: each item's, as the paper has it, or
+    each channel's over the items, as VSRN's program does.
 
     Args:
         width: feature width.
         pooling: pools the items after the last layer: ``Mean``, or ``Seq2Seq`` as in VSRN.
         layers: number of graph convolutions.
+        norm_over: ``items`` or ``channels``, what has unit length.
+        first_norm: scale before the first layer too; VSRN's program does not for Flickr30K.
+        batch_norm: a BatchNorm of the pooled features, as VSRN's program has for Flickr30K.
+
+    Raises:
+        VSEError: if ``norm_over`` is something else.
     """
 
-    def __init__(self, width: int, *, pooling: nn.Module, layers: int = 4) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        pooling: nn.Module,
+        layers: int = 4,
+        norm_over: str = "items",
+        first_norm: bool = True,
+        batch_norm: bool = False,
+    ) -> None:
         super().__init__()
+        if norm_over not in NORM_AXES:
+            raise VSEError(f"norm_over={norm_over}, expected one of {', '.join(NORM_AXES)}")
         self.layers = nn.ModuleList(GraphConvolution(width) for _ in range(layers))
         self.pooling = pooling
+        self.norm_axis = NORM_AXES[norm_over]
+        self.first_norm = first_norm
+        self.batch_norm = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
 
     def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         padded = padding(features, lengths)
-        items = normalize(features.masked_fill(padded, 0.0), dim=-1)
+        items = features.masked_fill(padded, 0.0)
+        if self.first_norm:
+            items = normalize(items, dim=self.norm_axis)
         for layer in self.layers:
             items = layer(items, lengths, padded)
-        return self.pooling(normalize(items, dim=-1), lengths)
+        pooled: Tensor = self.batch_norm(self.pooling(normalize(items, dim=self.norm_axis), lengths))
+        return pooled
 
 
 class GraphConvolution(nn.Module):

@@ -30,17 +30,19 @@ class Max(Pooling):
 
 
 class KMax(Pooling):
-    """Mean of the k largest values of each channel, or of all values if a set has fewer than k items."""
+    """Mean of the k largest values of each channel, or of all values if a set has fewer than k items or k is None."""
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int | None) -> None:
         super().__init__()
-        if k < 1:
-            raise VSEError(f"k-max pooling with k={k}, expected at least 1")
+        if k is not None and k < 1:
+            raise VSEError(f"k-max pooling with k={k}, expected at least 1, or null for all items")
         self.k = k
 
     def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
+        if self.k is None:
+            return features.masked_fill(padding(features, lengths), 0.0).sum(1) / lengths[:, None]
         k: Any = torch.sym_min(self.k, features.shape[1])  # an exported graph picks the smaller one at run time
         largest = features.masked_fill(padding(features, lengths), -torch.inf).topk(k, dim=1).values
         counted = lengths.clamp(max=k)

@@ -13,7 +13,7 @@ from vse_gpo.retrieval.annotations import CocoRows, IdPairs
 from vse_gpo.retrieval.counts import TILE, Pairs, full_precision
 from vse_gpo.retrieval.protocols import Gallery
 from vse_gpo.retrieval.ranks import every_positive_rank
-from vse_gpo.retrieval.recalls import Outcome, Queries
+from vse_gpo.retrieval.recalls import CUTS, Outcome, Queries
 from vse_gpo.retrieval.similarity import Similarity
 
 
@@ -73,10 +73,10 @@ class ListedPositives:
 
 
 def eccv_scores(search: Search) -> QueryScores:
-    """R@1, R-Precision and mAP@R."""
+    """R@1, R@5, R@10, R-Precision and mAP@R."""
     found = list(zip(every_positive_rank(search.similarity, search.positives), search.amounts.tolist(), strict=True))
     return {
-        "r1": np.array([100.0 * (ranks[0] == 0) for ranks, _ in found]),
+        **{f"r{k}": np.array([100.0 * (ranks[0] < k) for ranks, _ in found]) for k in CUTS},
         "rprecision": np.array([100.0 * np.sum(ranks < r) / r for ranks, r in found]),
         "map_at_r": np.array([100.0 * average_precision_at_r(ranks, r) for ranks, r in found]),
     }

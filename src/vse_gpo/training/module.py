@@ -13,6 +13,7 @@ from torch.distributed.nn.functional import all_gather
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from vse_gpo.batch import Batch, Indexed
+from vse_gpo.encoder import SharedBatchNorm
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.encoding import Collector, EmbeddingModule
 from vse_gpo.model import VSE
@@ -123,6 +124,9 @@ class RetrievalModule(EmbeddingModule):
                 f"trainer.precision={self.trainer.precision} with a fused optimizer: its gradients cannot be clipped; "
                 "set trainer.precision=bf16-mixed or optimizer.build.fused=false"
             )
+        for part in self.model.modules():
+            if isinstance(part, SharedBatchNorm):  # the second encoding of a micro-batch happens apart from the others
+                part.is_shared = self.trainer.world_size > 1 and self.micro_batch is None
         self.train()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
