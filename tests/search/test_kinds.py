@@ -45,3 +45,11 @@ def test_an_exact_index_finds_everything_and_a_single_embedding_has_no_neighbour
         exact = faiss.IndexFlatIP(16)
         exact.add(unit(count).numpy())
         assert recall_against_exact(exact, exact, np.random.default_rng(0)) == 100.0
+
+
+@pytest.mark.parametrize("kind", [InvertedLists(), Graph()])
+def test_copies_of_one_image_are_all_found(kind):
+    exact = faiss.IndexFlatIP(32)
+    exact.add(np.ones((50, 32), np.float32) / 32**0.5)
+    random = np.random.default_rng(0)
+    assert recall_against_exact(exact, searched(exact, kind.build(exact, random)), random) == 100.0

@@ -1,6 +1,7 @@
 """Every kind of file in a folder of one's own: what is decoded, and what is passed over with which reason."""
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_files_that_cannot_be_read_are_told_with_the_reason(tmp_path):
     assert "cannot be decoded (required argument is not an integer" in skipped["odd.jpg"]
     assert "leads out of" in skipped["out.png"]
     assert skipped["gone.png"] == "no such file or directory"
-    assert find_pictures(tmp_path).others == 1
+    assert find_pictures(tmp_path).others == {".txt": 1}
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tiff", "webp", pytest.param("avif", marks=AVIF)])
@@ -134,3 +135,12 @@ def test_parts_are_kept_and_read_again(tmp_path):
     assert parts.read().keys() == {a, b}
     parts.remove()
     assert not (tmp_path / "parts").exists()
+
+
+def test_a_link_to_itself_and_a_pipe_are_skipped_with_a_reason(tmp_path):
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    found = find_pictures(tmp_path)
+    assert found.skipped == {"loop.png": f"a link that leads out of {tmp_path}"}
+    [batch] = embed_pictures(small_model(), tmp_path, found.pictures, batch_size=2, workers=0)
+    assert batch.skipped == {"pipe.png": "not a regular file, expected an image"}

@@ -198,7 +198,8 @@ def report_skipped(found: Found, skipped: Reasons) -> None:
     if len(skipped) > SHOWN:
         print(f"skipped {len(skipped) - SHOWN} more")
     if found.others:
-        print(f"skipped {found.others} files that are not named as images")
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in found.others.most_common())
+        print(f"skipped {found.others.total()} files that are not read as images: {printable(kinds)}")
 
 
 def report_index(out: Path, pictures: Sequence[Picture], former: Index | None, settings: IndexSettings) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vse_gpo.batch import Indexed, encode_batches
-from vse_gpo.data.decoding import read_image
+from vse_gpo.data.decoding import FORMATS, read_image
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
@@ -35,7 +36,7 @@ class Found(NamedTuple):
 
     pictures: list[Picture]  # by name
     skipped: Reasons
-    others: int  # files that are not named as images are
+    others: Counter[str]  # suffix → files that are not read as images
 
 
 def find_pictures(folder: Path) -> Found:
@@ -46,9 +47,8 @@ def find_pictures(folder: Path) -> Found:
     """
     if not folder.is_dir():
         raise VSEError(f"images={folder}: no such folder")
-    suffixes = Image.registered_extensions().keys()
-    found = Found([], {}, 0)
-    others = 0
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS | {"MPO"}}
+    found = Found([], {}, Counter())
     for place, folders, files in os.walk(folder, onerror=lambda error: _note(found.skipped, folder, error)):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(place, name) for name in folders):
@@ -57,8 +57,8 @@ def find_pictures(folder: Path) -> Found:
         for path in (Path(place, name) for name in files if not name.startswith(".")):
             file = path.relative_to(folder).as_posix()
             if path.suffix.lower() not in suffixes:
-                others += 1
-            elif path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+                found.others[path.suffix.lower() or "without a suffix"] += 1
+            elif path.is_symlink() and _leads_out(path, folder):
                 found.skipped[file] = f"a link that leads out of {folder}"
             else:
                 try:
@@ -66,7 +66,15 @@ def find_pictures(folder: Path) -> Found:
                     found.pictures.append(Picture(file, status.st_size, status.st_mtime_ns))
                 except OSError as error:
                     _note(found.skipped, folder, error)
-    return Found(sorted(found.pictures), found.skipped, others)
+    return found._replace(pictures=sorted(found.pictures))
+
+
+def _leads_out(link: Path, folder: Path) -> bool:
+    """Whether a link points outside the folder, or to itself."""
+    try:
+        return not link.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop
+        return True
 
 
 def _note(skipped: Reasons, folder: Path, error: OSError) -> None:
