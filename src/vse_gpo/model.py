@@ -1,6 +1,5 @@
 """VSE: an image encoder and a caption encoder that share one embedding space."""
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from vse_gpo.errors import VSEError, described
 from vse_gpo.storage.card import Results, model_card
 from vse_gpo.storage.hub import upload
 from vse_gpo.storage.settings import build, without_weights
-from vse_gpo.storage.weights import check_values, check_weights, write_weights
+from vse_gpo.storage.weights import check_values, check_weights, hash_of, write_weights
 from vse_gpo.storage.writing import whole_folder
 
 SETTINGS, WEIGHTS, CARD = "vse_gpo.json", "model.safetensors", "README.md"
@@ -128,11 +127,7 @@ class VSE(nn.Module):
         """
         settings = self.architecture()
         del settings["prepare_captions"]  # names files, whose paths may differ
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-        for name, weight in sorted(self.state_dict().items()):
-            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return hash_of(self.state_dict(), json.dumps(settings, sort_keys=True).encode())
 
     def save_pretrained(self, folder: str | Path, *, card: ModelCard | None = None) -> None:
         """Write settings, weights and the files of the tokeniser; the folder appears only when complete.

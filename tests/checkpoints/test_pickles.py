@@ -56,3 +56,13 @@ def test_a_missing_file_or_a_folder_is_told(tmp_path):
         read_pickle(tmp_path / "none.ckpt", [])
     with pytest.raises(VSEError, match="is a directory, expected a checkpoint"):
         read_pickle(tmp_path, [])
+
+
+def test_a_flipped_bit_is_found(tmp_path):
+    torch.save({"a": torch.arange(100.0)}, tmp_path / "a.ckpt")
+    content = bytearray((tmp_path / "a.ckpt").read_bytes())
+    place = content.index(torch.arange(100.0).numpy().tobytes()[:64])
+    content[place + 9] ^= 4
+    (tmp_path / "a.ckpt").write_bytes(content)
+    with pytest.raises(VSEError, match=r"a\.ckpt: damaged or not a checkpoint \(.* does not have its checksum"):
+        read_pickle(tmp_path / "a.ckpt", [])

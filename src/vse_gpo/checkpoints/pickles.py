@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ import torch
 from torch import Tensor
 
 from vse_gpo.errors import VSEError, first_line
+
+DAMAGED = (
+    *(RuntimeError, EOFError, KeyError, ValueError, IndexError, AttributeError, TypeError),
+    zipfile.BadZipFile,
+)  # what torch.load raises on files that are cut, changed or something else
 
 
 def model_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -27,14 +33,27 @@ def read_pickle(path: str | Path, allowed: list[Any]) -> Any:
     Raises:
         VSEError: if the file is missing, damaged or holds anything else.
     """
+    file = Path(path).expanduser()
     try:
         with torch.serialization.safe_globals(allowed):
-            return torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(file) and (broken := zipfile.ZipFile(file).testzip()):
+            raise RuntimeError(f"{broken} does not have its checksum")
+        return content
     except OSError as error:
         raise VSEError(f"{path}: {(error.strerror or str(error)).lower()}, expected a checkpoint") from error
     except pickle.UnpicklingError as error:
         name = re.search(r"GLOBAL (\S+)", str(error))
         found = f"it holds {name[1]}" if name else "it is damaged or not a checkpoint"
         raise VSEError(f"{path}: refused, {found}; expected only tensors and plain containers") from error
-    except (RuntimeError, EOFError, KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        KeyError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+    ) as error:
         raise VSEError(f"{path}: damaged or not a checkpoint ({first_line(error)}); fetch it again") from error

@@ -7,7 +7,6 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from vse_gpo.checkpoints.pickles import model_weights, read_pickle
 from vse_gpo.checkpoints.released import BERT, released_model
@@ -15,6 +14,7 @@ from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import SETTINGS, VSE, WEIGHTS, build_model
 from vse_gpo.storage.hub import check_pretrained
 from vse_gpo.storage.settings import CONFIG
+from vse_gpo.storage.weights import read_whole_weights
 
 BEST = Path("checkpoints", "best.ckpt")  # in a run's folder
 FILES = (".ckpt", ".pth", ".tar", ".pt", ".bin", ".safetensors")  # suffixes that no hub id ends in
@@ -80,7 +80,9 @@ def load_folder(folder: Path) -> VSE:
     """
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        weights = load_file(folder / WEIGHTS)
+        weights = read_whole_weights(folder / WEIGHTS)
+    except VSEError:
+        raise
     except (OSError, ValueError, SafetensorError) as error:
         raise VSEError(
             f"{folder}: not a saved model ({first_line(error)}), expected {SETTINGS} and {WEIGHTS} as save_pretrained "

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vse_gpo.errors import VSEError, first_line
-from vse_gpo.storage.weights import write_weights
+from vse_gpo.storage.weights import read_whole_weights, write_weights
 from vse_gpo.storage.writing import whole_folder
 
 SETTINGS, WEIGHTS = "trunk.json", "trunk.safetensors"
@@ -46,7 +45,9 @@ def read_trunk(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        return {name: settings[name] for name in ("network", "prepare")}, load_file(folder / WEIGHTS)
+        return {name: settings[name] for name in ("network", "prepare")}, read_whole_weights(folder / WEIGHTS)
+    except VSEError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise VSEError(
             f"{folder}: no trunk ({first_line(error)}), expected {SETTINGS} and {WEIGHTS} as vse-extract writes them"

@@ -1,18 +1,48 @@
 """Write weights as safetensors, and check that weights belong to a network."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vse_gpo.errors import VSEError
 
+HASH = "sha256"  # in a file's metadata
+
 
 def write_weights(module: nn.Module, path: Path) -> None:
-    """Write all weights as safetensors."""
-    save_file({name: weight.contiguous() for name, weight in module.state_dict().items()}, path)
+    """Write all weights as safetensors, with their hash."""
+    weights = {name: weight.contiguous() for name, weight in module.state_dict().items()}
+    save_file(weights, path, {HASH: hash_of(weights)})
+
+
+def read_whole_weights(path: Path) -> dict[str, Tensor]:
+    """Read weights that ``write_weights`` wrote; those of earlier versions have no hash.
+
+    Raises:
+        VSEError: if they do not have the hash that they were written with.
+    """
+    weights = load_file(path)
+    with safe_open(path, "pt") as file:
+        expected = (file.metadata() or {}).get(HASH)
+    if expected not in (None, hash_of(weights)):
+        raise VSEError(f"{path}: damaged, its weights do not have the hash that they were saved with; fetch it again")
+    return weights
+
+
+def hash_of(weights: Mapping[str, Tensor], before: bytes = b"") -> str:
+    """SHA-256 of names, types, shapes and values, after whatever comes before them."""
+    digest = hashlib.sha256(before)
+    for name, weight in sorted(weights.items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        values: Any = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        digest.update(values)
+    return digest.hexdigest()
 
 
 def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
