@@ -127,6 +127,17 @@ def test_full_errors_on_demand(command_line, monkeypatch):
         train.main()
 
 
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("precision=fp16", "trainer: Precision 'fp16' is invalid."),
+        ("devices=0", "trainer: `Trainer(devices=0)` value is"),
+    ],
+)
+def test_what_a_library_refuses_is_told_in_one_line(error_of, argument, line):
+    assert error_of(train.main, "debug=fast", f"trainer.{argument}").startswith(line)
+
+
 def test_a_bug_keeps_its_traceback(command_line):
     command_line()
     with pytest.raises(ZeroDivisionError):

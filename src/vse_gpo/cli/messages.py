@@ -2,6 +2,7 @@
 
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,6 +44,9 @@ def user_message(error: BaseException | None, config_name: str | None) -> str | 
         if isinstance(error, InstantiationException):
             if _call_was_refused(error):
                 return one_line(str(error))
+            if error.__cause__ is not None and _of_a_library(error.__cause__):
+                part = re.search(r"full_key: (\S+)", str(error))
+                return f"{part[1] if part else 'config'}: {error.__cause__}"
         elif isinstance(error, HydraException | OmegaConfBaseException):
             return _config_message(error, config_name)
         error = error.__cause__
@@ -55,6 +59,12 @@ def _call_was_refused(error: InstantiationException) -> bool:
     if isinstance(cause, TypeError):
         return cause.__traceback__ is not None and cause.__traceback__.tb_next is None  # raised by the call itself
     return str(error).startswith("Error locating target")
+
+
+def _of_a_library(error: BaseException) -> bool:
+    """Whether no line of this package ran in a part that could not be built: a library refused its arguments."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return not any(frame.f_globals.get("__name__", "").startswith("vse_gpo.") for frame in frames)
 
 
 def _config_message(error: HydraException | OmegaConfBaseException, config_name: str | None) -> str:

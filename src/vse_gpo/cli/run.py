@@ -25,6 +25,7 @@ from vse_gpo.cli.arguments import read_arguments
 from vse_gpo.cli.folders import config_folder
 from vse_gpo.cli.messages import ignore_remarks, one_line, user_message
 from vse_gpo.cli.names import check_choices, check_settings, plain, without_experiment
+from vse_gpo.cli.ranges import check_numbers
 from vse_gpo.errors import VSEError
 
 Arguments = Callable[[DictConfig, Path], dict[str, Any]]  # config and output folder → named arguments of the work
@@ -94,7 +95,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _checked(work: str | Callable[..., object], arguments: Arguments, words: Mapping[str, Any]) -> Job:
-    """The work, run after the config was checked for unknown names and values still to be set."""
+    """The work, run after the config was checked for unknown names, values still to be set and impossible numbers."""
 
     def run(config: DictConfig) -> object:
         hydra_config = HydraConfig.get()
@@ -103,6 +104,7 @@ def _checked(work: str | Callable[..., object], arguments: Arguments, words: Map
             config[name] = [uninterpolated(one) for one in value] if isinstance(value, list) else uninterpolated(value)
         check_choices(hydra_config.runtime.choices, hydra_config.overrides.task)
         check_settings(plain(config), plain(base))
+        check_numbers(plain(config))
         named = arguments(config, Path(hydra_config.runtime.output_dir))
         keep_freed_memory()
         ignore_remarks()

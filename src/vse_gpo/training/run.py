@@ -77,6 +77,7 @@ def train(
         start, taken = (checkpoint_to_resume(folder) if resumes else None), None
         if start is None and resume is not None:
             start, taken = resume, steps_taken(resume, max_epochs)
+        make_trainer(logger=False, default_root_dir=str(folder))  # refuses its settings before anything is read
         pl.seed_everything(seed, workers=True, verbose=False)
         data = opened_data(make_data, test_protocols)
         module = make_module()(settings=settings)
