@@ -51,6 +51,7 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
         (["experiment=f8k_region"], "dataset.root must be set; add dataset.root=…"),
         (["dataset=f8k", "dataset.root=x", "+trainr.precision=16"], "trainr: no such setting (did you mean trainer?)"),
         (["experiment=f8k_region", "dataset.root=x", "seed=${sed}"], "Interpolation key 'sed' not found*"),
+        (["seed=${sed}"], "Interpolation key 'sed' not found*"),
         (["experiment=f8k_region", "dataset.root=no/such", "text=bigru", "text.vocabulary=x"],
          "text.vocabulary=x: FileNotFoundError*"),
         (["callbacks=ema"],

@@ -102,7 +102,8 @@ def _checked(work: str | Callable[..., object], arguments: Arguments, words: Map
         base = without_experiment(hydra_config.job.config_name, hydra_config.runtime.choices)
         for name, value in words.items():
             config[name] = [uninterpolated(one) for one in value] if isinstance(value, list) else uninterpolated(value)
-        check_choices(hydra_config.runtime.choices, hydra_config.overrides.task)
+        typed: Any = OmegaConf.to_container(hydra_config.overrides.task)  # as typed: ${…} belongs to the config
+        check_choices(hydra_config.runtime.choices, typed)
         check_settings(plain(config), plain(base))
         check_numbers(plain(config))
         named = arguments(config, Path(hydra_config.runtime.output_dir))
