@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from tests.helpers.small_settings import SETTINGS as OF_PICTURES
+from tests.helpers.trunks import TRUNK, small_trunk
 from vse_gpo import VSE
 from vse_gpo.checkpoints.trunk import with_trunk
 from vse_gpo.errors import VSEError
@@ -12,7 +13,6 @@ from vse_gpo.model import build_model
 from vse_gpo.storage.settings import build
 from vse_gpo.storage.trunk import keep_trunk
 
-TRUNK = {"network": OF_PICTURES["image_encoder"]["backbone"], "prepare": OF_PICTURES["prepare_images"]}
 PIXELS = list(torch.randint(0, 256, (3, 3, 40, 50), generator=torch.Generator().manual_seed(1), dtype=torch.uint8))
 
 
@@ -28,11 +28,7 @@ def model_of_features(width: int) -> VSE:
 
 @pytest.fixture
 def trunk() -> nn.Module:
-    torch.manual_seed(0)
-    network: nn.Module = build(TRUNK["network"])
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return network.eval()
+    return small_trunk()
 
 
 def test_a_model_of_features_reads_pictures(trunk, tmp_path):

@@ -3,28 +3,12 @@
 import pytest
 import torch
 
-from tests.helpers.photo_folder import paint, small_model
-from tests.helpers.photo_index import HOSTILE, indexed
-from vse_gpo import VSE
+from tests.helpers.photo_folder import small_model
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO, Mean
 from vse_gpo.search.answers import LONGEST, Answers, curve_of
-from vse_gpo.search.index import Index
 
 CAPTIONS = ["a red circle", "a blue square", "", "a red circle", "<b>a heart</b>"]
-
-
-@pytest.fixture(scope="module")
-def model() -> VSE:
-    return small_model()
-
-
-@pytest.fixture
-def index(tmp_path, model) -> Index:
-    files = [HOSTILE, *(f"{number}.png" for number in range(5))]
-    for seed, file in enumerate(files):
-        paint(tmp_path / "pictures" / file, seed)
-    return indexed(tmp_path, model)
 
 
 def test_a_text_finds_pictures_in_the_order_of_their_scores(index, model):

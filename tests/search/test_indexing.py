@@ -122,7 +122,6 @@ def test_what_cannot_become_an_index_gets_one_line(made, pictures, model, tmp_pa
         ([f"images={tmp_path / 'no'}", f"out={tmp_path / 'new'}", f"model={model}"], "no such folder"),
         ([f"images={tmp_path / 'none'}", f"out={tmp_path / 'new'}", f"model={model}"], "no image that can be read"),
         ([f"images={pictures}", f"out={made}", "kind=flatt"], "no such kind .did you mean flat"),
-        ([f"images={pictures}", f"out={made}", "batch_size=0"], "batch_size=0 .* expected at least 1 image"),
     ):
         with pytest.raises(VSEError, match=line):
             run_index(*overrides)

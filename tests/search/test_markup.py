@@ -7,28 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.photo_folder import paint, small_model
-from tests.helpers.photo_index import HOSTILE, indexed
-from vse_gpo import VSE
+from tests.helpers.photo_folder import paint
+from tests.helpers.photo_index import HOSTILE
 from vse_gpo.search.answers import Answer, Answers, Hit
-from vse_gpo.search.index import Index
 from vse_gpo.search.markup import PageQuery, answer_markup, draw_image, line_markup
 from vse_gpo.search.pictures import open_picture
 
 CAPTIONS = ["a red circle", "a blue square", "", "a red circle", "<b>a heart</b>"]
-
-
-@pytest.fixture(scope="module")
-def model() -> VSE:
-    return small_model()
-
-
-@pytest.fixture
-def index(tmp_path, model) -> Index:
-    files = [HOSTILE, *(f"{number}.png" for number in range(5))]
-    for seed, file in enumerate(files):
-        paint(tmp_path / "pictures" / file, seed)
-    return indexed(tmp_path, model)
 
 
 def test_names_and_captions_are_text(index, model):

@@ -4,21 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers.small_settings import SETTINGS
+from tests.helpers.trunks import TRUNK, small_trunk
 from vse_gpo.errors import VSEError
 from vse_gpo.storage.settings import build
 from vse_gpo.storage.trunk import keep_trunk, read_trunk
 
-TRUNK = {"network": SETTINGS["image_encoder"]["backbone"], "prepare": SETTINGS["prepare_images"]}
-
 
 @pytest.fixture
 def trunk() -> nn.Module:
-    torch.manual_seed(0)
-    network: nn.Module = build(TRUNK["network"])
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return network.eval()
+    return small_trunk()
 
 
 def test_a_second_start_takes_the_first_ones_weights(trunk, tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vse_gpo.data.files import read_text
 from vse_gpo.errors import VSEError
 
 IMAGE = ("image", "image_name", "filename", "file_name", "file", "image_path", "filepath", "path", "img")
@@ -40,12 +41,9 @@ def read_captions(path: Path) -> CaptionList:
         VSEError: if it cannot be read, a caption would change, or one image id stands for two files.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise VSEError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()})") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise VSEError(f"{path}: line {line} is not UTF-8; convert the file to UTF-8") from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     notes: list[str] = []
     if text.lstrip().startswith(("{", "[")):

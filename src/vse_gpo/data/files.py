@@ -53,17 +53,28 @@ def read_lines(path: Path) -> list[str]:
         VSEError: if the file is missing, empty or not UTF-8.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise VSEError(f"{path}: {_reason(error)}; {HELP}") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise VSEError(f"{path}: line {line} is not UTF-8; convert the file to UTF-8") from None
     if not text:
         raise VSEError(f"{path}: the file is empty, expected one line per caption or id")
     if "\n" not in text:
         text = text.replace("\r", "\n")  # the line ends of old Macs, which some spreadsheets still write
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        OSError: if the file cannot be read.
+        VSEError: if it is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise VSEError(f"{path}: line {line} is not UTF-8; convert the file to UTF-8") from None
 
 
 def match_ids(ids: Sequence[str], captions: int, path: Path) -> tuple[list[str], npt.NDArray[np.int64]]:

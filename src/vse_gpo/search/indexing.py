@@ -50,9 +50,10 @@ def build_index(
         accelerator: ``cpu`` keeps off the GPU.
 
     Raises:
-        VSEError: if there is no model, no readable image, or an existing index of another model.
+        VSEError: if the kind is unknown, there is no model, no readable image, or an existing index of another model.
     """
-    check_index_settings(kind, kinds, batch_size=batch_size, workers=workers)
+    if kind not in kinds:
+        raise VSEError(f"kind={kind}: no such kind{did_you_mean(kind, kinds)}; there are {', '.join(kinds)}")
     chosen = kinds[kind]()
     folder, place = Path(images).expanduser().resolve(), Path(out).expanduser()
     former = former_index(place)
@@ -85,18 +86,6 @@ def build_index(
         settings = former.settings
     parts.remove()
     report_index(place, pictures, former, settings)
-
-
-def check_index_settings(kind: str, kinds: Mapping[str, Any], *, batch_size: int, workers: int) -> None:
-    """Refuse settings that cannot make an index.
-
-    Raises:
-        VSEError: if the kind is unknown or a number is too small.
-    """
-    if batch_size < 1 or workers < 0:
-        raise VSEError(f"batch_size={batch_size} workers={workers}, expected at least 1 image and 0 processes")
-    if kind not in kinds:
-        raise VSEError(f"kind={kind}: no such kind{did_you_mean(kind, kinds)}; there are {', '.join(kinds)}")
 
 
 def check_complete(out: Path, folder: Path, found: Found, rows: Rows, skipped: Reasons) -> None:
