@@ -12,16 +12,20 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from torch import nn
 from torchvision.models import resnet
 from transformers import BertConfig, BertTokenizerFast
 
+from tests.golden import FOLDER
 from tests.helpers.on_disk import write_features, write_texts
 from tests.helpers.tiny import tiny_trainer
 from tests.helpers.tiny_encoders import clip_folder
+from vse_gpo.checkpoints.released import released_weights
 from vse_gpo.cli.names import unknown_names, without_experiment
 from vse_gpo.cli.run import config_folder
 from vse_gpo.evaluation.published import published_ablations, published_rows
 from vse_gpo.pooling import First, Mean
+from vse_gpo.storage.weights import check_weights
 
 EXPERIMENTS = sorted(path.stem for path in (Path(config_folder()) / "experiment").glob("*.yaml"))
 PUBLISHED_EXPERIMENTS = [name for name in EXPERIMENTS if re.match("(coco|f30k)_.*(region|grid|vsrn)", name)]
@@ -256,6 +260,33 @@ def test_a_published_experiment_keeps_the_published_recipe(experiment):
         "trainable",
     ]
     assert [story.at(epoch).ramp_loss for epoch in (0, 1, 2)] == [False, grid, False]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "released"),
+    [
+        ("coco_butd_region", "coco_butd_region_bert"),
+        ("coco_butd_grid", "coco_butd_grid_bert"),
+        ("coco_wsl_grid", "coco_wsl_grid_bert"),
+        ("coco_butd_region_bigru", "coco_butd_region_bigru"),
+    ],
+)
+def test_a_released_file_fits_its_experiment(experiment, released, tmp_path):
+    """So that ``init=model_best.pth`` takes all of it."""
+    shapes = json.loads((FOLDER / "released_checkpoint_keys.json").read_text())[released]
+    overrides = {
+        "bert": [f"text.pretrained={tmp_path}", "text.network.random_weights=true"],
+        "bigru": ["text.vocabulary=none.json", "text.vocabulary_size=8481"],
+        "butd_grid": ["backbone.network.weights=null"],
+        "wsl_grid": ["backbone.network.pretrained=false"],
+    }
+    BertConfig().save_pretrained(tmp_path)
+    config = composed(experiment, *(o for name, given in overrides.items() if name in released for o in given))
+    with torch.device("meta"):
+        states = [{name: torch.empty(shape) for name, shape in state.items()} for state in shapes]
+        model = nn.ModuleDict({name: instantiate(config.model[name]) for name in ("image_encoder", "text_encoder")})
+    weights = released_weights({"model": states}, "model_best.pth")
+    check_weights(weights, model.state_dict())
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -25,6 +25,8 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
         "settings": settings,
         "folder": folder,
         "resume": config.resume,
+        "init": config.init,
+        "init_skip": [skip] if isinstance(skip := settings["init_skip"], str) else skip or [],
         "devices": config.trainer.devices,
         "in_sweep": HydraConfig.get().mode == RunMode.MULTIRUN,
         "seed": config.seed,

@@ -200,7 +200,7 @@ def averaged(folder: Path) -> AveragedWeights:
         monitor="val/ema/rsum",
         mode="max",
         save_weights_only=True,
-        save_on_train_epoch_end=True,
+        save_on_train_epoch_end=False,
     )
     average = partial(ModelEmaV3, decay=DECAY, use_warmup=True, warmup_power=WARMUP_POWER)
     return AveragedWeights(average=average, best=best)

@@ -46,14 +46,10 @@ def released_model(
     Raises:
         VSEError: if it holds weights of another model.
     """
-    try:
-        image, text = ({n.removeprefix("module."): w for n, w in state.items()} for state in checkpoint["model"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise VSEError(
-            f"{path}: not a released model, expected {{'model': [image weights, text weights], …}}"
-        ) from error
-    image_encoder, prepare_images, image_weights = _released_image_encoder(image, image_size)
-    text_encoder, prepare_captions, text_weights = _released_text_encoder(text, tokenizer, vocabulary)
+    image, text = _states(checkpoint, path)
+    weights = _renamed(image, text)
+    image_encoder, prepare_images = _released_image_encoder(image, image_size)
+    text_encoder, prepare_captions = _released_text_encoder(text, tokenizer, vocabulary)
     settings = {
         "_target_": "vse_gpo.model.VSE",
         "image_encoder": image_encoder,
@@ -61,18 +57,59 @@ def released_model(
         "prepare_images": prepare_images,
         "prepare_captions": prepare_captions,
     }
-    weights = {f"image_encoder.{name}": value for name, value in image_weights.items()}
-    weights |= {f"text_encoder.{name}": value for name, value in text_weights.items()}
     try:
         return build_model(settings, weights)
     except VSEError as error:
         raise VSEError(f"{path}: {error}") from error
 
 
-Released = tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]  # settings of encoder and preparation, weights
+def released_weights(checkpoint: Any, path: str | Path) -> dict[str, Tensor]:
+    """The weights in what a released file holds, under our names; a BiGRU's need no vocabulary.
+
+    Args:
+        checkpoint, path: see ``released_model``.
+
+    Raises:
+        VSEError: if it holds weights of another model.
+    """
+    return _renamed(*_states(checkpoint, path))
 
 
-def _released_image_encoder(released: Mapping[str, Tensor], image_size: int) -> Released:
+State = dict[str, Tensor]
+Settings = tuple[dict[str, Any], dict[str, Any]]  # of an encoder and its preparation
+
+
+def _states(checkpoint: Any, path: str | Path) -> tuple[State, State]:
+    """Weights of the image encoder and of the text encoder under the released program's names."""
+    try:
+        image, text = ({n.removeprefix("module."): w for n, w in state.items()} for state in checkpoint["model"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise VSEError(
+            f"{path}: not a released model, expected {{'model': [image weights, text weights], …}}"
+        ) from error
+    if "fc.weight" not in image and not (_trunk(image) and "image_encoder.fc.weight" in image):
+        raise VSEError(f"{path}: not the weights of a released image encoder, first {next(iter(image), 'none')}")
+    if "embed.weight" not in text and "bert.embeddings.word_embeddings.weight" not in text:
+        raise VSEError(f"{path}: not the weights of a released text encoder, first {next(iter(text), 'none')}")
+    return image, text
+
+
+def _trunk(image: State) -> State:
+    """The trunk of a grid encoder; a file holds it a second time, as backbone.base and backbone.top."""
+    prefix = "backbone.resnet."
+    return {name.removeprefix(prefix): value for name, value in image.items() if name.startswith(prefix)}
+
+
+def _renamed(image: State, text: State) -> State:
+    """The weights of both encoders under our names."""
+    image_weights = region_names(image) if "fc.weight" in image else grid_names(image)
+    text_weights = bigru_names(text) if "embed.weight" in text else bert_names(text)
+    return {f"image_encoder.{name}": value for name, value in image_weights.items()} | {
+        f"text_encoder.{name}": value for name, value in text_weights.items()
+    }
+
+
+def _released_image_encoder(released: State, image_size: int) -> Settings:
     if "fc.weight" in released:
         embedding, width = released["fc.weight"].shape
         encoder = _encoder(
@@ -80,12 +117,8 @@ def _released_image_encoder(released: Mapping[str, Tensor], image_size: int) -> 
             {"_target_": "vse_gpo.encoder.ResidualProjection", "in_features": width, "out_features": embedding},
             {"_target_": "vse_gpo.encoder.DropRegions"},
         )
-        return encoder, {"_target_": "vse_gpo.data.regions.PrepareRegions"}, region_names(released)
-    prefix = "backbone.resnet."  # the file holds the trunk a second time, as backbone.base and backbone.top
-    trunk = {name.removeprefix(prefix): value for name, value in released.items() if name.startswith(prefix)}
-    head = {n.removeprefix("image_encoder."): w for n, w in released.items() if n.startswith("image_encoder.")}
-    if not trunk or "fc.weight" not in head:
-        raise VSEError(f"not the weights of a released image encoder, first {next(iter(released), 'none')}")
+        return encoder, {"_target_": "vse_gpo.data.regions.PrepareRegions"}
+    trunk = _trunk(released)
     if trunk["layer1.0.conv2.weight"].shape[0] == 256:
         backbone = {
             "_target_": "vse_gpo.backbones.images.timm_grid",
@@ -97,19 +130,16 @@ def _released_image_encoder(released: Mapping[str, Tensor], image_size: int) -> 
         backbone |= {"pretrained": False}
     else:
         backbone = {"_target_": "vse_gpo.backbones.images.butd_grid"}
-    embedding, width = head["fc.weight"].shape
+    embedding, width = released["image_encoder.fc.weight"].shape
     encoder = _encoder(
         backbone,
         {"_target_": "vse_gpo.encoder.linear_projection", "in_features": width, "out_features": embedding},
         {"_target_": "vse_gpo.encoder.DropCells"},
     )
-    weights = grid_head_names(head) | {
-        f"backbone.trunk.{name}": value for name, value in trunk.items() if not name.startswith("fc.")
-    }
-    return encoder, {"_target_": "vse_gpo.data.images.PrepareImages", "size": image_size}, weights
+    return encoder, {"_target_": "vse_gpo.data.images.PrepareImages", "size": image_size}
 
 
-def _released_text_encoder(released: Mapping[str, Tensor], tokenizer: str, vocabulary: str | None) -> Released:
+def _released_text_encoder(released: State, tokenizer: str, vocabulary: str | None) -> Settings:
     prepare: dict[str, Any] = {"_target_": "vse_gpo.data.captions.PrepareCaptions"}
     if "embed.weight" in released:
         if vocabulary is None:
@@ -120,9 +150,7 @@ def _released_text_encoder(released: Mapping[str, Tensor], tokenizer: str, vocab
         backbone |= {"width": width, "word_width": word_width}
         tokenizer_of_words = {"_target_": "vse_gpo.data.captions.TreebankVocabulary", "path": vocabulary, "size": words}
         prepare["tokenizer"] = tokenizer_of_words
-        return _encoder(backbone, {"_target_": "torch.nn.Identity"}, None), prepare, bigru_names(released)
-    if "bert.embeddings.word_embeddings.weight" not in released:
-        raise VSEError(f"not the weights of a released text encoder, first {next(iter(released), 'none')}")
+        return _encoder(backbone, {"_target_": "torch.nn.Identity"}, None), prepare
     words, width = released["bert.embeddings.word_embeddings.weight"].shape
     layers = {name.split(".")[3] for name in released if name.startswith("bert.encoder.layer.")}
     config = BertConfig(
@@ -144,7 +172,7 @@ def _released_text_encoder(released: Mapping[str, Tensor], tokenizer: str, vocab
         },
         None,
     )
-    return encoder, prepare, bert_names(released)
+    return encoder, prepare
 
 
 def _encoder(
@@ -177,9 +205,19 @@ def region_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     )
 
 
-def grid_head_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A released grid encoder's head under our names."""
-    return _rename(released, {"fc.": "projection.", "gpool.": "pooling."})
+def grid_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A released grid encoder's weights under our names, without the trunk's second copy and its classifier."""
+    return _rename(
+        released,
+        {
+            "backbone.resnet.fc.": None,
+            "backbone.resnet.": "backbone.trunk.",
+            "backbone.base.": None,
+            "backbone.top.": None,
+            "image_encoder.fc.": "projection.",
+            "image_encoder.gpool.": "pooling.",
+        },
+    )
 
 
 def bert_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,14 +7,15 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
+from torch import Tensor
 
 from vse_gpo.checkpoints.pickles import model_weights, read_pickle
-from vse_gpo.checkpoints.released import BERT, released_model
+from vse_gpo.checkpoints.released import BERT, released_model, released_weights
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import SETTINGS, VSE, WEIGHTS, build_model
 from vse_gpo.storage.hub import check_pretrained
 from vse_gpo.storage.settings import CONFIG
-from vse_gpo.storage.weights import read_whole_weights
+from vse_gpo.storage.weights import check_values, read_whole_weights
 
 BEST = Path("checkpoints", "best.ckpt")  # in a run's folder
 FILES = (".ckpt", ".pth", ".tar", ".pt", ".bin", ".safetensors")  # suffixes that no hub id ends in
@@ -32,14 +33,39 @@ def load_model(source: str | Path, *, tokenizer: str | Path | None = None, vocab
     Raises:
         VSEError: if the source holds no model.
     """
+    place = _place(source)
+    return load_folder(place) if place.is_dir() else load_checkpoint(place, tokenizer=tokenizer, vocabulary=vocabulary)
+
+
+def saved_weights(source: str | Path) -> dict[str, Tensor]:
+    """The weights of a model, by name, from any source that holds one; nothing is built, and no file of words is needed.
+
+    Args:
+        source: see ``load_model``.
+
+    Raises:
+        VSEError: if the source holds no model, or weights that no training ends with.
+    """
+    place = _place(source)
+    if place.is_dir():
+        _, weights = _read_folder(place)
+    else:
+        checkpoint, trained_here = _read_checkpoint(place)
+        weights = model_weights(checkpoint["state_dict"]) if trained_here else released_weights(checkpoint, place)
+    check_values(weights)
+    return weights
+
+
+def _place(source: str | Path) -> Path:
+    """The file or folder that holds the model; a model of the hub is fetched."""
     path = Path(source).expanduser()
     if path.is_dir():
         is_run = not (path / SETTINGS).is_file() and ((path / BEST).is_file() or (path / CONFIG).is_file())
-        return load_checkpoint(path / BEST) if is_run else load_folder(path)
+        return path / BEST if is_run else path
     if path.is_file() or is_path(str(source)):
-        return load_checkpoint(path, tokenizer=tokenizer, vocabulary=vocabulary)
+        return path
     check_pretrained(str(source), "model", SETTINGS)
-    return load_folder(Path(snapshot_download(str(source), allow_patterns=["*.json", "*.txt", WEIGHTS])))
+    return Path(snapshot_download(str(source), allow_patterns=["*.json", "*.txt", WEIGHTS]))
 
 
 def is_path(source: str) -> bool:
@@ -55,19 +81,27 @@ def load_checkpoint(
     Raises:
         VSEError: if the file is neither.
     """
-    if Path(path).suffix == ".safetensors":
+    checkpoint, trained_here = _read_checkpoint(Path(path))
+    if trained_here:
+        return build_model(checkpoint["settings"]["model"], model_weights(checkpoint["state_dict"]))
+    return released_model(
+        checkpoint,
+        path,
+        tokenizer=BERT if tokenizer is None else str(tokenizer),
+        vocabulary=None if vocabulary is None else str(vocabulary),
+    )
+
+
+def _read_checkpoint(path: Path) -> tuple[Any, bool]:
+    """What a file holds, and whether a training of this package wrote it; otherwise it may be a released file."""
+    if path.suffix == ".safetensors":
         raise VSEError(f"{path}: weights without settings, expected the folder that save_pretrained wrote; name it")
     checkpoint: Any = read_pickle(path, [argparse.Namespace])
     keys = [*checkpoint] if isinstance(checkpoint, dict) else []
     if "state_dict" in keys and isinstance(settings := checkpoint.get("settings"), dict) and "model" in settings:
-        return build_model(settings["model"], model_weights(checkpoint["state_dict"]))
-    if "model" in keys or Path(path).suffix in (".pth", ".tar"):
-        return released_model(
-            checkpoint,
-            path,
-            tokenizer=BERT if tokenizer is None else str(tokenizer),
-            vocabulary=None if vocabulary is None else str(vocabulary),
-        )
+        return checkpoint, True
+    if "model" in keys or path.suffix in (".pth", ".tar"):
+        return checkpoint, False
     held = ", ".join(map(str, keys[:4])) or type(checkpoint).__name__
     raise VSEError(f"{path}: not a training checkpoint, {EXPECTED}, found {held}")
 
@@ -78,9 +112,13 @@ def load_folder(folder: Path) -> VSE:
     Raises:
         VSEError: if there is none, or its files are damaged.
     """
+    return build_model(*_read_folder(folder), folder)
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Settings and weights that ``save_pretrained`` wrote."""
     try:
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        weights = read_whole_weights(folder / WEIGHTS)
+        return json.loads((folder / SETTINGS).read_text(encoding="utf-8")), read_whole_weights(folder / WEIGHTS)
     except VSEError:
         raise
     except (OSError, ValueError, SafetensorError) as error:
@@ -88,4 +126,3 @@ def load_folder(folder: Path) -> VSE:
             f"{folder}: not a saved model ({first_line(error)}), expected {SETTINGS} and {WEIGHTS} as save_pretrained "
             f"writes them, or a run with {BEST.as_posix()}"
         ) from error
-    return build_model(settings, weights, folder)

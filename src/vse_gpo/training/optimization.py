@@ -93,20 +93,32 @@ def decayed_groups(name: str, backbone: Backbone, lr: float, decay: float) -> Gr
     ]
 
 
+def batches_run(batches: int, limit: int | float) -> int:
+    """Batches of an epoch that run.
+
+    Args:
+        batches: that the epoch has.
+        limit: the trainer's ``limit_train_batches``: a number of batches, or the fraction of them that runs.
+    """
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
 def steps_of_run(*, batches: int, limit: int | float, accumulated: int, max_epochs: int | None, max_steps: int) -> int:
     """Optimizer steps of a whole run.
 
     Args:
-        batches: batches per epoch.
-        limit: the trainer's ``limit_train_batches``: a number of batches, or the fraction of them that runs.
+        batches, limit: see ``batches_run``.
         accumulated: batches per optimizer step; an epoch's last step may have fewer.
         max_epochs, max_steps: where the run ends, whichever comes first; −1, and for epochs None, sets no end.
 
     Raises:
         VSEError: if neither sets an end.
     """
-    run = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    ends = [max_epochs * math.ceil(run / accumulated)] if max_epochs is not None and max_epochs >= 0 else []
+    ends = (
+        [max_epochs * math.ceil(batches_run(batches, limit) / accumulated)]
+        if max_epochs is not None and max_epochs >= 0
+        else []
+    )
     ends += [max_steps] if max_steps >= 0 else []
     if not ends:
         raise VSEError("a schedule over steps needs a run that ends; set trainer.max_epochs")

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from vse_gpo.checkpoints.initial import start_from
+from vse_gpo.checkpoints.sources import saved_weights
 from vse_gpo.data.datamodule import PairsDataModule
 from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
@@ -23,6 +26,7 @@ from vse_gpo.training.run_folder import (
     write_config,
     write_metrics,
 )
+from vse_gpo.training.validation import check_validation
 
 OBJECTIVE = "val/best_rsum"
 Maker = Callable[..., Any]
@@ -33,6 +37,8 @@ def train(
     settings: dict[str, Any],
     folder: Path,
     resume: str | None,
+    init: str | None,
+    init_skip: Sequence[str],
     devices: Any,
     in_sweep: bool,
     seed: int,
@@ -53,6 +59,8 @@ def train(
         settings: the run's resolved config, kept in its folder and its checkpoints.
         folder: the run's folder.
         resume: checkpoint to resume from, of this or another folder.
+        init: source of the weights that a new run starts from, see ``load_model``; everything else starts anew.
+        init_skip: parts whose weights are not taken from there.
         devices: as Lightning's Trainer takes them.
         in_sweep: whether other runs follow in this process.
         seed: seed of everything random.
@@ -65,6 +73,10 @@ def train(
         The best rSum on dev, the objective of a sweep.
     """
     resume = None if resume is None else str(Path(resume).expanduser())
+    if init is not None and resume is not None:
+        raise VSEError(f"init={init} and resume={resume}: a resumed run brings its weights; set one of them")
+    if init is None and init_skip:
+        raise VSEError(f"init_skip=[{','.join(init_skip)}] leaves out parts of init, which is not set; set init=FILE")
     resumes = resume is None or begun(folder, settings)  # also if a resumed run is started again
     results = finished(folder, settings) if resumes else None
     if results is not None:
@@ -77,10 +89,17 @@ def train(
         start, taken = (checkpoint_to_resume(folder) if resumes else None), None
         if start is None and resume is not None:
             start, taken = resume, steps_taken(resume, max_epochs)
-        make_trainer(logger=False, default_root_dir=str(folder))  # refuses its settings before anything is read
+        plain_trainer = make_trainer(
+            logger=False, default_root_dir=str(folder)
+        )  # refuses its settings before anything is read
+        initial = None if init is None or start is not None else saved_weights(init)
         pl.seed_everything(seed, workers=True, verbose=False)
         data = opened_data(make_data, test_protocols)
+        check_validation(plain_trainer, len(data.train_dataloader()))
         module = make_module()(settings=settings)
+        if initial is not None:
+            rank_zero_only(print)(start_from(module.model, initial, source=str(init), left_out=init_skip))
+            initial = None  # frees it
         rank_zero_only(write_config)(folder, settings)
         rank_zero_only(keep_logged)(folder)
         with own_wandb_run():
@@ -122,7 +141,8 @@ def report_run(
 ) -> None:
     """Write ``metrics.json``, and print the result of the test."""
     if trainer.is_global_zero:
-        write_metrics(folder, results)
+        best = torch.load(results["best_checkpoint"], mmap=True, weights_only=True)  # reads no weights
+        write_metrics(folder, results | {"best_epoch": best["epoch"], "best_step": best["global_step"]})
         if test_protocols is not None:
             print(f"test rsum: {results[f'test/{test_protocols[0]}/rsum']:.1f} ({test_protocols[0]})")
 
@@ -156,7 +176,7 @@ def written_config(folder: str) -> dict[str, Any] | None:
 
 
 def best_of_dev(trainer: pl.Trainer, taken: int | None) -> dict[str, Any]:
-    """The best epoch's rSum on dev and its checkpoint.
+    """The best rSum on dev and its checkpoint.
 
     Args:
         trainer: after the training.

@@ -18,7 +18,7 @@ class Worse(pl.Callback):
 
 def fit(folder: Path, epochs: int, resume: Path | None = None) -> BestCheckpoint:
     best = BestCheckpoint(
-        dirpath=folder, filename="best", monitor="val/quality", mode="max", save_on_train_epoch_end=True
+        dirpath=folder, filename="best", monitor="val/quality", mode="max", save_on_train_epoch_end=False
     )
     trainer = tiny_trainer(folder, callbacks=[Worse(), best, save_last(folder)], max_epochs=epochs)
     trainer.fit(tiny_module(), datamodule=tiny_data(), ckpt_path=resume, weights_only=True)

@@ -21,12 +21,12 @@ class AveragedWeights(Callback):
     Parameters and running statistics of BatchNorm are averaged; counters are copied. The trained weights are not
     affected. Each process keeps its own average; parameters are identical, so nothing is communicated.
 
-    The average of its best epoch is saved as a checkpoint, which can be evaluated but not resumed from. Checkpoints to
-    resume from hold the average beside the trained weights. The test reports both, each from its own best epoch.
+    The average of its best validation is saved as a checkpoint, which can be evaluated but not resumed from. Checkpoints to
+    resume from hold the average beside the trained weights. The test reports both, each at its own best.
 
     Args:
         average: model → its moving average.
-        best: keeps the average of the best epoch; weights only.
+        best: keeps the best average after each validation; weights only.
     """
 
     def __init__(self, *, average: Callable[[nn.Module], ModelEmaV3], best: ModelCheckpoint) -> None:
@@ -49,11 +49,11 @@ class AveragedWeights(Callback):
             self._average.update(pl_module.model, step=trainer.global_step)
             self._step = trainer.global_step
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let ``best`` save the average if the epoch is the best so far."""
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let ``best`` save the average if it is the best so far."""
         trained, pl_module.model = pl_module.model, self._average.module
         try:
-            self.best.on_train_epoch_end(trainer, pl_module)
+            self.best.on_validation_end(trainer, pl_module)
         finally:
             pl_module.model = trained
 

@@ -1,4 +1,4 @@
-"""The checkpoint of the best epoch, kept when a run resumes in another folder."""
+"""The checkpoint of the best validation, kept when a run resumes in another folder."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from vse_gpo.storage.writing import whole_file
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's callback forgets the best epoch when a run resumes in another folder; this one copies its file there.
+    """Lightning's callback forgets the best one when a run resumes in another folder; this one copies its file there.
 
     It is looked for beside the checkpoint that the run resumes from, and nowhere else: a checkpoint may come from
     anywhere. Warns if it is gone: the best of the epochs to come is taken then.

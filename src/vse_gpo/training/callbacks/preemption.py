@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from vse_gpo.training.callbacks.progress import is_logged
+from vse_gpo.training.validation import validates_after
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -18,7 +19,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 class Preemption(Checkpoint):
     """On SIGTERM or SIGUSR1, finishes the running step, writes a checkpoint and ends the run.
 
-    A validation cannot be resumed, so the run ends after it. All processes end after the same step, whichever of them
+    A validation cannot be resumed, so the run ends after it, also if it is still to come for the step. All processes end after the same step, whichever of them
     got the signal: the next logged step, at which they ask each other. The exit status of the first process is
     128 + the signal's number. Under SLURM, SIGUSR1 means that the job's time is nearly over, and the job is requeued.
 
@@ -48,9 +49,14 @@ class Preemption(Checkpoint):
         due = (
             a_step
             and batch_idx + 1 < trainer.num_training_batches
+            and not validates_after(trainer, batch_idx)
             and (alone or is_logged(trainer, trainer.global_step))
         )
         if due and self._asked_anywhere(trainer):
+            self._save_and_end(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking and not trainer.is_last_batch and self._asked_anywhere(trainer):
             self._save_and_end(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

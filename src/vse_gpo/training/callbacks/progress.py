@@ -39,7 +39,10 @@ class Bar(RichProgressBar):
 
 
 class EpochLines(Callback):
-    """Prints one line per epoch: mean loss, rSum on dev, seconds and pairs per second; readable in a log file too."""
+    """Prints one line per epoch: mean loss, rSum on dev, seconds and pairs per second; readable in a log file too.
+
+    A validation inside an epoch gets a line of its own, and the epoch's line has the rSum of its last validation.
+    """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
@@ -58,23 +61,31 @@ class EpochLines(Callback):
         self._losses.append(trainer.callback_metrics["train/loss"])  # left on its device: reading it would wait
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
         self._validated = True
+        if not trainer.is_last_batch:
+            print_line(trainer, f"epoch {trainer.current_epoch}, step {trainer.global_step}: {rsum_on_dev(trainer)}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        best = best_rsum(trainer)
-        rsum = float(trainer.callback_metrics["val/rsum"]) if self._validated else None
         pace = trainer.callback_metrics.get("train/pairs_per_second")  # may be switched off
         print_line(
             trainer,
             f"epoch {trainer.current_epoch}: loss {torch.stack(self._losses).mean():.3f}, "
-            + ("not validated" if rsum is None else f"val rsum {rsum:.1f} (best {max(rsum, best or 0.0):.1f})")
+            + (rsum_on_dev(trainer) if self._validated else "not validated")
             + f", {time.monotonic() - self._start:.0f} s"
             + ("" if pace is None else f", {pace:.0f} pairs/s"),
         )
 
 
+def rsum_on_dev(trainer: pl.Trainer) -> str:
+    """rSum of the last validation, and the best so far, for a line."""
+    rsum = float(trainer.callback_metrics["val/rsum"])
+    return f"val rsum {rsum:.1f} (best {max(rsum, best_rsum(trainer) or 0.0):.1f})"
+
+
 def best_rsum(trainer: pl.Trainer) -> float | None:
-    """Best rSum on dev of earlier epochs; None in the first."""
+    """Best rSum on dev of the validations that were saved so far; None before the first."""
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return None if score is None else float(score)
 

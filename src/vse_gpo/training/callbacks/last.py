@@ -1,0 +1,12 @@
+"""The checkpoint to resume from."""
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Lightning's callback, told to save at every epoch's end, does so after every validation inside an epoch as well."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_last_batch:  # after which the epoch ends
+            self.on_train_epoch_end(trainer, pl_module)
