@@ -58,8 +58,8 @@ def test_what_does_not_fit_is_named_in_one_line_with_what_to_set(other, told, le
     before, weights = copied(model), network(**other).state_dict()
     with pytest.raises(VSEError) as error:
         start_from(model, weights, source="other.pth")
-    expected = f"init=other.pth does not fit the model: {told}; set what its weights were trained with, or leave these parts out: init_skip="
-    assert str(error.value) == f"{expected}[{','.join(left_out)}]"
+    remedy = f"set what its weights were trained with, or leave these parts out: init_skip=[{','.join(left_out)}]"
+    assert str(error.value) == f"init=other.pth does not fit the model: {told}; {remedy}"
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     start_from(model, weights, source="other.pth", left_out=left_out)
 

@@ -1,4 +1,4 @@
-"""Validation inside epochs: the best checkpoint is the best validation, and nothing is lost when a run is interrupted."""
+"""Validation inside epochs: the best checkpoint is the best validation, and an interrupted run loses none."""
 
 import csv
 import json

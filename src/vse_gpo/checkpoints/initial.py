@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
-import torch
 from torch import Tensor, nn
 
 from vse_gpo.errors import VSEError, did_you_mean
@@ -23,8 +22,8 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor], *, source: str, 
         What was loaded, in one line.
 
     Raises:
-        VSEError: if weights are missing, extra or of another shape and not left out, or a part that is left out does not
-            exist; the model is as it was.
+        VSEError: if weights are missing, extra or of another shape and not left out, or there is no such part to leave
+            out; the model is as it was.
     """
     expected = model.state_dict()
     parts = {part for name in expected.keys() | weights.keys() for part in _parts_above(name)}
@@ -71,8 +70,8 @@ def _misfit(
     shown = [f"{part} ({_difference(names, found, expected)})" for part, names in parts.items()]
     more = f", and {len(shown) - SHOWN} more parts" if len(shown) > SHOWN else ""
     return (
-        f"init={source} does not fit the model: {', '.join(shown[:SHOWN])}{more}; set what its weights were trained with, "
-        f"or leave these parts out: init_skip={_listed([*left_out, *parts])}"
+        f"init={source} does not fit the model: {', '.join(shown[:SHOWN])}{more}; set what its weights were trained "
+        f"with, or leave these parts out: init_skip={_listed([*left_out, *parts])}"
     )
 
 

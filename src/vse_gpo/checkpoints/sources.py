@@ -38,7 +38,7 @@ def load_model(source: str | Path, *, tokenizer: str | Path | None = None, vocab
 
 
 def saved_weights(source: str | Path) -> dict[str, Tensor]:
-    """The weights of a model, by name, from any source that holds one; nothing is built, and no file of words is needed.
+    """The weights of a model, by name, from any source that holds one; nothing is built, no vocabulary is needed.
 
     Args:
         source: see ``load_model``.

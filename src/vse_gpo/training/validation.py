@@ -1,4 +1,4 @@
-"""When a run validates: after every epoch, or inside epochs after a number of batches (``trainer.val_check_interval``)."""
+"""When a run validates: after every epoch, or inside epochs by ``trainer.val_check_interval``."""
 
 import pytorch_lightning as pl
 

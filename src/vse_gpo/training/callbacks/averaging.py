@@ -21,8 +21,8 @@ class AveragedWeights(Callback):
     Parameters and running statistics of BatchNorm are averaged; counters are copied. The trained weights are not
     affected. Each process keeps its own average; parameters are identical, so nothing is communicated.
 
-    The average of its best validation is saved as a checkpoint, which can be evaluated but not resumed from. Checkpoints to
-    resume from hold the average beside the trained weights. The test reports both, each at its own best.
+    The average of its best validation is saved as a checkpoint, which can be evaluated but not resumed from.
+    Checkpoints to resume from hold the average beside the trained weights. The test reports both, each at its own best.
 
     Args:
         average: model → its moving average.

@@ -5,7 +5,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Lightning's callback, told to save at every epoch's end, does so after every validation inside an epoch as well."""
+    """Lightning's callback, told to save at every epoch's end, also saves after every validation inside an epoch."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_last_batch:  # after which the epoch ends

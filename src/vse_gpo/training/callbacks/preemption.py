@@ -19,9 +19,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 class Preemption(Checkpoint):
     """On SIGTERM or SIGUSR1, finishes the running step, writes a checkpoint and ends the run.
 
-    A validation cannot be resumed, so the run ends after it, also if it is still to come for the step. All processes end after the same step, whichever of them
-    got the signal: the next logged step, at which they ask each other. The exit status of the first process is
-    128 + the signal's number. Under SLURM, SIGUSR1 means that the job's time is nearly over, and the job is requeued.
+    A validation cannot be resumed, so the run ends after it, also if it is still to come for the step. All processes
+    end after the same step, whichever of them got the signal: the next logged step, at which they ask each other. The
+    exit status of the first process is 128 + the signal's number. Under SLURM, SIGUSR1 means that the job's time is
+    nearly over, and the job is requeued.
 
     It replaces Lightning's own handlers, which save in the middle of a step or not at all, end with status 0, and
     connect the processes from inside the handler, where they may already be waiting for each other.

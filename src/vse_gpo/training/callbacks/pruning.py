@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import Callback
 
 
 class Pruning(Callback):
-    """Reports val/rsum after every validation, and ends the training when the pruner says so; the test follows as usual.
+    """Reports val/rsum after every validation, and ends the training when the pruner says so; the test follows.
 
     Args:
         study: file of the study that ``hydra/sweeper=study`` keeps.
