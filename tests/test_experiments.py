@@ -349,6 +349,7 @@ def test_clip_keeps_the_recipe_of_pcmepp(root):
     """Chun 2024, and the configuration vse_infty.yaml of its program."""
     config = composed("coco_clip_vitb32", f"dataset.root={root}")
     assert (config.batch_size, config.embedding_width, config.trainer.max_epochs) == (128, 1024, 25)
+    assert config.drop_last is False
     assert (config.optimizer.lr, config.optimizer.build.weight_decay) == (5e-4, 1e-4)
     assert config.optimizer.build._target_ == "timm.optim.AdamP"
     assert (list(config.optimizer.schedule.milestones), config.optimizer.schedule.gamma) == ([15], 0.1)

@@ -21,6 +21,11 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     if "best" not in config.callbacks:
         raise VSEError("callbacks without best, whose checkpoint the test takes; add default: callbacks=[default,…]")
+    if config.trainer.sync_batchnorm:
+        raise VSEError(
+            "trainer.sync_batchnorm=true would break timm's BatchNorms; leave it out: that of the region projection is "
+            "synchronised already, and those of pretrained trunks keep their statistics"
+        )
     return {
         "settings": settings,
         "folder": folder,

@@ -3,6 +3,8 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet
@@ -14,10 +16,12 @@ from vse_gpo.backbones.images import (
     ResNetTrunk,
     butd_grid,
     imagenet_resnet152_grid,
+    imagenet_resnet_grid,
     small_grid,
     timm_grid,
 )
 from vse_gpo.batch import Features
+from vse_gpo.cli.folders import config_folder
 from vse_gpo.errors import VSEError
 
 
@@ -94,12 +98,61 @@ def test_strides_lie_where_the_form_says():
     assert not proper.maxpool.ceil_mode
 
 
+@pytest.mark.parametrize(("depth", "blocks"), [(50, [3, 4, 6, 3]), (101, [3, 4, 23, 3]), (152, [3, 8, 36, 3])])
 @pytest.mark.parametrize("released", [True, False])
-def test_resnet152_takes_the_released_strides_only_when_asked(released):
+def test_imagenet_resnets_take_the_strides_of_caffe_only_when_asked(depth, blocks, released):
+    """One layer of a stage has a stride of 2 beside the shortcut: in Caffe the first 1×1, in torchvision the 3×3."""
+    with initialize_config_dir(config_folder(), version_base="1.3"), torch.device("meta"):
+        overrides = [f"backbone=imagenet_res{depth}_grid", "backbone.network.pretrained=false"]
+        config = compose("train", ["~experiment", *overrides, f"backbone.network.released_strides={released}"])
+        trunk = instantiate(config.backbone.network).trunk
+    assert [len(stage) for stage in (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4)] == blocks
+    layers = [(name, part) for name, part in trunk.named_modules() if isinstance(part, nn.Conv2d | nn.MaxPool2d)]
+    strided = [name for name, layer in layers if layer.stride in (2, (2, 2))]
+    place = "conv1" if released else "conv2"
+    inner = [f"layer{stage}.0.{name}" for stage in (2, 3, 4) for name in (place, "downsample.0")]
+    assert strided == ["conv1", "maxpool", *inner]
+    assert (trunk.maxpool.padding, trunk.maxpool.ceil_mode) == ((0, True) if released else (1, False))
+
+
+class CaffeBottleneck(resnet.Bottleneck):
+    """As Caffe's prototxt builds it, without torchvision's strides."""
+
+    def __init__(
+        self, inplanes: int, planes: int, stride: int = 1, downsample: nn.Module | None = None, *_: object, **__: object
+    ) -> None:
+        super().__init__(inplanes, planes, 1, downsample)
+        self.conv1 = nn.Conv2d(inplanes, planes, 1, stride=stride, bias=False)
+
+
+def test_a_caffe_resnet_equals_a_plain_one():
+    torch.manual_seed(0)
+    grid = imagenet_resnet_grid(50, pretrained=False, released_strides=True).eval()
+    plain = resnet.ResNet(CaffeBottleneck, [3, 4, 6, 3]).eval()
+    plain.maxpool = nn.MaxPool2d(3, 2, ceil_mode=True)
+    weights = weights_by_rule([*plain.state_dict()], {name: w.shape for name, w in plain.state_dict().items()}, 0)
+    plain.load_state_dict(weights)
+    plain.avgpool = plain.fc = nn.Identity()
+    grid.trunk.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})
+    pixels = torch.randint(256, (2, 3, 70, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.inference_mode():
+        found = grid(pixels).values.transpose(1, 2)
+        expected = plain((pixels / 255 - mean[:, None, None]) / std[:, None, None]).unflatten(1, (2048, -1))
+    assert found.shape == (2, 2048, 3 * 3)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_an_older_name_of_resnet152_stays():
     with torch.device("meta"):
-        grid = imagenet_resnet152_grid(pretrained=False, released_strides=released)
-    assert (grid.trunk.layer3[0].conv1.stride == (2, 2)) is released
+        grid = imagenet_resnet152_grid(pretrained=False, released_strides=True)
+    assert grid.trunk.layer3[0].conv1.stride == (2, 2)
     assert len(grid.trunk.layer3) == 36
+
+
+def test_other_depths_are_refused():
+    with pytest.raises(VSEError, match=r"backbone\.network\.depth=18, expected one of 50, 101, 152"):
+        imagenet_resnet_grid(18, pretrained=False)
 
 
 def test_a_trunk_from_scratch_trains_its_statistics():

@@ -30,6 +30,7 @@ PARTS = ["transformer", "mlp", "learned_index", "interpolated", "per_channel", "
 SWEEPS = {
     "aggregators": {IMAGE: ["mean", "gpo"], TEXT: ["first", "gpo"]},
     "image_aggregators": {IMAGE: IMAGE_POOLINGS},
+    "text_aggregators": {TEXT: ["first", "gem", "fspool", "gpo"]},
     "image_kmax": {IMAGE: ["kmax"], "image_pooling.k": ["1", "2", "5", "10", "20", "null"]},
     "size_augmentation": {
         "backbone.size_augmentation.probability": ["0.0", "0.2"],

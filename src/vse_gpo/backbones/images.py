@@ -5,13 +5,15 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.models import resnet
+from torchvision.models import get_weight, resnet
 
 from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.backbones.grid import Grid, PixelNormalization, caffe_pixels
 from vse_gpo.backbones.pretrained import check_width, load_weights, read_weights
 from vse_gpo.batch import Features
 from vse_gpo.errors import VSEError, first_line
+
+DEPTHS = (50, 101, 152)  # of ResNets whose blocks are bottlenecks
 
 
 class Regions(Backbone):
@@ -78,26 +80,39 @@ def load_updown_weights(trunk: ResNetTrunk, path: str) -> None:
     load_weights(trunk, renamed, path)
 
 
-def imagenet_resnet152_grid(
-    pretrained: bool = True, weights: str | None = None, released_strides: bool = False
+def imagenet_resnet_grid(
+    depth: int, *, pretrained: bool = True, weights: str | None = None, released_strides: bool = False
 ) -> Grid:
-    """ResNet-152 trained on ImageNet.
+    """ResNet-50, 101 or 152 trained on ImageNet.
 
     Args:
+        depth: number of layers.
         pretrained: fetch torchvision's IMAGENET1K_V1 weights.
         weights: a local file of those weights instead.
         released_strides: use the Caffe form, as the released program did by mistake for its published numbers.
+
+    Raises:
+        VSEError: if there is no such depth, or no weights.
     """
-    fetched = resnet.ResNet152_Weights.IMAGENET1K_V1 if pretrained and weights is None else None
+    if depth not in DEPTHS:
+        raise VSEError(f"backbone.network.depth={depth}, expected one of {', '.join(map(str, DEPTHS))}")
+    fetched = get_weight(f"ResNet{depth}_Weights.IMAGENET1K_V1") if pretrained and weights is None else None
     try:
-        network = resnet.resnet152(weights=fetched)
+        network = getattr(resnet, f"resnet{depth}")(weights=fetched)
     except OSError as error:
         raise VSEError(
-            f"ResNet-152: no weights ({first_line(error)}); set backbone.network.weights to a file of them"
+            f"ResNet-{depth}: no weights ({first_line(error)}); set backbone.network.weights to a file of them"
         ) from error
     if weights is not None:
         load_weights(network, read_weights(weights), weights)
     return Grid(ResNetTrunk(network, caffe=released_strides), PixelNormalization())
+
+
+def imagenet_resnet152_grid(
+    pretrained: bool = True, weights: str | None = None, released_strides: bool = False
+) -> Grid:
+    """ResNet-152 under the name that saved models know it by; see ``imagenet_resnet_grid``."""
+    return imagenet_resnet_grid(152, pretrained=pretrained, weights=weights, released_strides=released_strides)
 
 
 def timm_grid(

@@ -126,8 +126,8 @@ def _released_image_encoder(released: State, image_size: int) -> Settings:
             "pretrained": False,
         }
     elif "layer3.35.conv1.weight" in trunk:
-        backbone = {"_target_": "vse_gpo.backbones.images.imagenet_resnet152_grid", "released_strides": True}
-        backbone |= {"pretrained": False}
+        backbone = {"_target_": "vse_gpo.backbones.images.imagenet_resnet_grid", "depth": 152}
+        backbone |= {"pretrained": False, "released_strides": True}
     else:
         backbone = {"_target_": "vse_gpo.backbones.images.butd_grid"}
     embedding, width = released["image_encoder.fc.weight"].shape

@@ -13,6 +13,7 @@ MODEL_PARTS = frozenset(
         "vse_gpo.backbones.images.Regions",
         "vse_gpo.backbones.images.butd_grid",
         "vse_gpo.backbones.images.imagenet_resnet152_grid",
+        "vse_gpo.backbones.images.imagenet_resnet_grid",
         "vse_gpo.backbones.images.small_grid",
         "vse_gpo.backbones.images.timm_grid",
         "vse_gpo.backbones.texts.BiGRU",
