@@ -139,7 +139,7 @@ def test_what_a_library_refuses_is_told_in_one_line(error_of, argument, line):
     assert error_of(train.main, "debug=fast", f"trainer.{argument}").startswith(line)
 
 
-@pytest.mark.parametrize("typed", ["trainer.sync_batchnorm=true", "+trainer.sync_batchnorm=true"])
+@pytest.mark.parametrize("typed", ["trainer.sync_batchnorm=true", "++trainer.sync_batchnorm=true"])
 def test_a_synchronised_batchnorm_is_not_synchronised_again(error_of, typed):
     line = "trainer.sync_batchnorm=true would break timm's BatchNorms; leave it out: that of the region projection is "
     assert error_of(train.main, "trainer=ddp", typed).startswith(line)
