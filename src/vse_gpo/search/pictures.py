@@ -17,11 +17,12 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from vse_gpo.batch import Indexed, encode_batches
 from vse_gpo.data.decoding import FORMATS, read_image
 from vse_gpo.data.images import PrepareImages
+from vse_gpo.data.loading import loader
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 from vse_gpo.search.index import Picture
@@ -133,10 +134,8 @@ def embed_pictures(
     if not isinstance(prepare, PrepareImages):
         raise VSEError("the model takes region features, not images; an index needs a model with a grid backbone")
     device = next(model.parameters()).device
-    loader = DataLoader(
-        FilePixels(folder, pictures, prepare), batch_size=batch_size, num_workers=workers, collate_fn=_together
-    )
-    for rows, pixels, reasons in loader:
+    batches = loader(FilePixels(folder, pictures, prepare), _together, workers=workers, batch_size=batch_size)
+    for rows, pixels, reasons in batches:
         embeddings = torch.empty(0, 0)
         if rows:
             [batch] = encode_batches(model.image_encoder, [Indexed(pixels, torch.tensor(rows))], device)
