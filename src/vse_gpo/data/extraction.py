@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,8 +22,9 @@ from vse_gpo.data.preparation import ImagePreparation
 from vse_gpo.data.progress import advance, progress_bar
 from vse_gpo.data.split import Split
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.storage.locks import only_process_in
 from vse_gpo.storage.trunk import keep_trunk
-from vse_gpo.storage.writing import reserve, write_text
+from vse_gpo.storage.writing import reserve, whole_file, write_text
 
 SAVE_EVERY = 5.0  # seconds of work that an interrupted extraction can lose
 
@@ -59,39 +59,43 @@ def extract(
         accelerator: ``cpu`` avoids the GPU.
 
     Raises:
-        VSEError: if ``out`` holds features of other images, of another trunk or type, or made by another program.
+        VSEError: if ``out`` holds features of other images, of another trunk or type, or made by another
+            program, or another process is at work in it.
     """
     folder = Path(out).expanduser() / "precomp"
     trunk = folder.parent / "trunk"
     if any(folder.glob("*_ims.npy")) and not trunk.exists():
         raise VSEError(f"out={out}: holds features that this command did not write; name a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    source, prepare = make_source(), make_prepare()
-    found = [source.split(name) for name in splits]  # bad data raise before any work
-    for split in found:
-        check_kept(folder, split, dtype)
-    network = make_network()
-    keep_trunk(trunk, network, {"network": backbone["network"], "prepare": backbone["prepare"]})
-    for split in found:
-        write_text(index_file(folder, split), json.dumps(describe_rows(split), indent=1))
-        write_features(
-            network,
-            EvaluationImages(split, prepare),
-            folder / f"{split.name}_ims.npy",
-            settings={"backbone": backbone, "dtype": dtype},
-            dtype=dtype,
-            batch_size=batch_size,
-            workers=workers,
-            device=choose_device(accelerator),
-        )
-        copy_texts(Path(root).expanduser() / "precomp", folder, split)
+    with only_process_in(folder.parent):
+        folder.mkdir(exist_ok=True)
+        source, prepare = make_source(), make_prepare()
+        found = [source.split(name) for name in splits]  # bad data raise before any work
+        for split in found:
+            check_kept(folder, split, dtype)
+        network = make_network()
+        keep_trunk(trunk, network, {"network": backbone["network"], "prepare": backbone["prepare"]})
+        for split in found:
+            write_text(index_file(folder, split), json.dumps(describe_rows(split), indent=1))
+            write_features(
+                network,
+                EvaluationImages(split, prepare),
+                folder / f"{split.name}_ims.npy",
+                settings={"backbone": backbone, "dtype": dtype},
+                dtype=dtype,
+                batch_size=batch_size,
+                workers=workers,
+                device=choose_device(accelerator),
+            )
+            copy_texts(Path(root).expanduser() / "precomp", folder, split)
 
 
 def copy_texts(precomp: Path, folder: Path, split: Split) -> None:
     """Copy the captions and ids of a split next to its features, unless they are there already."""
     if not precomp.samefile(folder):
         for kind in ("caps", "ids"):
-            shutil.copyfile(precomp / f"{split.name}_{kind}.txt", folder / f"{split.name}_{kind}.txt")
+            name = f"{split.name}_{kind}.txt"
+            with whole_file(folder / name) as file:
+                file.write((precomp / name).read_bytes())
 
 
 def check_kept(folder: Path, split: Split, dtype: str) -> None:
@@ -137,9 +141,7 @@ def write_features(
     first = _rows_done(progress_file, part, settings)
     if path.exists() and not part.exists():
         return
-    batches = loader(
-        Subset(images, range(first, len(images))), images.collate, workers=workers, batch_size=batch_size
-    )
+    batches = loader(Subset(images, range(first, len(images))), images.collate, workers=workers, batch_size=batch_size)
     with (
         refused_disk(part),
         part.open("r+b" if first else "wb") as file,

@@ -26,6 +26,7 @@ from vse_gpo.data.loading import loader
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 from vse_gpo.search.index import Picture
+from vse_gpo.storage.weights import HASH, hash_of
 from vse_gpo.storage.writing import whole_file
 
 Reasons = dict[str, str]  # why a file was skipped
@@ -174,6 +175,8 @@ class Parts:
             try:
                 with safe_open(path, "numpy") as part:
                     about, embeddings = part.metadata(), part.get_tensor("embeddings")
+                if about.get(HASH) != hash_of({"embeddings": torch.from_numpy(embeddings)}, about["pictures"].encode()):
+                    raise ValueError("its embeddings have changed on the disk")
                 pictures = [Picture(*row) for row in json.loads(about["pictures"])]
                 fingerprint = about["fingerprint"]
             except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -193,6 +196,7 @@ class Parts:
             return
         embeddings = torch.cat([batch.embeddings for batch in batches if batch.pictures])
         about = {"fingerprint": self.fingerprint, "pictures": json.dumps(pictures)}
+        about[HASH] = hash_of({"embeddings": embeddings}, about["pictures"].encode())
         number = 1 + max((int(path.stem) for path in self._paths()), default=-1)
         with whole_file(self.folder / f"{number:06d}.safetensors") as file:
             file.write(save({"embeddings": embeddings}, about))
