@@ -56,6 +56,7 @@ def checkpoint_transformer(network: PreTrainedModel, setting: str) -> None:
     """
     if not network.supports_gradient_checkpointing:
         raise no_checkpointing(setting, type(network).__name__)
+    network.config.use_cache = False  # which no encoder uses; else transformers logs that it is turned off
     older: Any = network.gradient_checkpointing_enable
     getattr(network, "activation_checkpointing_enable", older)({"use_reentrant": False})  # its name in newer versions
 

@@ -76,20 +76,22 @@ def untouched(module: nn.Module, optimizers: Sequence[Optimizer]) -> Iterator[No
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     settings = [dict(group) for group in groups]
     empty = [optimizer for optimizer in optimizers if not optimizer.state]
-    with isolate_rng():
-        try:
-            yield
-        finally:
-            for optimizer in empty:
-                optimizer.state.clear()
-            for group, own in zip(groups, settings, strict=True):
-                group.update(own)
-            for parameter, (trains, gradient) in zip(parameters, trained, strict=True):
-                parameter.requires_grad_(trains)
-                parameter.grad = gradient
-            with torch.no_grad():
-                for tensor, values in zip(tensors, before, strict=True):
-                    tensor.copy_(values)
+    generators = isolate_rng()
+    generators.__enter__()
+    try:
+        yield
+    finally:
+        for optimizer in empty:
+            optimizer.state.clear()
+        for group, own in zip(groups, settings, strict=True):
+            group.update(own)
+        for parameter, (trains, gradient) in zip(parameters, trained, strict=True):
+            parameter.requires_grad_(trains)
+            parameter.grad = gradient
+        with torch.no_grad():
+            for tensor, values in zip(tensors, before, strict=True):
+                tensor.copy_(values)
+        generators.__exit__(None, None, None)  # it restores nothing after an error
 
 
 def halves(pairs: int) -> list[int]:

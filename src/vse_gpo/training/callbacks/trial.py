@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.memory import garbage_collection_cuda
 
 from vse_gpo.batch import Batch
 from vse_gpo.errors import VSEError
 from vse_gpo.training.callbacks.progress import print_line
+from vse_gpo.training.compilation import forget_sizes
 from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.out_of_memory import REMEDIES, is_out_of_memory, reason_of
 from vse_gpo.training.trial_step import halves, run_trial_step
@@ -53,7 +53,7 @@ class MemoryTrial(Callback):
         pl_module.use_micro_batch(self._found if self._found < pairs else None)
         pl_module.log("train/micro_batch", float(self._found))
         print_line(trainer, f"micro_batch={self._found}, the largest of {', '.join(map(str, sizes))} that fits")
-        torch.compiler.reset()  # a network that was compiled for several sizes would stay the one for any size
+        forget_sizes(pl_module.model)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self._found is None else {"micro_batch": self._found}
