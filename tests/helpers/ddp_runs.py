@@ -18,6 +18,7 @@ from vse_gpo.cli.messages import ignore_remarks
 from vse_gpo.encoder import ResidualProjection
 from vse_gpo.losses import InfoNCE, TripletLoss
 from vse_gpo.training.callbacks.preemption import Preemption
+from vse_gpo.training.callbacks.trial import MemoryTrial
 from vse_gpo.training.phases import Phases
 
 LOSSES: dict[str, tuple[type[nn.Module], str, bool]] = {  # loss, negatives, whether captions of an image are masked
@@ -82,7 +83,8 @@ def run_all(folder: Path, *, processes: int, micro_batches: list[int | None]) ->
     torch.save(found, folder / f"residual projection, {rank}.pt")
 
     record, average, module = Record(), averaged(folder), tiny_module(dropout=0.0, drop_regions=0.0)
-    story = trainer(strategy=of_story, callbacks=[record, average])
+    trial = [MemoryTrial(on_cpu=True)] if processes > 1 else []  # changes nothing
+    story = trainer(strategy=of_story, callbacks=[*trial, record, average])
     story.fit(module, datamodule=tiny_data(drop_last=True))
     found = {
         "losses": record.losses,
@@ -91,6 +93,31 @@ def run_all(folder: Path, *, processes: int, micro_batches: list[int | None]) ->
         "metrics": dict(story.callback_metrics),
     }
     torch.save(found, folder / f"story, {rank}.pt")
+
+
+class LimitedSecond(nn.Module):
+    """A projection that in the second process has memory for two pairs only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, 8)
+
+    def forward(self, values: Tensor) -> Tensor:
+        if os.environ["RANK"] == "1" and torch.is_grad_enabled() and len(values) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        found: Tensor = self.linear(values)
+        return found
+
+
+def found_micro_batch(folder: Path) -> None:
+    """The micro-batch that both processes find, of 8 pairs each."""
+    module = tiny_module(projection=LimitedSecond(), micro_batch="auto")
+    trainer = tiny_trainer(folder, devices=2, strategy="ddp_find_unused_parameters_true", callbacks=[MemoryTrial()])
+    data = tiny_data(source=TinySource(13), batch_size=16)
+    trainer.fit(module, datamodule=data)
+    torch.save(
+        {"micro_batch": module.micro_batch, "step": trainer.global_step}, folder / f"auto, {os.environ['RANK']}.pt"
+    )
 
 
 class AskSecond(pl.Callback):
@@ -127,4 +154,5 @@ if __name__ == "__main__":
     parent = Path(sys.argv[1])
     run_all(parent / "2", processes=2, micro_batches=[None, 2])
     preempted(parent / "2")
+    found_micro_batch(parent / "2")
     command(parent)

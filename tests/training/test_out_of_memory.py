@@ -6,8 +6,8 @@ from vse_gpo.errors import VSEError
 from vse_gpo.training.out_of_memory import is_out_of_memory, memory_explained
 
 OF_CUDA = (
-    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.20 GiB is free. "
-    "Process 1 has 77.90 GiB memory in use. Of the allocated memory 70.00 GiB is allocated by PyTorch, and 6.00 GiB is "
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.20 GiB is free."
+    " Process 1 has 77.90 GiB memory in use. Of the allocated memory 70.00 GiB is allocated by PyTorch, and 6.00 GiB is "
     "reserved by PyTorch but unallocated."
 )
 
@@ -39,7 +39,7 @@ def test_missing_memory_is_one_line_that_says_what_to_set(error):
 
 
 def test_how_much_was_asked_for_is_told():
-    with pytest.raises(VSEError, match="Tried to allocate 2.00 GiB"), memory_explained():
+    with pytest.raises(VSEError, match=r"Tried to allocate 2\.00 GiB"), memory_explained():
         raise torch.cuda.OutOfMemoryError(OF_CUDA)
 
 

@@ -51,12 +51,17 @@ def test_a_trial_that_fails_leaves_no_trace_either():
     module = tiny_module()
     optimizer = torch.optim.AdamW(module.parameters())
     before = everything(module, optimizer)
-    with pytest.raises(RuntimeError, match="half way"), untouched(module, [optimizer]):
-        fill_states([optimizer], list(module.parameters()))
-        np.random.random()  # noqa: NPY002
-        torch.rand(3)
-        module.model.image_encoder.projection.weight.data.zero_()
-        raise RuntimeError("half way")
+
+    def half() -> None:
+        with untouched(module, [optimizer]):
+            fill_states([optimizer], list(module.parameters()))
+            np.random.random()
+            torch.rand(3)
+            module.model.image_encoder.projection.weight.data.zero_()
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        half()
     torch.testing.assert_close(everything(module, optimizer), before, rtol=0, atol=0)
 
 

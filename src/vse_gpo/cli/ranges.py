@@ -38,7 +38,9 @@ def check_numbers(settings: Settings) -> None:
             raise VSEError(f"{name}={value}, expected a finite number")
         last = name.rpartition(".")[2]
         allowed, found = RANGES.get(last), last in FOUND
-        if allowed is not None and not (_follows_another(value) or _within(value, allowed) or (found and value == AUTO)):
+        if allowed is not None and not (
+            _follows_another(value) or _within(value, allowed) or (found and value == AUTO)
+        ):
             other = f" or {AUTO}" if found else ""
             raise VSEError(f"{name}={value}, expected a whole number from {allowed[0]} to {allowed[-1]}{other}")
 

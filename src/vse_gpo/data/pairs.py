@@ -18,7 +18,6 @@ from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.data.split import Split
 from vse_gpo.errors import VSEError
 
-
 LIKELY = 8  # of so many captions with the most bytes, one has the most tokens
 
 

@@ -81,7 +81,7 @@ class RetrievalModule(EmbeddingModule):
             model.text_encoder.backbone.enable_checkpointing("text.checkpointing")
         if compile is not None:
             compile_networks(model, compile)
-        if isinstance(micro_batch, str) and micro_batch != AUTO or isinstance(micro_batch, int) and micro_batch < 1:
+        if micro_batch not in (None, AUTO) and not (isinstance(micro_batch, int) and micro_batch >= 1):
             raise VSEError(f"micro_batch={micro_batch}, expected at least 1 pair, auto, or null for the whole batch")
         self.loss = loss
         self.phases = phases

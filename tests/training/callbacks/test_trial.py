@@ -1,10 +1,9 @@
 """Does the largest step fit? The memory that is missing is a real limit, or a layer that takes only so many pairs."""
 
+import multiprocessing
 import re
 import resource
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from vse_gpo.encoder import ResidualProjection
 from vse_gpo.errors import VSEError
 from vse_gpo.training.callbacks.progress import EpochLines
 from vse_gpo.training.callbacks.trial import MemoryTrial
+from vse_gpo.training.phases import Phases
 
 MIB = 2**20
 
@@ -53,16 +53,8 @@ class Limited(nn.Module):
         return found
 
 
-@contextmanager
-def address_space(more: int) -> Iterator[None]:
-    """Let this process take only so many bytes more."""
-    [size] = re.findall(r"VmSize:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (1024 * int(size) + more, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+SHORT = {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 0}
+TRAINABLE = {"phases": Phases([{"from_epoch": 0, "negatives": "all"}])}
 
 
 def fitted(folder: Path, *callbacks: pl.Callback, module=None, data=None, **changes):
@@ -78,29 +70,44 @@ def test_a_run_is_the_same_bit_for_bit_with_and_without_the_trial(tmp_path, micr
     def trained(*callbacks: pl.Callback) -> dict[str, Tensor]:
         torch.manual_seed(3)
         module = tiny_module(projection=ResidualProjection(WIDTH, 8), micro_batch=micro_batch)
-        return weights(fitted(tmp_path / str(len(callbacks)), *callbacks, module=module, data=tiny_data(drop_last=True)))
+        return weights(
+            fitted(tmp_path / str(len(callbacks)), *callbacks, module=module, data=tiny_data(drop_last=True))
+        )
 
     found, expected = trained(MemoryTrial(on_cpu=True)), trained()
     assert all(torch.equal(value, expected[name]) for name, value in found.items())
 
 
+PAIRS, ROOM = 32, 8 * MIB
+
+
+def find_in(memory: int, folder: Path) -> None:
+    """Find the micro-batch in a process that may take only so many bytes more, and write it down."""
+    fitted(folder / "before", MemoryTrial(on_cpu=True), **SHORT)  # imports what it needs without a limit
+    module = tiny_module(projection=Roomy(ROOM), micro_batch="auto", **TRAINABLE)
+    data = tiny_data(source=TinySource(25), batch_size=PAIRS)
+    [size] = re.findall(r"VmSize:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    resource.setrlimit(resource.RLIMIT_AS, (1024 * int(size) + memory, resource.RLIM_INFINITY))
+    fitted(folder, MemoryTrial(), module=module, data=data, **SHORT)
+    (folder / "found").write_text(str(module.micro_batch))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_the_largest_micro_batch_that_fits_into_a_real_limit_is_found(tmp_path, capsys):
-    pairs, room = 32, 32 * MIB
-    module = tiny_module(projection=Roomy(room), micro_batch="auto")
-    data = tiny_data(source=TinySource(25), batch_size=pairs)
-    fitted(tmp_path / "before", MemoryTrial(on_cpu=True), max_epochs=1)  # imports what it needs without a limit
-    with address_space(pairs * room // 2):  # above half of the batch there are the sum and the gradient
-        fitted(tmp_path, MemoryTrial(), module=module, data=data, max_epochs=1, limit_val_batches=0)
-    assert module.micro_batch == pairs // 4
-    assert "micro_batch=8, the largest of 32, 16, 8, 4, 2, 1 that fits" in capsys.readouterr().out
+def test_the_largest_micro_batch_that_fits_into_a_real_limit_is_found(tmp_path):
+    """A pair takes ROOM forward and as much again backward: half of the batch fits only forward."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.training.callbacks.test_trial"])
+    process = processes.Process(target=find_in, args=(PAIRS * ROOM * 3 // 4, tmp_path))
+    process.start()
+    process.join()
+    assert (process.exitcode, (tmp_path / "found").read_text()) == (0, str(PAIRS // 4))
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(1, 1), (2, 2), (3, 2), (7, 4), (8, None), (99, None)])
 def test_the_largest_half_that_fits_is_found(tmp_path, limit, expected):
     limited = Limited(limit)
-    module = tiny_module(projection=limited, micro_batch="auto")
-    fitted(tmp_path, MemoryTrial(), module=module, data=tiny_data(batch_size=8))
+    module = tiny_module(projection=limited, micro_batch="auto", **TRAINABLE)
+    fitted(tmp_path, MemoryTrial(), module=module, data=tiny_data(batch_size=8), **SHORT)
     assert module.micro_batch == expected
     assert limited.refused == [size for size in (8, 4, 2) if size > limit]  # in the trial, and never again
 
@@ -151,7 +158,7 @@ def test_what_is_no_lack_of_memory_stays_a_bug(tmp_path):
 
 
 def test_auto_without_the_callback_is_refused(tmp_path):
-    with pytest.raises(VSEError, match="leave callbacks.trial in"):
+    with pytest.raises(VSEError, match=r"leave callbacks\.trial in"):
         fitted(tmp_path, module=tiny_module(micro_batch="auto"))
 
 

@@ -87,7 +87,8 @@ def _try_step(trainer: pl.Trainer, module: RetrievalModule, batch: Batch, size: 
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return reason_of(error)
-    finally:
-        garbage_collection_cuda()
-    return None
+        reason = reason_of(error)
+    else:
+        reason = None
+    garbage_collection_cuda()  # what the error held, and the device's blocks of these sizes
+    return reason
