@@ -9,9 +9,7 @@ from tests.helpers.commands import run_on_config
 from vse_gpo.cli import gpu
 from vse_gpo.cli.gpu import devices, driver_version, unused_gpu, warn_of_unused_gpu
 
-CLOSED = (
-    "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC version:  gcc 12\n"
-)
+CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC version:\n"
 OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder@U22)\n"
 
 

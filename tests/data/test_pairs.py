@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from lightning_fabric.utilities.data import _set_sampler_epoch
 from torch.utils.data import DataLoader
 
 from tests.helpers.on_disk import picture
+from tests.helpers.tiny import WIDTH, RandomRegions
 from vse_gpo.batch import Batch, Tokens
 from vse_gpo.data.captions import PrepareCaptions, WordNoise, Words
 from vse_gpo.data.images import PrepareImages, to_pixels
@@ -23,7 +25,9 @@ from vse_gpo.data.pairs import (
     EvaluationShare,
     TrainingBatches,
     TrainingPairs,
+    largest_batch,
 )
+from vse_gpo.data.regions import PrepareRegions
 from vse_gpo.data.split import Split
 from vse_gpo.errors import VSEError
 

@@ -7,8 +7,8 @@ from vse_gpo.training.out_of_memory import is_out_of_memory, memory_explained
 
 OF_CUDA = (
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.20 GiB is free."
-    " Process 1 has 77.90 GiB memory in use. Of the allocated memory 70.00 GiB is allocated by PyTorch, and 6.00 GiB is "
-    "reserved by PyTorch but unallocated."
+    " Process 1 has 77.90 GiB memory in use. Of the allocated memory 70.00 GiB is allocated by PyTorch, and 6.00 GiB "
+    "is reserved by PyTorch but unallocated."
 )
 
 

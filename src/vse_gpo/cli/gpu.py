@@ -10,7 +10,6 @@ from pathlib import Path
 DRIVER, DEVICES = Path("/proc/driver/nvidia/version"), Path("/dev")
 NEEDED = {12: 525, 13: 580}  # CUDA of a wheel → the oldest driver for it: NVIDIA, "CUDA Compatibility", table 1
 PAGE = "see the page On GPUs"
-INDEX = "pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl"
 
 
 @cache
@@ -60,20 +59,23 @@ def unused_gpu(driver: str | None, devices: list[str], version: str, cuda: str |
     there = f"an NVIDIA GPU (driver {driver or 'unknown'}) is there, but PyTorch {version} runs on the CPU: "
     number = int(driver.partition(".")[0]) if driver else None
     if cuda is None:
-        return f"{there}its wheel has no CUDA; {INDEX}/{wheel_for(number)}"
+        return f"{there}its wheel has no CUDA; {install(number)}"
     needed = NEEDED.get(int(cuda.partition(".")[0]), 0)
     if number is not None and number < needed:
         return (
             f"{there}its wheel is for CUDA {cuda}, which needs a driver from {needed} on; update the driver, or "
-            f"{INDEX}/{wheel_for(number)}"
+            f"{install(number)}"
         )
     if not devices:
         return f"{there}this process sees no /dev/nvidia0; start a container with --gpus all, a SLURM job with --gpus=1"
     return f"{there}its wheel for CUDA {cuda} finds no working device; does nvidia-smi list one?"
 
 
-def wheel_for(driver: int | None) -> str:
-    """Name of PyTorch's wheels that run with a driver; the newest where it is not known."""
-    if driver is None or driver >= NEEDED[13]:
-        return "cu130"
-    return "cu126" if driver >= NEEDED[12] else "cu118"
+def install(driver: int | None) -> str:
+    """The command that installs a PyTorch for a driver, of which the number before the point counts, if it is known."""
+    packages, wheels = "torch torchvision", "cu130"
+    if driver is not None and driver < NEEDED[13]:
+        wheels = "cu126"
+    if driver is not None and driver < NEEDED[12]:
+        packages, wheels = "torch==2.7.1 torchvision==0.22.1", "cu118"
+    return f"pip install --force-reinstall {packages} --index-url https://download.pytorch.org/whl/{wheels}"
