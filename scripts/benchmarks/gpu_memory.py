@@ -1,7 +1,7 @@
 """Memory and time of the published rows on GPUs, computed without one: activations are counted on the meta device."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,10 +62,8 @@ def gpu_memory() -> list[Measured]:
     for name, (make, _) in TRUNKS.items():
         counted = {half: count(make, half=half) for half in (True, False)}
         again = None
-        try:
+        with suppress(VSEError):  # a trunk without checkpointing
             again = count(make, half=True, checkpointing=True).kept / MIB
-        except VSEError:  # a trunk without checkpointing
-            pass
         whole = counted[True]
         kept.append([name, whole.parameters / 1e6, whole.gflop, counted[False].kept / MIB, whole.kept / MIB, again])
         for card in CARDS:

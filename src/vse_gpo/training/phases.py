@@ -69,7 +69,8 @@ class Phases:
         """
         reached = [phase for phase in self.story if end is None or end < 0 or phase.from_epoch < max(end, 1)]
         stages = {"frozen": 0, "trainable": sys.maxsize}
-        return max(reversed(reached), key=lambda phase: stages.get(phase.trunk, phase.trunk))
+        trained = [phase.trunk if isinstance(phase.trunk, int) else stages[phase.trunk] for phase in reached]
+        return max(zip(trained, reached, strict=True), key=lambda pair: (pair[0], pair[1].from_epoch))[1]
 
     def soften(self, epoch: int) -> None:
         """Change the phases: all negatives count in this epoch, and the next epoch is as before."""

@@ -74,6 +74,7 @@ def _first_that_fits(trainer: pl.Trainer, module: RetrievalModule, batch: Batch,
 
 def _try_step(trainer: pl.Trainer, module: RetrievalModule, batch: Batch, size: int | None) -> str | None:
     """Run the step: None if it fits, otherwise what the error says."""
+    reason = None
     try:
         run_trial_step(
             module,
@@ -88,7 +89,5 @@ def _try_step(trainer: pl.Trainer, module: RetrievalModule, batch: Batch, size: 
         if not is_out_of_memory(error):
             raise
         reason = reason_of(error)
-    else:
-        reason = None
     garbage_collection_cuda()  # what the error held, and the device's blocks of these sizes
     return reason
