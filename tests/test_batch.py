@@ -89,5 +89,5 @@ def test_the_gpu_is_taken_where_there_is_one_that_nobody_refuses(monkeypatch, ac
 
 def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(VSEError, match="accelerator=gpu: no GPU that PyTorch .* can use; set it to auto"):
+    with pytest.raises(VSEError, match=r"accelerator=gpu: no GPU that PyTorch .* can use; set it to auto"):
         choose_device("gpu")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import resnet
 
 from tests.helpers.tiny_encoders import FAMILIES, WORDS, clip_folder
@@ -81,6 +82,18 @@ def test_dropout_draws_the_same_twice():
         return backbone
 
     assert_same(make, pixels(), "backbone.checkpointing")
+
+
+def test_a_checkpointed_trunk_may_be_checkpointed_as_a_whole_too():
+    """As micro-batches do, whose parts are encoded twice."""
+    torch.manual_seed(0)
+    backbone = timm_grid("test_resnet", pretrained=False, size=64)
+    expected, *_ = step(backbone, pixels())
+    backbone.enable_checkpointing("backbone.checkpointing")
+    backbone.zero_grad()
+    checkpoint(backbone, pixels(), use_reentrant=False).values.square().sum().backward()
+    for name, value in backbone.named_parameters():
+        torch.testing.assert_close(value.grad, expected[name], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("trunk", ["frozen", 1])

@@ -41,13 +41,13 @@ def run_trial_step(
     Raises:
         RuntimeError: if the memory is not enough; see ``is_out_of_memory``.
     """
-    with untouched(module, optimizers), precision:
+    with untouched(module, optimizers):
         freeze(module.model.image_encoder.backbone, phase)
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         fill_states(optimizers, trained)
-        images, captions = encode_micro_batches(module.model, batch, micro_batch)
-        everywhere = (torch.cat([part, *(processes - 1) * [part.detach()]]) for part in (images, captions))
-        images, captions = everywhere
+        with precision:
+            embeddings = encode_micro_batches(module.model, batch, micro_batch)
+        images, captions = (torch.cat([own, *(processes - 1) * [own.detach()]]) for own in embeddings)
         loss = module.loss(images @ captions.T, phase.negatives == "hardest", None)
         torch.autograd.grad(loss, trained, allow_unused=True)
 
