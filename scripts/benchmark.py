@@ -5,6 +5,7 @@ python scripts/benchmark.py train_step         a whole step with GPO, with mean 
 python scripts/benchmark.py loader             images per second and core; opening 33 GB of features
 python scripts/benchmark.py trunk              feature maps on a CPU, with freed memory kept and returned
 python scripts/benchmark.py memory             a training step against the batch size, at once and in micro-batches
+python scripts/benchmark.py gpu_memory         what published rows take on GPUs, computed without one
 python scripts/benchmark.py ranking            COCO's 5,000 × 25,000 at width 1,024, and cost against size
 python scripts/benchmark.py ranking --large    and 100,000 × 500,000 at width 64
 python scripts/benchmark.py annotated --cxc DIR    cxc, cxc_correlation and eccv; the package eccv-caption beside them
@@ -41,6 +42,7 @@ def main() -> None:
     kinds.add_parser("loader").add_argument("--images", help="folder of JPEGs instead of generated ones")
     kinds.add_parser("trunk")
     kinds.add_parser("memory")
+    kinds.add_parser("gpu_memory")
     kinds.add_parser("ranking").add_argument("--large", action="store_true")
     kinds.add_parser("annotated").add_argument("--cxc", required=True)
     search = kinds.add_parser("search")

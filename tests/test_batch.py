@@ -17,6 +17,7 @@ from vse_gpo.batch import (
     to_device,
     valid_items,
 )
+from vse_gpo.errors import VSEError
 
 CPU = torch.device("cpu")
 
@@ -96,8 +97,15 @@ def test_batches_are_encoded_one_by_one_in_float32_without_gradients():
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "there", "device"), [("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu")]
+    ("accelerator", "there", "device"),
+    [("auto", True, "cuda"), ("gpu", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu")],
 )
 def test_the_gpu_is_taken_where_there_is_one_that_nobody_refuses(monkeypatch, accelerator, there, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     assert choose_device(accelerator).type == device
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(VSEError, match=r"accelerator=gpu: no GPU that PyTorch .* can use; set it to auto"):
+        choose_device("gpu")

@@ -2,11 +2,13 @@
 
 import json
 import re
+import sys
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -21,12 +23,17 @@ from tests.helpers.far_device import waits_of_steps
 from tests.helpers.on_disk import write_features, write_texts
 from tests.helpers.tiny import tiny_trainer
 from tests.helpers.tiny_encoders import clip_folder
+from vse_gpo import train
+from vse_gpo.backbones.timm_trunks import TimmGrid
+from vse_gpo.batch import Features
 from vse_gpo.checkpoints.released import released_weights
 from vse_gpo.cli.names import unknown_names, without_experiment
 from vse_gpo.cli.run import config_folder
 from vse_gpo.evaluation.published import published_ablations, published_rows
 from vse_gpo.pooling import First, Mean
 from vse_gpo.storage.weights import check_weights
+from vse_gpo.training.module import RetrievalModule
+from vse_gpo.training.phases import Phase
 
 EXPERIMENTS = sorted(path.stem for path in (Path(config_folder()) / "experiment").glob("*.yaml"))
 PUBLISHED_EXPERIMENTS = [name for name in EXPERIMENTS if re.match("(coco|f30k)_.*(region|grid|vsrn)", name)]
@@ -179,6 +186,64 @@ def test_no_step_of_an_experiment_waits_for_its_device(experiment, root, text_fo
     changes = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 0, "log_every_n_steps": 100}
     found = waits_of_steps(partial(tiny_trainer, tmp_path, **changes), module, data)
     assert found == [[]]
+
+
+class Visited(pl.Callback):
+    """Notes the phase of every step, and whether the trunk had gradients."""
+
+    def __init__(self) -> None:
+        self.phases: list[Phase] = []
+        self.trained: list[bool] = []
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: RetrievalModule, optimizer: object) -> None:
+        self.phases.append(module.phase)
+        trunk = module.model.image_encoder.backbone.parameters()
+        self.trained.append(any(parameter.grad is not None for parameter in trunk))
+
+
+def test_debugging_visits_every_phase(root, text_folder, tmp_path, clip):
+    tiny = overrides_of("coco_wsl_grid", root, text_folder, clip)
+    checked = ["debug=fast", "backbone.checkpointing=true", "text.checkpointing=true", "micro_batch=auto"]
+    config = composed("coco_wsl_grid", *tiny, *checked)
+    module, visited = instantiate(config.module)(settings={}), Visited()
+    settings = {name: config.trainer[name] for name in ("max_epochs", "limit_train_batches", "gradient_clip_val")}
+    trial = instantiate(config.callbacks.trial)
+    trainer = tiny_trainer(tmp_path, callbacks=[trial, visited], enable_checkpointing=False, **settings)
+    trainer.fit(module, datamodule=instantiate(config.data))
+    story = composed("coco_wsl_grid").phases.story
+    assert len(story) == 3
+    assert [(one.trunk, one.negatives, one.ramp_loss) for one in visited.phases] == [
+        (one.trunk, one.negatives, one.get("ramp_loss", False)) for one in story for _ in range(2)
+    ]
+    assert visited.trained == [False, False, True, True, True, True]
+    assert trainer.callback_metrics["train/micro_batch"] == 4
+
+
+@pytest.mark.parametrize(("limit", "micro_batch"), [(3, "null"), (0, "auto")])
+def test_a_trunk_that_does_not_fit_is_found_before_its_frozen_epoch(
+    root, text_folder, tmp_path, clip, monkeypatch, capfd, limit, micro_batch
+):
+    """The GPU is made up: while the trunk trains, it holds the activations of so many images."""
+    forward = TimmGrid.forward
+
+    def limited(self: TimmGrid, pixels: torch.Tensor) -> Features:
+        if next(self.parameters()).requires_grad and torch.is_grad_enabled() and len(pixels) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 77.30 GiB.")
+        return forward(self, pixels)
+
+    monkeypatch.setattr(TimmGrid, "forward", limited)
+    tiny = overrides_of("coco_wsl_grid", root, text_folder, clip)
+    here = [f"micro_batch={micro_batch}", "callbacks.trial.on_cpu=true", f"hydra.run.dir={tmp_path}"]
+    arguments = ["experiment=coco_wsl_grid", *tiny, "debug=fast", "trainer.accelerator=cpu", *here]
+    monkeypatch.setattr(sys, "argv", ["vse-train", *arguments])
+    with pytest.raises(SystemExit) as exit:
+        train.main()
+    output = capfd.readouterr()
+    assert exit.value.code == 1
+    assert re.fullmatch(r"error: out of memory in a trial of the largest step \(CUDA [^\n]+\n", output.err)
+    for remedy in ("micro_batch=", "trainer.precision=bf16-mixed", "backbone.checkpointing=true", "more devices"):
+        assert remedy in output.err
+    assert "epoch 0" not in output.out
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

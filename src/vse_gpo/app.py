@@ -5,7 +5,7 @@ from vse_gpo.cli.run import run_command
 
 def main() -> None:
     """The command."""
-    run_command("vse_gpo.search.serving:serve_page", "app", bare="index")
+    run_command("vse_gpo.search.serving:serve_page", "app", bare="index", computes=True)
 
 
 if __name__ == "__main__":

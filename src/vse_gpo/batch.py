@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
+from vse_gpo.errors import VSEError
+
 
 class Features(NamedTuple):
     """A batch of sets: regions, grid cells or words. Rows past a length are padding and may hold anything."""
@@ -117,8 +119,15 @@ def pad_sets(sets: list[Shaped[Tensor, "_ ..."]]) -> tuple[Shaped[Tensor, "batch
 
 
 def choose_device(accelerator: str) -> torch.device:
-    """The GPU if there is one, unless ``accelerator`` is ``cpu``."""
-    return torch.device("cuda" if torch.cuda.is_available() and accelerator != "cpu" else "cpu")
+    """The GPU if there is one, unless ``accelerator`` is ``cpu``.
+
+    Raises:
+        VSEError: if a GPU is asked for by name, and there is none.
+    """
+    usable = torch.cuda.is_available()
+    if not usable and accelerator not in ("auto", "cpu"):
+        raise VSEError(f"accelerator={accelerator}: no GPU that PyTorch {torch.__version__} can use; set it to auto")
+    return torch.device("cuda" if usable and accelerator != "cpu" else "cpu")
 
 
 def encode_batches(

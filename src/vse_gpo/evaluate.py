@@ -13,7 +13,8 @@ from vse_gpo.cli.run import maker, run_command
 
 def main() -> None:
     """The command."""
-    run_command("vse_gpo.evaluation.run:evaluate_sources", "evaluate", arguments=arguments, bare="checkpoint")
+    work = "vse_gpo.evaluation.run:evaluate_sources"
+    run_command(work, "evaluate", arguments=arguments, bare="checkpoint", computes=True)
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:

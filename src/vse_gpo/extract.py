@@ -10,7 +10,7 @@ from vse_gpo.cli.run import maker, run_command
 
 def main() -> None:
     """The command."""
-    run_command("vse_gpo.data.extraction:extract", "extract", arguments=arguments, bare="dataset.root")
+    run_command("vse_gpo.data.extraction:extract", "extract", arguments=arguments, bare="dataset.root", computes=True)
 
 
 def arguments(config: DictConfig, _folder: Path) -> dict[str, Any]:

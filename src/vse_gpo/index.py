@@ -10,7 +10,7 @@ from vse_gpo.cli.run import all_settings, maker, run_command
 
 def main() -> None:
     """The command."""
-    run_command("vse_gpo.search.indexing:build_index", "index", arguments=arguments, bare="images")
+    run_command("vse_gpo.search.indexing:build_index", "index", arguments=arguments, bare="images", computes=True)
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from vse_gpo.cli.run import run_command
 
 def main() -> None:
     """The command."""
-    run_command("vse_gpo.reporting.run:write_report", "report", words=("runs...",))
+    run_command("vse_gpo.reporting.run:write_report", "report", words=("runs...",), computes=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from vse_gpo.errors import VSEError
 
 def main() -> None:
     """The command."""
-    run_command("vse_gpo.training.run:train", "train", arguments=arguments, bare="dataset.root")
+    run_command("vse_gpo.training.run:train", "train", arguments=arguments, bare="dataset.root", computes=True)
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from vse_gpo.errors import VSEError
         ("batch_size=1e2", "batch_size=100.0, expected a whole number from 1 to 2147483647"),
         ("workers=-1", "workers=-1, expected a whole number from 0 to 32767"),
         ("embedding_width=0", "embedding_width=0, expected a whole number from 1 to 2147483647"),
-        ("micro_batch=0", "micro_batch=0, expected a whole number from 1 to 2147483647"),
-        ("micro_batch=true", "micro_batch=True, expected a whole number from 1 to 2147483647"),
+        ("micro_batch=0", "micro_batch=0, expected a whole number from 1 to 2147483647 or auto"),
+        ("micro_batch=true", "micro_batch=True, expected a whole number from 1 to 2147483647 or auto"),
         ("seed=x", "seed=x, expected a whole number from 0 to 4294967295"),
         ("seed=-1", "seed=-1, expected a whole number from 0 to 4294967295"),
         ("data.batch_size=-2", "data.batch_size=-2, expected a whole number from 1 to 2147483647"),
@@ -40,6 +40,12 @@ def test_other_commands_refuse_them_too(error_of, config, arguments):
     assert f"{arguments[-1]}, expected a whole number from" in error_of(
         lambda: run_on_config(print, config), *arguments
     )
+
+
+def test_only_what_a_run_can_find_may_be_auto():
+    check_numbers({"micro_batch": "auto"})
+    with pytest.raises(VSEError, match="batch_size=auto, expected a whole number"):
+        check_numbers({"batch_size": "auto"})
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -65,6 +65,6 @@ def test_a_wandb_run_has_the_id_of_what_it_resumes_or_of_its_folder_or_a_new_one
     assert wandb_id(None, str(tmp_path)) == "here"
 
 
-@pytest.mark.parametrize("name", ["run_id", "words_in", "local", "wandb_id", "first"])
+@pytest.mark.parametrize("name", ["run_id", "words_in", "local", "wandb_id", "first", "count"])
 def test_every_function_is_known_once_configs_are_read(name):
     assert OmegaConf.has_resolver(name)

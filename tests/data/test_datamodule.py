@@ -46,6 +46,14 @@ def test_an_epoch_holds_every_pair_once(drop_last, sizes):
     assert len(set(captions)) == len(captions) == sum(sizes)
 
 
+@pytest.mark.parametrize(("batch_size", "pairs"), [(4, 4), (99, 21)])
+def test_the_largest_batch_is_as_large_as_the_data_allow(batch_size, pairs):
+    batch = tiny_data(batch_size=batch_size).largest_batch()
+    assert len(batch.image_index) == pairs
+    assert batch.tokens.lengths.tolist() == sorted(batch.tokens.lengths.tolist(), reverse=True)
+    assert batch.tokens.lengths[0] == 3
+
+
 def test_no_batch_holds_an_image_twice_if_asked():
     for batch in tiny_data(distinct_images=True).train_dataloader():
         images = batch.image_index.tolist()

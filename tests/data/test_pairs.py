@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from lightning_fabric.utilities.data import _set_sampler_epoch
 from torch.utils.data import DataLoader
 
 from tests.helpers.on_disk import picture
+from tests.helpers.tiny import WIDTH, RandomRegions
 from vse_gpo.batch import Batch, Tokens
 from vse_gpo.data.captions import PrepareCaptions, WordNoise, Words
 from vse_gpo.data.images import PrepareImages, to_pixels
@@ -23,7 +25,9 @@ from vse_gpo.data.pairs import (
     EvaluationShare,
     TrainingBatches,
     TrainingPairs,
+    largest_batch,
 )
+from vse_gpo.data.regions import PrepareRegions
 from vse_gpo.data.split import Split
 from vse_gpo.errors import VSEError
 
@@ -292,6 +296,37 @@ def test_augmentation_draws_anew_for_each_caption_of_an_image() -> None:
     pairs = training_pairs()
     crops = [pairs[Draw(caption, (0, 0))].image for caption in range(COUNTS[0])]
     assert not any(torch.equal(a, b) for a, b in pairwise(crops))
+
+
+def test_the_largest_batch_holds_the_longest_captions_and_changes_nothing() -> None:
+    """The 8 × 2 captions with most bytes are tokenised; a caption of many bytes may have few tokens."""
+    captions = [*("ab" * n for n in range(1, 30)), "é" * 29]
+    split = Split(
+        name="train",
+        captions=captions,
+        caption_to_image=np.arange(30),
+        image_ids=[str(row) for row in range(30)],
+        images=RandomRegions(30),
+    )
+    prepare = Careful()
+    batch = largest_batch(split, PrepareRegions(), prepare, 2)
+    assert batch.tokens.lengths.tolist() == [58, 56]
+    assert batch.caption_index.tolist() == batch.image_index.tolist() == [28, 27]
+    assert torch.equal(batch.images.values[0], batch.images.values[1])
+    assert (batch.images.values.shape, prepare.seen) == ((2, 3, WIDTH), 0)
+
+
+class Careful(PrepareCaptions):
+    """Counts what it has seen, and warns of each."""
+
+    def __init__(self) -> None:
+        super().__init__(tokenizer=Letters())
+        self.seen = 0
+
+    def encode(self, caption: str, random: np.random.Generator | None = None) -> torch.Tensor:
+        self.seen += 1
+        warnings.warn("seen", stacklevel=2)
+        return torch.ones(len(caption) if caption.isascii() else 1, dtype=torch.long)
 
 
 def test_captions_are_tokenised_once_for_all_evaluations(monkeypatch) -> None:

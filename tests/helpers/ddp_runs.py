@@ -21,6 +21,7 @@ from vse_gpo.cli.messages import ignore_remarks
 from vse_gpo.encoder import ResidualProjection
 from vse_gpo.losses import InfoNCE, PhasedLoss, TripletLoss
 from vse_gpo.training.callbacks.preemption import Preemption
+from vse_gpo.training.callbacks.trial import MemoryTrial
 from vse_gpo.training.ddp import PhasedDDP
 from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.phases import Phases
@@ -80,7 +81,8 @@ class Runs:
         """A frozen, a ramped and a hardest epoch, with a moving average."""
         record, average = Record(), averaged(self.folder)
         module = tiny_module(dropout=0.0, drop_regions=0.0, loss=loss)
-        trainer = self.trainer(strategy=strategy, callbacks=[record, average])
+        trial = [MemoryTrial(on_cpu=True)] if self.processes > 1 else []  # changes nothing
+        trainer = self.trainer(strategy=strategy, callbacks=[*trial, record, average])
         trainer.fit(module, datamodule=tiny_data(drop_last=True))
         self.save(
             name,
@@ -140,6 +142,31 @@ class LikeNCCL:
         return getattr(torch.distributed, name)
 
 
+class LimitedSecond(nn.Module):
+    """A projection that in the second process has memory for two pairs only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, 8)
+
+    def forward(self, values: Tensor) -> Tensor:
+        if os.environ["RANK"] == "1" and torch.is_grad_enabled() and len(values) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        found: Tensor = self.linear(values)
+        return found
+
+
+def found_micro_batch(folder: Path) -> None:
+    """The micro-batch that both processes find, of 8 pairs each."""
+    module = tiny_module(projection=LimitedSecond(), micro_batch="auto")
+    trainer = tiny_trainer(folder, devices=2, strategy="ddp_find_unused_parameters_true", callbacks=[MemoryTrial()])
+    data = tiny_data(source=TinySource(13), batch_size=16)
+    trainer.fit(module, datamodule=data)
+    torch.save(
+        {"micro_batch": module.micro_batch, "step": trainer.global_step}, folder / f"auto, {os.environ['RANK']}.pt"
+    )
+
+
 class AskSecond(pl.Callback):
     """Asks the second process alone to stop, in its second step."""
 
@@ -174,4 +201,5 @@ if __name__ == "__main__":
     parent = Path(sys.argv[1])
     run_all(parent / "2", processes=2, micro_batches=[None, 2])
     preempted(parent / "2")
+    found_micro_batch(parent / "2")
     command(parent)

@@ -1,6 +1,7 @@
 """That benchmarks compare what they say, in sizes that take no time; their figures are no test's business."""
 
 import json
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -52,6 +53,31 @@ def test_a_training_step_is_compared_with_mean_pooling(benchmarks, monkeypatch):
     (table,) = module.train_step("cpu", "32-true")
     assert [row[0] for row in table.rows[:3]] == ["mean pooling", "GPO", "GPO as released"]
     assert table.rows[0][2] == 1.0
+
+
+def test_memory_on_gpus_is_counted_on_the_meta_device(benchmarks):
+    """The figures of the page On GPUs; MACs of timm at 224×224 are its published 16.48 G."""
+    module = benchmarks("gpu_memory")
+    make, _ = module.TRUNKS["wsl_grid"]
+    half, full = module.count(make, half=True), module.count(make, half=False)
+    again = module.count(make, half=True, checkpointing=True)
+    assert [round(counted.kept / 2**20) for counted in (half, full, again)] == [618, 1229, 116]
+    assert half.gflop == pytest.approx(2 * 16.48 * (512 / 224) ** 2, rel=0.01)
+    text = module.Counted(parameters=110_000_000, gflop=0.0, kept=40e6)
+    assert [module.largest_micro_batch(card, half, text) for card in module.CARDS] == [16, 32, 64, 128]
+    assert module.largest_micro_batch("RTX 3090, 24 GB", module.Counted(10**10, 0.0, 1.0), text) is None
+
+
+def test_the_readmes_first_command_for_a_gpu_fits_on_the_card_that_it_names(benchmarks):
+    readme = (SCRIPTS.parent / "README.md").read_text(encoding="utf-8")
+    overrides, card = re.search(
+        r"vse-train experiment=coco_wsl_grid dataset.root=DIR (.+?) +# .* (\d+ GB)", readme
+    ).groups()
+    assert overrides.split() == ["trainer.precision=bf16-mixed", "micro_batch=16"]
+    module = benchmarks("gpu_memory")
+    [name] = [name for name in module.CARDS if name.endswith(card)]
+    image, text = module.count(module.TRUNKS["wsl_grid"][0], half=True), module.count_text(half=True)
+    assert module.largest_micro_batch(name, image, text) >= 16
 
 
 def test_a_trunk_is_timed_with_its_memory_kept_and_given_back(benchmarks, monkeypatch):

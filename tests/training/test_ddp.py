@@ -158,6 +158,11 @@ def test_weights_are_the_same_after_frozen_ramped_and_hardest_epochs(folder, ran
     torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-4, atol=0.0)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_both_processes_take_the_micro_batch_that_fits_into_the_smaller_memory(folder, rank):
+    assert read(folder / "2" / f"auto, {rank}.pt") == {"micro_batch": 2, "step": 3 * 2}
+
+
 def test_processes_that_torchrun_started_share_a_runs_folder(folder):
     [run] = folder.glob("runs/*/*")
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}

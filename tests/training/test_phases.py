@@ -36,6 +36,28 @@ def test_a_softened_epoch_counts_all_negatives_and_changes_no_other(softened):
         assert replace(story.at(epoch), from_epoch=expected.from_epoch) == expected
 
 
+@pytest.mark.parametrize(
+    ("trunks", "end", "expected"),
+    [
+        (["frozen", "trainable", "trainable"], 25, 2),
+        (["frozen", "trainable", "trainable"], None, 2),
+        (["frozen", "trainable", "trainable"], -1, 2),
+        (["frozen", "trainable", "trainable"], 1, 0),  # the run ends before its trunk trains
+        (["trainable", "frozen", 2], 25, 0),
+        (["frozen", 3, 2, 0], 25, 1),
+    ],
+)
+def test_the_most_trainable_phase_is_that_of_most_stages(trunks, end, expected):
+    story = Phases([{"from_epoch": at, "negatives": "all", "trunk": trunk} for at, trunk in enumerate(trunks)])
+    assert story.most_trainable(end) is story.story[expected]
+
+
+def test_each_phase_may_last_so_many_epochs():
+    story = Phases([{**phase, "from_epoch": 7 * phase["from_epoch"]} for phase in PUBLISHED], epochs_each=2)
+    assert [story.at(epoch).ramp_loss for epoch in range(6)] == [False, False, True, True, False, False]
+    assert [story.at(epoch).trunk for epoch in (1, 2)] == ["frozen", "trainable"]
+
+
 @pytest.mark.parametrize(("trunk", "expected"), [("frozen", 0), (1, 1), (2, 2), (9, 3), ("trainable", 3)])
 def test_stages_thaw_from_the_top(trunk, expected):
     network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1), nn.Linear(1, 1), nn.Identity())

@@ -25,9 +25,40 @@ class Backbone(nn.Module):
         """The part that ``torch.compile`` takes whole: tensors in and out, without reading values; None if none."""
         return None
 
+    def enable_checkpointing(self, setting: str) -> None:
+        """Compute activations again in the backward pass, instead of keeping them (Chen et al. 2016).
+
+        Gradients and everything random are the same; the cost is a second forward pass.
+
+        Args:
+            setting: that asks for it, for the error.
+
+        Raises:
+            VSEError: if the network has no switch for it.
+        """
+        raise no_checkpointing(setting, type(self).__name__)
+
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Turn the settings that built this network into settings that build it without any file."""
         return settings
+
+
+def no_checkpointing(setting: str, network: str) -> VSEError:
+    """The error for a network that keeps all activations."""
+    return VSEError(f"{setting}=true: {network} has no gradient checkpointing; set {setting}=false, or micro_batch=…")
+
+
+def checkpoint_transformer(network: PreTrainedModel, setting: str) -> None:
+    """Turn on the gradient checkpointing of a Hugging Face network; see ``Backbone.enable_checkpointing``.
+
+    Raises:
+        VSEError: if it has none.
+    """
+    if not network.supports_gradient_checkpointing:
+        raise no_checkpointing(setting, type(network).__name__)
+    network.config.use_cache = False  # which no encoder uses; else transformers logs that it is turned off
+    older: Any = network.gradient_checkpointing_enable
+    getattr(network, "activation_checkpointing_enable", older)({"use_reentrant": False})  # its name in newer versions
 
 
 def child_layers(module: nn.Module) -> Layers:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, CLIPModel, PreTrainedModel
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
+from vse_gpo.backbones.backbone import Backbone, Layers, checkpoint_transformer, transformer_layers
 from vse_gpo.backbones.grid import PixelNormalization, full_sets
 from vse_gpo.backbones.pretrained import check_length, check_width, config_of, network_of, without_gaps
 from vse_gpo.batch import Features, Tokens
@@ -48,6 +48,9 @@ class ClipImages(Backbone):
     def compilable(self) -> nn.Module:
         return self.network
 
+    def enable_checkpointing(self, setting: str) -> None:
+        checkpoint_transformer(self.network, setting)
+
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
         config = config_of(self.network)
         return {"_target_": "vse_gpo.backbones.clip.clip_images_of", "config": config, "class_token": self.class_token}
@@ -73,6 +76,9 @@ class ClipTexts(Backbone):
 
     def compilable(self) -> nn.Module:
         return self.network
+
+    def enable_checkpointing(self, setting: str) -> None:
+        checkpoint_transformer(self.network, setting)
 
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
         return {"_target_": "vse_gpo.backbones.clip.clip_texts_of", "config": config_of(self.network)}

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from vse_gpo.backbones.attention import take_masks_as_given
-from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
+from vse_gpo.backbones.backbone import Backbone, Layers, checkpoint_transformer, transformer_layers
 from vse_gpo.backbones.pretrained import check_length, check_width, config_of, network_of, without_gaps
 from vse_gpo.batch import Features, Tokens, hand_over, valid_items
 from vse_gpo.errors import VSEError
@@ -55,6 +55,9 @@ class Bert(Backbone):
 
     def compilable(self) -> nn.Module:
         return self.network
+
+    def enable_checkpointing(self, setting: str) -> None:
+        checkpoint_transformer(self.network, setting)
 
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
         config = config_of(self.network)

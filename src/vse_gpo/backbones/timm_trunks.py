@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from vse_gpo.backbones.backbone import Layers
+from vse_gpo.backbones.backbone import Layers, no_checkpointing
 from vse_gpo.backbones.grid import Grid, PixelNormalization, cells_of, full_sets
 from vse_gpo.backbones.pretrained import misfit, read_weights
 from vse_gpo.batch import Features
@@ -68,6 +68,14 @@ class TimmGrid(Grid):
         if coarse and len(groups) > 1 and all(parameter.ndim == 1 for parameter in groups[-1]):
             groups[-2:] = [groups[-2] + groups[-1]]
         return groups
+
+    def enable_checkpointing(self, setting: str) -> None:
+        """The switch of timm, which few trunks lack; see ``Backbone.enable_checkpointing``."""
+        network: Any = self.trunk
+        try:
+            network.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError) as error:  # how timm's trunks without it refuse
+            raise no_checkpointing(setting, type(network).__name__) from error
 
     def _split(self, found: Any) -> tuple[Float[Tensor, "batch dim height width"], Float[Tensor, "batch prefix dim"]]:
         """Split the trunk's output into a map and the tokens before it."""

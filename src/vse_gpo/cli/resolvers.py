@@ -42,6 +42,7 @@ def register() -> None:
     # ${first:a,b} in a config: the first value that is not null
     first = "first"
     OmegaConf.register_new_resolver(first, lambda *values: next(value for value in values if value is not None))
+    OmegaConf.register_new_resolver("count", len)
     OmegaConf.register_new_resolver("local", local)
     OmegaConf.register_new_resolver("words_in", words_in)  # a resolved config no longer needs the file
     OmegaConf.register_new_resolver("run_id", run_id, use_cache=True)

@@ -23,6 +23,7 @@ from vse_gpo.cli import resolvers as _registered  # noqa: F401, configs call the
 from vse_gpo.cli.allocator import keep_freed_memory
 from vse_gpo.cli.arguments import read_arguments
 from vse_gpo.cli.folders import config_folder
+from vse_gpo.cli.gpu import warn_of_unused_gpu
 from vse_gpo.cli.messages import ignore_remarks, one_line, user_message
 from vse_gpo.cli.names import check_choices, check_settings, plain, without_experiment
 from vse_gpo.cli.ranges import check_numbers
@@ -47,6 +48,7 @@ def run_command(
     words: Sequence[str] = (),
     verbatim: Sequence[str] = (),
     bare: str | None = None,
+    computes: bool = False,
 ) -> None:
     """Compose the config from the command line, check it, import the work and run it.
 
@@ -58,13 +60,14 @@ def run_command(
         config_name: root config in ``configs``.
         arguments: config and output folder → named arguments of the work.
         words, verbatim, bare: see ``read_arguments``.
+        computes: whether a GPU would help; if it stays unused, one line says so.
     """
     try:
         typed = read_arguments(sys.argv[1:], config_name=config_name, words=words, verbatim=verbatim, bare=bare)
     except VSEError as error:
         _exit_with_message(error, config_name)
     sys.argv[1:] = typed.overrides
-    job = _checked(work, arguments, typed.words)
+    job = _checked(work, arguments, typed.words, computes=computes)
     if os.environ.get(FULL_ERROR) == "1":
         _hydra_main(job, config_name)
         return
@@ -94,7 +97,9 @@ def _environment(name: str, value: str) -> Iterator[None]:
         os.environ[name] = before
 
 
-def _checked(work: str | Callable[..., object], arguments: Arguments, words: Mapping[str, Any]) -> Job:
+def _checked(
+    work: str | Callable[..., object], arguments: Arguments, words: Mapping[str, Any], *, computes: bool
+) -> Job:
     """The work, run after the config was checked for unknown names, values still to be set and impossible numbers."""
 
     def run(config: DictConfig) -> object:
@@ -109,6 +114,9 @@ def _checked(work: str | Callable[..., object], arguments: Arguments, words: Map
         named = arguments(config, Path(hydra_config.runtime.output_dir))
         keep_freed_memory()
         ignore_remarks()
+        if computes:
+            settings = (OmegaConf.select(config, name) for name in ("trainer.accelerator", "accelerator"))
+            warn_of_unused_gpu(str(next((setting for setting in settings if setting is not None), "auto")))
         return _imported(work)(**named)
 
     return run

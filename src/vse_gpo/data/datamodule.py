@@ -13,6 +13,7 @@ from vse_gpo.data.pairs import (
     EvaluationShare,
     TrainingBatches,
     TrainingPairs,
+    largest_batch,
 )
 from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.data.split import Split
@@ -104,6 +105,12 @@ class PairsDataModule(pl.LightningDataModule):
             batches.set_epoch(self.trainer.current_epoch)
             batches.first_batch = 0 if done.is_last_batch else batches_done.processed
         return self._loader(pairs, pairs.collate, batch_sampler=batches)
+
+    def largest_batch(self) -> Batch:
+        """This process's share of the batch that takes most memory in training; see ``pairs.largest_batch``."""
+        split, (_, processes) = self.split("train"), self._share()
+        pairs = min(self.batch_size, len(split.captions)) // processes
+        return largest_batch(split, self.images, self.captions, pairs)
 
     def val_dataloader(self) -> list[DataLoader[Indexed]]:
         return self.evaluation_dataloaders("dev")

@@ -1,5 +1,8 @@
 """Items and order of the loaders: pairs for training, single images and captions for evaluation."""
 
+import copy
+import heapq
+import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,6 +17,8 @@ from vse_gpo.data.captions import collate_tokens
 from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.data.split import Split
 from vse_gpo.errors import VSEError
+
+LIKELY = 8  # of so many captions with the most bytes, one has the most tokens
 
 
 class Draw(NamedTuple):
@@ -55,6 +60,34 @@ class TrainingPairs(Dataset[Pair]):
             torch.tensor(rows),
             torch.tensor(captions),
         )
+
+
+def largest_batch(split: Split, images: ImagePreparation, captions: CaptionPreparation, pairs: int) -> Batch:
+    """A batch of the longest captions, the longest first: no batch of a training takes more memory.
+
+    Images of a split have one size, or sets of one size, so the first one stands for all. Nothing is augmented, which
+    only makes captions shorter. The parts that encode are not changed, nor do they warn: they do so in the training.
+
+    Args:
+        split: of the training.
+        images, captions: prepare the inputs.
+        pairs: size of the batch.
+    """
+    encode = copy.deepcopy(captions).encode
+    in_bytes = [len(caption.encode()) for caption in split.captions]
+    likely = heapq.nlargest(LIKELY * pairs, range(len(in_bytes)), key=in_bytes.__getitem__)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tokens = {row: encode(split.captions[row]) for row in likely}
+    rows = sorted(likely, key=lambda row: len(tokens[row]), reverse=True)[:pairs]
+    image_index = torch.from_numpy(split.caption_to_image[rows])
+    image = images.encode(split.images[int(image_index[0])])
+    return Batch(
+        images.collate(pairs * [image]),
+        collate_tokens([tokens[row] for row in rows]),
+        image_index,
+        torch.tensor(rows),
+    )
 
 
 class EvaluationImages(Dataset[tuple[Tensor, int]]):

@@ -12,7 +12,7 @@ from vse_gpo.errors import VSEError
 def main() -> None:
     """The command."""
     work = "vse_gpo.search.asking:search_index"
-    run_command(work, "search", arguments=arguments, words=("query",), verbatim=("image",))
+    run_command(work, "search", arguments=arguments, words=("query",), verbatim=("image",), computes=True)
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """``torch.compile`` for the networks inside the backbones."""
 
+import torch
 from torch import nn
 
 from vse_gpo.backbones.backbone import Backbone
@@ -39,6 +40,12 @@ def compile_networks(model: VSE, mode: str) -> None:
         _compile(trunk, mode, dynamic=None)
     if texts is not None:
         _compile(texts, mode, dynamic=True)
+
+
+def forget_sizes(model: nn.Module) -> None:
+    """Let networks that are compiled start afresh, as if they had not seen any batch size yet."""
+    if any(part._compiled_call_impl is not None for part in model.modules()):
+        torch.compiler.reset()
 
 
 def _compile(network: nn.Module, mode: str, *, dynamic: bool | None) -> None:

@@ -16,7 +16,7 @@ from vse_gpo.batch import Batch, take
 
 
 def encode_micro_batches(
-    model: nn.Module, batch: Batch, size: int
+    model: nn.Module, batch: Batch, size: int | None
 ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
     """Embeddings of a batch, encoded in micro-batches that keep no activations.
 
@@ -30,8 +30,11 @@ def encode_micro_batches(
     Args:
         model: batch → embeddings of the images and of the captions.
         batch: pairs.
-        size: pairs in a micro-batch; the last may have fewer.
+        size: pairs in a micro-batch; the last may have fewer. None encodes the whole batch once, as usual.
     """
+    if size is None:
+        embeddings: tuple[Tensor, Tensor] = model(batch)
+        return embeddings
     images, captions = zip(*(_embed_twice(model, part) for part in micro_batches(batch, size)), strict=True)
     return torch.cat(images), torch.cat(captions)
 

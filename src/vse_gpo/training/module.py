@@ -24,6 +24,7 @@ from vse_gpo.training.micro_batches import encode_micro_batches
 from vse_gpo.training.optimization import Groups, Optimization, steps_of_run
 from vse_gpo.training.phases import Phase, Phases, freeze
 
+AUTO = "auto"
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # Lightning's names, weights in float32
 
 
@@ -48,7 +49,9 @@ class RetrievalModule(EmbeddingModule):
         test_protocols: named protocols of the test; see ``vse_gpo.retrieval.protocols``.
         seed: seed of everything random in a training step.
         micro_batch: pairs that a process encodes at once in a training step; see ``micro_batches``. None takes the
-            whole batch.
+            whole batch, ``auto`` the most that fit into the memory, which ``callbacks.trial.MemoryTrial`` finds.
+        image_checkpointing, text_checkpointing: compute the activations of a backbone again in the backward pass,
+            instead of keeping them; see ``Backbone.enable_checkpointing``.
         compile: mode of ``torch.compile`` for the networks inside the backbones; see ``compilation``. None compiles
             nothing.
         settings: the run's resolved config, kept in its checkpoints as plain containers.
@@ -65,21 +68,28 @@ class RetrievalModule(EmbeddingModule):
         test_protocols: Sequence[str],
         seed: int,
         settings: dict[str, Any],
-        micro_batch: int | None = None,
+        micro_batch: int | str | None = None,
+        image_checkpointing: bool = False,
+        text_checkpointing: bool = False,
         compile: str | None = None,
     ) -> None:
         super().__init__(model)
+        if image_checkpointing:
+            model.image_encoder.backbone.enable_checkpointing("backbone.checkpointing")
+        if text_checkpointing:
+            model.text_encoder.backbone.enable_checkpointing("text.checkpointing")
         if compile is not None:
             compile_networks(model, compile)
-        if micro_batch is not None and micro_batch < 1:
-            raise VSEError(f"micro_batch={micro_batch}, expected at least 1 pair, or null for the batch as a whole")
+        if micro_batch not in (None, AUTO) and not (isinstance(micro_batch, int) and micro_batch >= 1):
+            raise VSEError(f"micro_batch={micro_batch}, expected at least 1 pair, auto, or null for the whole batch")
         self.loss = loss
         self.phases = phases
         self.optimization = optimization
         self.mask_same_image = mask_same_image
         self.test_protocols = list(test_protocols)
         self.seed = seed
-        self.micro_batch = micro_batch
+        self.seeks_micro_batch = micro_batch == AUTO
+        self.micro_batch = micro_batch if isinstance(micro_batch, int) else None
         self.settings = settings
         self._collectors = {"": self.collector}  # prefix of the metrics' names → its collector
         self._frozen_by: Phase | None = None
@@ -123,10 +133,23 @@ class RetrievalModule(EmbeddingModule):
                 f"trainer.precision={self.trainer.precision} with a fused optimizer: its gradients cannot be clipped; "
                 "set trainer.precision=bf16-mixed or optimizer.build.fused=false"
             )
+        self.train()
+
+    def use_micro_batch(self, size: int | None) -> None:
+        """Encode so many pairs at once from now on; None takes the whole batch."""
+        self.micro_batch, self.seeks_micro_batch = size, False
+
+    def on_train_start(self) -> None:
+        """Let BatchNorms share their statistics, after the callbacks have found the micro-batch.
+
+        Raises:
+            VSEError: if the micro-batch was to be found, and no callback has done it.
+        """
+        if self.seeks_micro_batch:
+            raise VSEError("micro_batch=auto without the callback that finds it; leave callbacks.trial in")
         for part in self.model.modules():
             if isinstance(part, SharedBatchNorm):  # the second encoding of a micro-batch happens apart from the others
                 part.is_shared = self.trainer.world_size > 1 and self.micro_batch is None
-        self.train()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step by (seed, step, process), so that a resumed run repeats everything random in it exactly."""
@@ -154,9 +177,7 @@ class RetrievalModule(EmbeddingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutputs:
         """The loss to step on and, for callbacks, all processes' embeddings and the mask of pairs that do not count."""
-        images, captions = (
-            self.model(batch) if self.micro_batch is None else encode_micro_batches(self.model, batch, self.micro_batch)
-        )
+        images, captions = encode_micro_batches(self.model, batch, self.micro_batch)
         images, captions = self._from_all_processes(images), self._from_all_processes(captions)
         not_negative = self._same_image(batch.image_index) if self.mask_same_image else None
         with torch.autocast(self.device.type, enabled=False):  # a margin of 0.2 needs more than half precision

@@ -3,6 +3,7 @@
 The phase depends only on the epoch, so a resumed run cannot lose it.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -42,9 +43,10 @@ class Phases:
 
     Args:
         story: one mapping of ``Phase``'s fields per phase, in order; the first starts at epoch 0.
+        epochs_each: let every phase last so many epochs, wherever it would begin; None keeps the story.
     """
 
-    def __init__(self, story: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, story: Sequence[Mapping[str, Any]], epochs_each: int | None = None) -> None:
         try:
             self.story = [Phase(**phase) for phase in story]
         except TypeError as error:
@@ -52,10 +54,23 @@ class Phases:
         starts = [phase.from_epoch for phase in self.story]
         if not starts or starts[0] != 0 or sorted(set(starts)) != starts:
             raise VSEError(f"phases begin at epochs {starts}, expected increasing epochs that start at 0")
+        if epochs_each is not None:
+            self.story = [replace(phase, from_epoch=place * epochs_each) for place, phase in enumerate(self.story)]
 
     def at(self, epoch: int) -> Phase:
         """The phase of an epoch."""
         return [phase for phase in self.story if phase.from_epoch <= epoch][-1]
+
+    def most_trainable(self, end: int | None) -> Phase:
+        """The phase that trains most of the image backbone, and so takes most memory; the last of equals.
+
+        Args:
+            end: epochs of the run, whose phases count; None or −1 sets no end.
+        """
+        reached = [phase for phase in self.story if end is None or end < 0 or phase.from_epoch < max(end, 1)]
+        stages = {"frozen": 0, "trainable": sys.maxsize}
+        trained = [phase.trunk if isinstance(phase.trunk, int) else stages[phase.trunk] for phase in reached]
+        return max(zip(trained, reached, strict=True), key=lambda pair: (pair[0], pair[1].from_epoch))[1]
 
     def soften(self, epoch: int) -> None:
         """Change the phases: all negatives count in this epoch, and the next epoch is as before."""

@@ -17,6 +17,7 @@ from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
 from vse_gpo.storage.locks import only_process_in
 from vse_gpo.storage.settings import CONFIG, read_config
+from vse_gpo.training.out_of_memory import memory_explained
 from vse_gpo.training.processes import lightning_starts_processes, wait_for
 from vse_gpo.training.run_folder import (
     begun,
@@ -104,7 +105,7 @@ def train(
                 initial = None  # frees it
             rank_zero_only(write_config)(folder, settings)
             rank_zero_only(keep_logged)(folder)
-            with own_wandb_run():
+            with own_wandb_run(), memory_explained():
                 trainer: pl.Trainer = make_trainer(
                     callbacks=[make() for make in make_callbacks],
                     logger=[make() for make in make_loggers],
