@@ -64,9 +64,10 @@ def weigh_by_rank(
     if values.device.type == "cuda" and values.dtype == torch.float32 and HAS_TRITON:
         from vse_gpo.pooling.kernels import triton_kernels  # noqa: PLC0415, takes a second
 
-        if values.shape[1] <= triton_kernels.LARGEST_SET and triton_kernels.run_on(values.device):
+        size = triton_kernels.tile(values.shape[1], values.shape[2])
+        if values.shape[1] <= triton_kernels.LARGEST_SET and triton_kernels.run_on(values.device, size):
             return triton_kernels.fused_weigh_by_rank(values, lengths, weights)
-    return (sort_descending(values, lengths) @ weights[:, :, None]).squeeze(-1)
+    return (sort_descending(values, lengths) @ weights[:, : values.shape[1], None]).squeeze(-1)
 
 
 def _packs(values: Tensor) -> bool:
