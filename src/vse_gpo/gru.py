@@ -13,6 +13,9 @@ def run_gru(
 ) -> Float[Tensor, "batch items ways d_hidden"]:
     """Hidden states of each direction at every item, forward direction first; undefined past a length.
 
+    In mixed precision too, they are as precise as the GRU's weights: ``autocast`` would run a GRU on a GPU in float16,
+    even where it is set to bfloat16 and no loss is scaled, and small gradients would vanish.
+
     Args:
         gru: a GRU with one layer, batch first.
         sequences: padded sequences.
@@ -20,8 +23,11 @@ def run_gru(
     """
     if torch.compiler.is_exporting():
         return _step_by_step(gru, sequences, lengths)
-    packed = pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    states, _ = pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=sequences.shape[1])
+    inputs = sequences.to(gru.weight_hh_l0.dtype)
+    packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    with torch.autocast(sequences.device.type, enabled=False):
+        outputs, _ = gru(packed)
+    states, _ = pad_packed_sequence(outputs, batch_first=True, total_length=sequences.shape[1])
     return states.unflatten(-1, (-1, gru.hidden_size))
 
 

@@ -96,7 +96,7 @@ def check_trial_of_each_tile(device: str) -> None:
             assert triton_kernels.run_on(torch.device(device), running)
             assert not told
             assert not triton_kernels.run_on(torch.device(device), failing)
-        assert f"of up to {failing.items} items do not run on {device} (RuntimeError: out of" in str(told[0].message)
+        assert f"of up to {failing.items} items on {device} do not run (RuntimeError: out of" in str(told[0].message)
     triton_kernels.run_on.cache_clear()
 
 

@@ -56,7 +56,7 @@ def test_where_kernels_cannot_run_a_warning_says_why() -> None:
     triton_kernels.run_on.cache_clear()
     size = tile(36, 1024)
     with pytest.warns(
-        UserWarning, match=r"for sets of up to 64 items do not run on cpu \(.+\); pooling sorts such sets"
+        UserWarning, match=r"for sets of up to 64 items on cpu do not run \(.+\); pooling sorts such sets"
     ):
         assert not triton_kernels.run_on(torch.device("cpu"), size)
     assert not triton_kernels.run_on(torch.device("cpu"), size)  # without another warning

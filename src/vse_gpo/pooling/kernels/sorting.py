@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -13,10 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vse_gpo.batch import valid_items
+from vse_gpo.pooling.kernels.trial import HAS_TRITON
 
 BLOCK = 2**18  # numbers sorted at once: they fit a processor's cache, and Python's overhead stays small
 PAGE = 1024  # bytes; rows of a multiple of this size share few places of a processor's cache
-HAS_TRITON = find_spec("triton") is not None  # comes with torch's CUDA builds on Linux
 
 Floats = npt.NDArray[np.float32]
 Items = npt.NDArray[np.integer]

@@ -9,7 +9,6 @@ No sum uses atomics, so that results repeat bit for bit.
 """
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, no_type_check
 
@@ -19,7 +18,7 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vse_gpo.errors import first_line
+from vse_gpo.pooling.kernels.trial import kernels_run
 
 LARGEST_SET = 1024  # items; with larger sets, registers hold too few sets at once
 NUMBERS = 1024  # sorted by a warp, 32 per thread: with twice as many, registers spill
@@ -62,31 +61,20 @@ def tile(items: int, dim: int) -> Tile:
 def run_on(device: torch.device, size: Tile) -> bool:
     """Whether the kernels run on this device with this tile and give the expected values and gradients.
 
-    Tried once for each tile on one set that fills it: Triton needs a C compiler and a matching driver, which not every
-    machine has, and a larger tile needs more of a GPU's registers and shared memory. If they do not run, a warning says
-    why, and the caller sorts by ``torch.sort``. The first caller may be in inference mode, or in a checkpointed forward
-    pass, whose hooks the trial must not use.
+    Tried once for each tile, on one set that fills it: a larger tile needs more of a GPU's registers and shared memory.
+    If they do not run, a warning says why, and the caller sorts by ``torch.sort``.
 
     Args:
         device: where the kernels are to run.
         size: see ``tile``.
     """
-    hooks = torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, lambda saved: saved)
-    try:
-        with torch.inference_mode(False), torch.enable_grad(), hooks:
-            found, expected = _trial(fused_weigh_by_rank, size, device), _trial(_plain, size, torch.device("cpu"))
-    except Exception as error:  # from any library between here and the driver
-        reason = f"{type(error).__name__}: {first_line(error)}"
-    else:
-        if all(torch.equal(one.cpu(), other) for one, other in zip(found, expected, strict=True)):
-            return True
-        reason = "they gave wrong numbers"
-    warnings.warn(
-        f"the Triton kernels for sets of up to {size.items} items do not run on {device} ({reason}); pooling sorts "
-        "such sets by torch.sort, slower",
-        stacklevel=2,
-    )
-    return False
+
+    def trial() -> bool:
+        found, expected = _trial(fused_weigh_by_rank, size, device), _trial(_plain, size, torch.device("cpu"))
+        return all(torch.equal(one.cpu(), other) for one, other in zip(found, expected, strict=True))
+
+    what = f"for sets of up to {size.items} items on {device}"
+    return kernels_run(trial, what, "pooling sorts such sets by torch.sort, slower")
 
 
 def _trial(pool: Callable[[Tensor, Tensor, Tensor], Tensor], size: Tile, device: torch.device) -> tuple[Tensor, ...]:
