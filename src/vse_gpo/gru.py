@@ -23,7 +23,7 @@ def run_gru(
     """
     if torch.compiler.is_exporting():
         return _step_by_step(gru, sequences, lengths)
-    inputs = sequences.to(gru.weight_hh_l0.dtype)
+    inputs = sequences.to(next(gru.parameters()).dtype)
     packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
     with torch.autocast(sequences.device.type, enabled=False):
         outputs, _ = gru(packed)

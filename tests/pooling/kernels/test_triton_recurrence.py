@@ -7,11 +7,11 @@ from itertools import product
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("triton", reason="Triton is not installed: torch brings it with CUDA on Linux")
 
 from tests.helpers.compiled import check_usage, usage
+from tests.helpers.launches import Launches
 from tests.helpers.recurrence_cases import CASES, check, check_trial, states_and_gradients
 from vse_gpo.pooling.kernels import triton_recurrence
 from vse_gpo.pooling.kernels.recurrence import fused_steps, run_both_ways
@@ -45,22 +45,6 @@ def test_compiled_kernels_hold_their_weights_in_registers(capability, width) -> 
         )
         sys.stdout.write(f"sm_{capability} width {width:3} {kernel.__name__:16} {used}\n")
         check_usage(used)
-
-
-class Launches(TorchDispatchMode):
-    """Counts the operations that would start a kernel on a GPU."""
-
-    VIEWS = ("view", "transpose", "expand", "slice", "permute", "unsqueeze", "select", "split", "detach", "as_strided")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        if not name.startswith("empty") and not any(view in name for view in self.VIEWS):
-            self.calls[name] += 1
-        return function(*args, **(kwargs or {}))
 
 
 class Started:

@@ -62,9 +62,10 @@ def run_both_ways(
         return small_gru(NumpySteps(), positions.double(), sizes[order], [one.double() for one in weights])[
             order.argsort()
         ]
-    fused = fused_steps(positions.device, gru.hidden_size) if positions.dtype == torch.float32 else None
-    if fused is not None:
-        return small_gru(fused, positions, sizes, weights)
+    if positions.device.type == "cuda" and positions.dtype == torch.float32:
+        fused = fused_steps(positions.device, gru.hidden_size)
+        if fused is not None:
+            return small_gru(fused, positions, sizes, weights)
     return run_gru(gru, positions.expand(sizes.shape[0], -1, -1), sizes).mean(2)
 
 
