@@ -440,7 +440,7 @@ def test_clip_keeps_the_recipe_of_pcmepp(root):
     assert (config.batch_size, config.embedding_width, config.trainer.max_epochs) == (128, 1024, 25)
     assert config.drop_last is False
     assert (config.optimizer.lr, config.optimizer.build.weight_decay) == (5e-4, 1e-4)
-    assert config.optimizer.build._target_ == "timm.optim.AdamP"
+    assert config.optimizer.build._target_ == "vse_gpo.training.adamp.AdamP"
     assert (list(config.optimizer.schedule.milestones), config.optimizer.schedule.gamma) == ([15], 0.1)
     assert (config.trainer.gradient_clip_val, config.loss.margin) == (2.0, 0.2)
     assert (config.backbone.lr_scale, config.text.lr_scale, config.optimizer.layer_decay) == (0.01, 0.1, 0.7)

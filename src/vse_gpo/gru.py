@@ -15,6 +15,9 @@ def run_gru(
 ) -> Float[Tensor, "batch items ways d_hidden"]:
     """Hidden states of each direction at every item, forward direction first; undefined past a length.
 
+    In mixed precision too, they are as precise as the GRU's weights: ``autocast`` would run a GRU on a GPU in float16,
+    even where it is set to bfloat16 and no loss is scaled, and small gradients would vanish.
+
     Args:
         gru: a GRU with one layer, batch first.
         sequences: padded sequences.
@@ -24,8 +27,10 @@ def run_gru(
         return _step_by_step(gru, sequences, lengths)
     lengths, order = lengths.cpu().sort(descending=True)  # here, as packing would wait for a GPU to sort
     longest_first = sequences.index_select(0, hand_over(order, sequences.device))
-    packed = pack_padded_sequence(longest_first, lengths, batch_first=True)
-    states, _ = pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=sequences.shape[1])
+    packed = pack_padded_sequence(longest_first.to(next(gru.parameters()).dtype), lengths, batch_first=True)
+    with torch.autocast(sequences.device.type, enabled=False):
+        outputs, _ = gru(packed)
+    states, _ = pad_packed_sequence(outputs, batch_first=True, total_length=sequences.shape[1])
     states = states.index_select(0, hand_over(order.argsort(), sequences.device))
     return states.unflatten(-1, (-1, gru.hidden_size))
 

@@ -1,12 +1,15 @@
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import BertConfig, BertModel, PreTrainedConfig, T5Config
 
 from tests.golden import FOLDER, assert_close, load, under
+from tests.helpers.launches import Launches
 from tests.helpers.tiny_encoders import FAMILIES, WORDS, clip_folder
 from vse_gpo.backbones.texts import Bert, BiGRU, bert_of, load_bert
 from vse_gpo.batch import Tokens
@@ -30,6 +33,37 @@ def test_bert_encoder_equals_the_released_program_however_it_is_split_by_length(
     golden = load("bert_text_encoder")
     embedding = golden_bert(groups)(Tokens(golden["token_ids"], golden["lengths"]))
     assert_close(embedding, golden["embedding"])
+
+
+def bert_base() -> BertModel:
+    """A BERT-base in all but its widths."""
+    widths = {"hidden_size": 48, "num_attention_heads": 12, "intermediate_size": 96}
+    return BertModel(BertConfig(num_hidden_layers=12, vocab_size=500, **widths), add_pooling_layer=False).train()
+
+
+def captions() -> Tokens:
+    lengths = torch.arange(6, 22)
+    return Tokens(torch.ones(len(lengths), int(lengths.max()), dtype=torch.long), lengths)
+
+
+@pytest.mark.parametrize(("device", "runs"), [("cpu", 4), ("cuda", 1)])
+def test_a_gpu_runs_a_batch_of_captions_as_a_whole(device, runs):
+    """It reads no length back: a fake tensor, which does all but the arithmetic, has no value."""
+    tokens, counted = captions(), []
+    with FakeTensorMode(allow_non_fake_inputs=True) if device == "cuda" else nullcontext(), torch.device(device):
+        backbone = Bert(bert_base(), groups=4)
+        backbone.network.register_forward_hook(lambda *_: counted.append(1))
+        values = backbone(Tokens(*(part.to(device) for part in tokens))).values
+    assert values.shape == (16, 21, 48)
+    assert len(counted) == runs
+
+
+@pytest.mark.parametrize(("groups", "least", "most"), [(1, 0, 1000), (4, 4000, 5000)])
+def test_a_batch_as_a_whole_starts_a_quarter_of_the_kernels(groups, least, most):
+    backbone = Bert(bert_base(), groups)
+    with Launches() as launches:
+        backbone(captions()).values.sum().backward()
+    assert least <= launches.calls.total() <= most
 
 
 def test_bigru_encoder_equals_the_released_program():

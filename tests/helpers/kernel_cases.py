@@ -1,6 +1,9 @@
 """What the Triton kernels must equal; as a program with TRITON_INTERPRET=1 it checks them on a CPU, without a GPU."""
 
 import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -33,11 +36,15 @@ def plain(values: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:
     )
 
 
-def check(name: str, device: str) -> None:
-    """Fail if the kernels' values or gradients differ from the plain ones."""
+def check(name: str, device: str, spare: int = 0) -> None:
+    """Fail if the kernels' values or gradients differ from the plain ones.
+
+    ``spare`` ranks have weights and no items.
+    """
     torch.manual_seed(0)
     values, sizes = CASES[name]()
-    lengths, weights = torch.as_tensor(sizes), torch.rand(values.shape[:2])  # past a length weights count for nothing
+    lengths = torch.as_tensor(sizes)
+    weights = torch.rand(len(values), values.shape[1] + spare)  # past a length weights count for nothing
     upstream = torch.randn(len(values), values.shape[2])
     results = []
     for pool in (triton_kernels.fused_weigh_by_rank, plain):
@@ -66,7 +73,7 @@ def check_trial(device: str) -> None:
 
     def pool(values: Tensor) -> Tensor:
         triton_kernels.run_on.cache_clear()
-        assert triton_kernels.run_on(torch.device(device))
+        assert triton_kernels.run_on(torch.device(device), triton_kernels.tile(3, 4))
         lengths = torch.tensor([3, 1], device=device)
         return triton_kernels.fused_weigh_by_rank(values, lengths, torch.ones(2, 3, device=device))
 
@@ -79,9 +86,46 @@ def check_trial(device: str) -> None:
     assert values.grad[:, :, 0].tolist() == [[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]
 
 
+def check_trial_of_each_tile(device: str) -> None:
+    """A tile that cannot run leaves the others as they are, whichever is smaller."""
+    small, large = triton_kernels.tile(3, 2), triton_kernels.tile(9, 2)
+    for failing, running in ((large, small), (small, large)):
+        triton_kernels.run_on.cache_clear()
+        with without_tile(failing), warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            assert triton_kernels.run_on(torch.device(device), running)
+            assert not told
+            assert not triton_kernels.run_on(torch.device(device), failing)
+        assert f"of up to {failing.items} items on {device} do not run (RuntimeError: out of" in str(told[0].message)
+    triton_kernels.run_on.cache_clear()
+
+
+@contextmanager
+def without_tile(failing: triton_kernels.Tile) -> Iterator[None]:
+    """The kernels on a device that cannot hold this tile."""
+    kernel = triton_kernels.weigh_kernel
+
+    class OnTheDevice:
+        def __getitem__(self, grid: tuple[int, int]) -> Callable[..., None]:
+            def launch(*arguments: object, **constants: object) -> None:
+                if constants["ITEMS"] == failing.items:
+                    raise RuntimeError("out of resource: shared memory")
+                kernel[grid](*arguments, **constants)
+
+            return launch
+
+    triton_kernels.weigh_kernel = OnTheDevice()
+    try:
+        yield
+    finally:
+        triton_kernels.weigh_kernel = kernel
+
+
 if __name__ == "__main__":
     for case in CASES:
         check(case, "cpu")
+    check("lengths_from_1_to_all", "cpu", spare=3)
     check_nan("cpu")
     check_trial("cpu")
+    check_trial_of_each_tile("cpu")
     sys.stdout.write(f"{len(CASES)} cases")

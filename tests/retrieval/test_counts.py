@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vse_gpo.retrieval.counts as counts_module
-from vse_gpo.retrieval.counts import Asked, Pairs, count_at_least, count_at_least_among_themselves, full_precision
+from vse_gpo.retrieval.counts import Asked, Pairs, count_at_least, count_at_least_among_themselves
 from vse_gpo.retrieval.similarity import Products
 
 WIDTH = 3
@@ -64,13 +64,3 @@ def test_half_of_a_symmetric_matrix_gives_all_counts(items, seed, tile):
         patch.setattr(counts_module, "TILE", (tile, 2 * tile))
         counts = count_at_least_among_themselves(Products(rows, rows), asked)
     assert counts[:, :, None].tolist() == plain_counts(values, asked, [0, items])
-
-
-def test_products_are_exact_inside_whatever_the_training_was_allowed():
-    torch.set_float32_matmul_precision("medium")
-    try:
-        with full_precision():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision("highest")

@@ -203,9 +203,12 @@ def test_micro_batches_are_the_batch_in_order(size):
     batch = region_batch()
     parts = list(micro_batches(batch, size))
     assert [len(part.image_index) for part in parts[:-1]] == [size] * (len(parts) - 1)
+    assert [part.tokens.ids.shape[1] for part in parts] == [int(part.tokens.lengths.max()) for part in parts]
+    width = batch.tokens.ids.shape[1]
+    ids = [nn.functional.pad(part.tokens.ids, (0, width - part.tokens.ids.shape[1])) for part in parts]
     joined = Batch(
         Features(*(torch.cat(items) for items in zip(*(part.images for part in parts), strict=True))),
-        Tokens(*(torch.cat(items) for items in zip(*(part.tokens for part in parts), strict=True))),
+        Tokens(torch.cat(ids), torch.cat([part.tokens.lengths for part in parts])),
         *(torch.cat([part[field] for part in parts]) for field in (2, 3)),
     )
     for found, expected in zip(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from vse_gpo.data.split import ImageSource, Split
+from vse_gpo.precision import full_product
 
 SHOWN = 5
 SIDE, GAP, LINE = 144, 10, 26  # pixels
@@ -36,7 +37,7 @@ def retrieve(
 ) -> list[Example]:
     """The top-ranked images for each of these captions."""
     examples = []
-    for row, similarity in zip(rows, captions[rows] @ images.T, strict=True):
+    for row, similarity in zip(rows, full_product(captions[rows], images), strict=True):
         truth = int(split.caption_to_image[row])
         rank = int((similarity >= similarity[truth]).sum())
         first = similarity.topk(min(SHOWN, len(similarity))).indices.tolist()

@@ -1,7 +1,6 @@
 """Count the similarities that reach each query's thresholds: float32 products decide most, exact products the rest."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -65,14 +64,13 @@ def count_at_least(
     row_positives = _by_tile(rows.positives, row_parts, column_parts)
     column_positives = _by_tile(columns.positives.turned(), row_parts, column_parts)
     memory = _memory(similarity, row_parts, column_parts)
-    with full_precision():
-        for r, (row_group, row) in enumerate(row_parts):
-            for c, (column_group, column) in enumerate(column_parts):
-                part = _part(similarity, row, column, memory)
-                by_row[row, :, column_group] += part.count(rows.thresholds[row], row_positives[r][c])
-                by_column[column, :, row_group] += part.turned().count(
-                    columns.thresholds[column], column_positives[r][c].turned()
-                )
+    for r, (row_group, row) in enumerate(row_parts):
+        for c, (column_group, column) in enumerate(column_parts):
+            part = _part(similarity, row, column, memory)
+            by_row[row, :, column_group] += part.count(rows.thresholds[row], row_positives[r][c])
+            by_column[column, :, row_group] += part.turned().count(
+                columns.thresholds[column], column_positives[r][c].turned()
+            )
     return by_row, by_column
 
 
@@ -82,13 +80,12 @@ def count_at_least_among_themselves(similarity: Similarity, asked: Asked) -> Int
     parts = list(_parts([0, similarity.shape[0]], TILE[1] // 2))
     positives = _by_tile(asked.positives, parts, parts)
     memory = _memory(similarity, parts, parts)
-    with full_precision():
-        for r, (_, row) in enumerate(parts):
-            for c, (_, column) in enumerate(parts[r:], start=r):
-                part = _part(similarity, row, column, memory)
-                counts[row] += part.count(asked.thresholds[row], positives[r][c])
-                if c > r:
-                    counts[column] += part.turned().count(asked.thresholds[column], positives[c][r])
+    for r, (_, row) in enumerate(parts):
+        for c, (_, column) in enumerate(parts[r:], start=r):
+            part = _part(similarity, row, column, memory)
+            counts[row] += part.count(asked.thresholds[row], positives[r][c])
+            if c > r:
+                counts[column] += part.turned().count(asked.thresholds[column], positives[c][r])
     return counts
 
 
@@ -195,14 +192,3 @@ def _by_tile(
 
 def _zeros(asked: Asked, groups: int) -> Int[Tensor, "queries thresholds groups"]:
     return torch.zeros((*asked.thresholds.shape, groups), dtype=torch.int64, device=asked.thresholds.device)
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Compute float32 products without TensorFloat-32, whatever the training allows."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from vse_gpo.retrieval.annotations import CocoRows, IdPairs
-from vse_gpo.retrieval.counts import TILE, Pairs, full_precision
+from vse_gpo.retrieval.counts import TILE, Pairs
 from vse_gpo.retrieval.protocols import Gallery
 from vse_gpo.retrieval.ranks import every_positive_rank
 from vse_gpo.retrieval.recalls import CUTS, Outcome, Queries
@@ -104,13 +104,12 @@ def r_precision(similarity: Similarity, positives: Pairs, amounts: npt.NDArray[n
     shares = np.empty(queries)
     order = positives.queries.argsort(stable=True)
     own_items = positives.items[order].split(torch.bincount(positives.queries, minlength=queries).tolist())
-    with full_precision():
-        for first in range(0, queries, TILE[0]):
-            part = slice(first, min(first + TILE[0], queries))
-            for row, everything in enumerate(similarity.tile(part, slice(0, items)), start=first):
-                own, r = everything[own_items[row]], int(amounts[row])
-                last = everything.kthvalue(items - r + 1).values  # the R-th largest
-                others_tied = (everything == last).sum() - (own == last).sum()
-                room = r - (everything > last).sum() - others_tied
-                shares[row] = ((own > last).sum() + room.clamp(min=0).minimum((own == last).sum())).item() / r
+    for first in range(0, queries, TILE[0]):
+        part = slice(first, min(first + TILE[0], queries))
+        for row, everything in enumerate(similarity.tile(part, slice(0, items)), start=first):
+            own, r = everything[own_items[row]], int(amounts[row])
+            last = everything.kthvalue(items - r + 1).values  # the R-th largest
+            others_tied = (everything == last).sum() - (own == last).sum()
+            room = r - (everything > last).sum() - others_tied
+            shares[row] = ((own > last).sum() + room.clamp(min=0).minimum((own == last).sum())).item() / r
     return shares

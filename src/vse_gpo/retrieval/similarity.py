@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vse_gpo.errors import VSEError
+from vse_gpo.precision import full_precision
 
 NUMBERS_AT_ONCE = 2**17  # gathered for exact pairs: they fit a processor's cache
 
@@ -76,7 +77,8 @@ class Products:
     def tile(
         self, rows: slice, columns: slice, out: Float[Tensor, "rows columns"] | None = None
     ) -> Float[Tensor, "rows columns"]:
-        return torch.mm(self.row_embeddings[rows], self.column_embeddings[columns].T, out=out)
+        with full_precision():  # the margins count on it
+            return torch.mm(self.row_embeddings[rows], self.column_embeddings[columns].T, out=out)
 
     def exact_tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:
         return self.exact_rows[rows].double() @ self.exact_columns[columns].double().T

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vse_gpo.batch import Batch, take
+from vse_gpo.batch import Batch, Tokens, take
 
 
 def encode_micro_batches(
@@ -40,8 +40,11 @@ def encode_micro_batches(
 
 
 def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
-    """Consecutive parts of a batch, with ``size`` pairs each except the last."""
-    return (take(batch, slice(first, first + size)) for first in range(0, len(batch.image_index), size))
+    """Consecutive parts of a batch, with ``size`` pairs each except the last; captions are padded to their own longest."""
+    for first in range(0, len(batch.image_index), size):
+        part: Batch = take(batch, slice(first, first + size))
+        ids, lengths = part.tokens
+        yield part._replace(tokens=Tokens(ids[:, : int(lengths.max())], lengths))
 
 
 def _embed_twice(model: nn.Module, part: Batch) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from vse_gpo.encoder import SharedBatchNorm
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.encoding import Collector, EmbeddingModule
 from vse_gpo.model import VSE
+from vse_gpo.precision import full_product
 from vse_gpo.retrieval.protocols import Gallery, run_protocols
 from vse_gpo.retrieval.similarity import similarities
 from vse_gpo.storage.weights import check_weights
@@ -181,7 +182,7 @@ class RetrievalModule(EmbeddingModule):
         images, captions = self._from_all_processes(images), self._from_all_processes(captions)
         not_negative = self._same_image(batch.image_index) if self.mask_same_image else None
         with torch.autocast(self.device.type, enabled=False):  # a margin of 0.2 needs more than half precision
-            loss = self.batch_loss(images @ captions.T, not_negative)
+            loss = self.batch_loss(full_product(images, captions), not_negative)
         self.log("train/loss", loss, batch_size=len(images))  # in the bar it would be read at every step
         if self.phase.ramp_loss:
             loss = loss * (batch_idx / self.trainer.num_training_batches)

@@ -90,6 +90,16 @@ def test_rows_that_are_padding_in_every_set_get_no_gradient(dtype):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_of_more_ranks_than_items_count_for_the_items_they_have(dtype):
+    values, lengths = torch.randn(3, 4, 5, dtype=dtype), torch.tensor([4, 2, 3])
+    weights = torch.rand(3, 6, dtype=dtype).requires_grad_()
+    pooled, expected = weigh_by_rank(values, lengths, weights), plain(values, lengths, weights)
+    torch.testing.assert_close(pooled, expected)
+    (found,), (gradient,) = (torch.autograd.grad(result.sum(), weights) for result in (pooled, expected))
+    torch.testing.assert_close(found, gradient)
+
+
 def test_nan_spoils_its_own_channel_alone():
     values = torch.randn(1, 3, 2)
     values[0, 1, 0] = -torch.nan  # with its sign set, as 0/0 gives on many processors

@@ -1,25 +1,22 @@
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
+from itertools import product
 
 import pytest
 import torch
 
-triton = pytest.importorskip("triton", reason="Triton is not installed: torch brings it with CUDA on Linux")
+pytest.importorskip("triton", reason="Triton is not installed: torch brings it with CUDA on Linux")
 
-from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.compiler import ASTSource  # noqa: E402
-
-from tests.helpers.kernel_cases import CASES, check, check_nan, check_trial  # noqa: E402
-from vse_gpo.pooling.kernels import triton_kernels  # noqa: E402
-from vse_gpo.pooling.kernels.sorting import sort_descending, weigh_by_rank  # noqa: E402
-from vse_gpo.pooling.kernels.triton_kernels import Tile, gradient_kernel, tile, weigh_kernel  # noqa: E402
+from tests.helpers.compiled import check_usage, usage
+from tests.helpers.kernel_cases import CASES, check, check_nan, check_trial, check_trial_of_each_tile
+from vse_gpo.pooling.kernels import triton_kernels
+from vse_gpo.pooling.kernels.sorting import sort_descending, weigh_by_rank
+from vse_gpo.pooling.kernels.triton_kernels import Tile, gradient_kernel, tile, weigh_kernel
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 KINDS = dict.fromkeys(("values", "weights", "pooled", "arriving", "of_values", "of_weights"), "*fp32")
-KINDS |= {"lengths": "*i64", "order": "*u8"}
+KINDS |= {"lengths": "*i64"}
 
 
 def test_interpreted_kernels_equal_the_stable_sort_with_all_gradients() -> None:
@@ -31,36 +28,39 @@ def test_interpreted_kernels_equal_the_stable_sort_with_all_gradients() -> None:
     assert (done.returncode, done.stdout) == (0, f"{len(CASES)} cases"), done.stderr
 
 
-@pytest.mark.parametrize(("capability", "items"), [(80, 8), (90, 64)])
-def test_kernels_compile_without_spilling_a_register(capability, items, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("capability", "items"),
+    [
+        *((80, 8), (89, 36), (90, 64), (120, 8)),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in product((80, 89, 90, 120), (8, 36, 64, 256, 1024))),
+    ],
+)
+def test_compiled_kernels_fit_a_gpu_without_spilling_a_register(capability, items) -> None:
+    """``pytest -m slow -rP`` on this file shows the whole table."""
     size = tile(items, 1024)
     for kernel, constants in ((weigh_kernel, {"KEEP_ORDER": True}), (gradient_kernel, {})):
-        constants |= {"channel_stride": 1, "ITEMS": size.items, "CHANNELS": size.channels}
-        source = ASTSource(
-            fn=kernel,
-            signature={name: "constexpr" if name in constants else KINDS.get(name, "i32") for name in kernel.arg_names},
-            constexprs=constants,
+        used = usage(
+            kernel,
+            constants=constants | {"channel_stride": 1, "ITEMS": size.items, "CHANNELS": size.channels},
+            kinds=KINDS | {"order": "*u8" if items <= 256 else "*i16"},
+            capability=capability,
+            warps=size.warps,
+            options=triton_kernels.FUSION,
         )
-        options = triton_kernels.FUSION | {"num_warps": size.warps}
-        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-        assert spilled(compiled.asm["cubin"], tmp_path / "kernel.cubin") == 0
+        sys.stdout.write(f"sm_{capability} {items:5} items {kernel.__name__:16} {used}\n")
+        check_usage(used)
 
 
 def test_where_kernels_cannot_run_a_warning_says_why() -> None:
     """Here they cannot: these are tensors of a CPU, and Triton does not interpret."""
     triton_kernels.run_on.cache_clear()
-    with pytest.warns(UserWarning, match=r"the Triton kernels do not run on cpu \(.+\); pooling sorts by torch.sort"):
-        assert not triton_kernels.run_on(torch.device("cpu"))
-    assert not triton_kernels.run_on(torch.device("cpu"))  # without another warning
+    size = tile(36, 1024)
+    with pytest.warns(
+        UserWarning, match=r"for sets of up to 64 items on cpu do not run \(.+\); pooling sorts such sets"
+    ):
+        assert not triton_kernels.run_on(torch.device("cpu"), size)
+    assert not triton_kernels.run_on(torch.device("cpu"), size)  # without another warning
     triton_kernels.run_on.cache_clear()
-
-
-def spilled(cubin: bytes, path: Path) -> int:
-    """Bytes of a thread's registers that do not fit into them."""
-    path.write_bytes(cubin)
-    program = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", path]
-    usage = subprocess.run(program, capture_output=True, text=True, check=True).stdout
-    return int(re.search(r"STACK:(\d+)", usage)[1]) + int(re.search(r"LOCAL:(\d+)", usage)[1])
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,16 @@ def test_a_tile_holds_the_whole_set(items, dim, expected) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_kernels_equal_the_stable_sort_on_a_gpu(name) -> None:
     check(name, "cuda")
+
+
+@on_a_gpu
+def test_weights_of_more_ranks_than_items_on_a_gpu() -> None:
+    check("lengths_from_1_to_all", "cuda", spare=3)
+
+
+@on_a_gpu
+def test_a_tile_that_cannot_run_leaves_the_others_on_a_gpu() -> None:
+    check_trial_of_each_tile("cuda")
 
 
 @on_a_gpu

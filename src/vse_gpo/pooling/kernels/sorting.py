@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -13,10 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vse_gpo.batch import valid_items
+from vse_gpo.pooling.kernels.trial import HAS_TRITON
 
 BLOCK = 2**18  # numbers sorted at once: they fit a processor's cache, and Python's overhead stays small
 PAGE = 1024  # bytes; rows of a multiple of this size share few places of a processor's cache
-HAS_TRITON = find_spec("triton") is not None  # comes with torch's CUDA builds on Linux
 
 Floats = npt.NDArray[np.float32]
 Items = npt.NDArray[np.integer]
@@ -64,9 +63,10 @@ def weigh_by_rank(
     if values.device.type == "cuda" and values.dtype == torch.float32 and HAS_TRITON:
         from vse_gpo.pooling.kernels import triton_kernels  # noqa: PLC0415, takes a second
 
-        if values.shape[1] <= triton_kernels.LARGEST_SET and triton_kernels.run_on(values.device):
+        size = triton_kernels.tile(values.shape[1], values.shape[2])
+        if values.shape[1] <= triton_kernels.LARGEST_SET and triton_kernels.run_on(values.device, size):
             return triton_kernels.fused_weigh_by_rank(values, lengths, weights)
-    return (sort_descending(values, lengths) @ weights[:, :, None]).squeeze(-1)
+    return (sort_descending(values, lengths) @ weights[:, : values.shape[1], None]).squeeze(-1)
 
 
 def _packs(values: Tensor) -> bool:
