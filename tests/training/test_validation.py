@@ -170,6 +170,14 @@ def test_a_run_as_a_user_starts_it_names_the_validation(tmp_path, monkeypatch, c
         (["trainer.val_check_interval=4"], r"trainer\.val_check_interval=4: an epoch has 3 batches; set [^\n]+"),
         (["trainer.val_check_interval=0"], r"trainer\.val_check_interval=0, expected a number of batches[^\n]+"),
         (["trainer.val_check_interval='00:00:01:00'"], r"trainer\.val_check_interval is a time[^\n]+"),
+        (
+            ["trainer.val_check_interval=7", "trainer.check_val_every_n_epoch=null"],
+            r"trainer\.max_epochs=2 ends the run before its first validation, in epoch 3; set [^\n]+",
+        ),
+        (
+            ["trainer.check_val_every_n_epoch=3"],
+            r"trainer\.max_epochs=2 ends the run before its first validation, in epoch 3; set [^\n]+",
+        ),
         (["trainer.check_val_every_n_epoch=0"], r"trainer\.check_val_every_n_epoch=0, expected a whole number[^\n]+"),
         (
             ["trainer.val_check_interval=0.5", "trainer.check_val_every_n_epoch=null"],

@@ -1,5 +1,7 @@
 """When a run validates: after every epoch, or inside epochs by ``trainer.val_check_interval``."""
 
+import math
+
 import pytorch_lightning as pl
 
 from vse_gpo.errors import VSEError
@@ -7,14 +9,14 @@ from vse_gpo.training.optimization import batches_run
 
 
 def check_validation(trainer: pl.Trainer, batches: int) -> None:
-    """Refuse intervals that Lightning cannot keep, or that no two runs keep alike, before any work.
+    """Refuse intervals that Lightning cannot keep, that no two runs keep alike or that the run is too short for.
 
     Args:
         trainer: as configured.
         batches: of an epoch.
 
     Raises:
-        VSEError: if the interval is less than a batch, a time, or more than the batches of an epoch.
+        VSEError: if the interval is less than a batch, a time, or more than the batches of an epoch or of the run.
     """
     name = "trainer.val_check_interval"
     if getattr(trainer, "_val_check_time_interval", None) is not None:
@@ -27,6 +29,15 @@ def check_validation(trainer: pl.Trainer, batches: int) -> None:
         raise VSEError(
             f"{name}={interval}: an epoch has {epoch} batches; set trainer.check_val_every_n_epoch=null to count over "
             "epochs"
+        )
+    every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
+    first = (
+        math.ceil(interval / max(1, epoch)) if every is None else every
+    )  # epoch of the first validation, counted from 1
+    if epochs is not None and 0 <= epochs < first:
+        raise VSEError(
+            f"trainer.max_epochs={epochs} ends the run before its first validation, in epoch {first}; set {name} or "
+            "trainer.check_val_every_n_epoch to less"
         )
 
 
