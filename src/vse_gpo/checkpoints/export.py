@@ -1,5 +1,6 @@
 """Export both encoders as programs that run without this package: ONNX for any runtime, ``torch.export`` for torch."""
 
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -214,7 +215,9 @@ def _refusal(tower: Tower, error: Exception) -> VSEError:
 
 def write_torch(program: ExportedProgram, path: Path, _names: list[str]) -> RunTower:
     """Write a file for ``torch.export.load``."""
-    torch.export.save(program, path)
+    archive = io.BytesIO()  # given a file, torch aborts the process if the disk is full
+    torch.export.save(program, archive)
+    path.write_bytes(archive.getbuffer())
     module = torch.export.load(path).module()
     return lambda inputs: module(*inputs).numpy()
 

@@ -44,8 +44,8 @@ def fault_line(error: BaseException) -> str | None:
         )
     if isinstance(error, RuntimeError) and (found := re.search(LOST_PEER, message)):
         return (
-            f"another process of this run was lost ({found[0]}); the reason is in its own lines, and the same command "
-            "resumes what is saved"
+            f"another process of this run was lost ({found[0]}): it was killed, or its own lines say why; the same "
+            "command resumes what is saved"
         )
     if isinstance(error, OSError) and error.errno in DISK:
         place = "" if error.filename is None else f"{error.filename}: "

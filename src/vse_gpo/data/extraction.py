@@ -141,9 +141,11 @@ def write_features(
     first = _rows_done(progress_file, part, settings)
     if path.exists() and not part.exists():
         return
+    if not first:
+        progress_file.unlink(missing_ok=True)  # it tells of rows that are written over now
     batches = loader(Subset(images, range(first, len(images))), images.collate, workers=workers, batch_size=batch_size)
     with (
-        refused_disk(part),
+        refused_disk(part, progress_file),
         part.open("r+b" if first else "wb") as file,
         progress_bar(path.stem, total=len(images), done=first) as progress,
     ):
@@ -182,7 +184,7 @@ def begin_array(file: BinaryIO, shape: tuple[int, ...], dtype: str, first: int) 
 
 
 @contextmanager
-def refused_disk(part: Path) -> Iterator[None]:
+def refused_disk(part: Path, progress_file: Path) -> Iterator[None]:
     """Tell in one line what the disk refuses; rows that were saved stay for the next time.
 
     Raises:
@@ -191,6 +193,8 @@ def refused_disk(part: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if not progress_file.exists():  # no row to resume from
+            part.unlink(missing_ok=True)
         raise VSEError(
             f"{part}: cannot be written ({first_line(error)}); the same command resumes from the last saved row"
         ) from error

@@ -37,8 +37,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save turns OSError into RuntimeError
-        raise VSEError(f"{path}: cannot be written ({first_line(error)}); what was there before is kept") from error
+    except (OSError, RuntimeError) as error:  # torch.save turns the first into the second, and then misses its bytes
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise VSEError(f"{path}: cannot be written ({first_line(cause)}); what was there before is kept") from error
 
 
 @contextmanager
@@ -81,7 +82,7 @@ def reserve(file: BinaryIO, size: int) -> None:
         os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
+            raise OSError(error.errno, f"{error.strerror}, {size / 1e6:,.0f} MB are needed") from error
 
 
 def checksum(path: Path) -> int:
