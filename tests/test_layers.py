@@ -16,7 +16,7 @@ SOURCE, TESTS = PACKAGE.parent, Path(__file__).parent
 LAYERS = {
     "errors": {"errors"},
     "shapes and files": {"batch", "gru", "storage"},  # files of any model: storage knows none
-    "parts": {"data", "backbones", "pooling", "losses", "retrieval"},
+    "parts": {"data", "backbones", "pooling", "interaction", "losses", "retrieval"},
     "encoder": {"encoder"},
     "model": {"model"},
     "checkpoints": {"checkpoints"},
