@@ -17,7 +17,7 @@ LAYERS = {
     "errors": {"errors"},
     "shapes and files": {"batch", "precision", "storage"},  # files of any model: storage knows none
     "sequences": {"gru"},
-    "parts": {"data", "backbones", "pooling", "losses", "retrieval"},
+    "parts": {"data", "backbones", "pooling", "interaction", "losses", "retrieval"},
     "encoder": {"encoder"},
     "model": {"model"},
     "checkpoints": {"checkpoints"},

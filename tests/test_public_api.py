@@ -17,7 +17,7 @@ from vse_gpo.model import build_model
 from vse_gpo.storage.settings import build
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["GPO", "VSE", "VSEError", "__version__", "evaluate", "losses", "pooling", "retrieval"]
+NAMES = ["GPO", "VSE", "VSEError", "__version__", "evaluate", "interaction", "losses", "pooling", "retrieval"]
 IMAGES, CAPTIONS = [[1.0, 0.0], [0.0, 2.0]], [[3.0, 0.0], [0.8, 0.6]]  # not of unit length
 EMBEDDINGS = f"import vse_gpo\nE = ({IMAGES}, {CAPTIONS})\n"
 SCORED = "print(vse_gpo.evaluate(*E, caption_to_image=[0, 1])['all']['t2i_r1'])\n"

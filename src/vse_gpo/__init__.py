@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vse_gpo import losses, pooling, retrieval
+    from vse_gpo import interaction, losses, pooling, retrieval
     from vse_gpo.errors import VSEError
     from vse_gpo.evaluation.scoring import evaluate
     from vse_gpo.model import VSE
@@ -17,7 +17,7 @@ PUBLIC = {  # name → module that defines it, imported when it is asked for: ``
     "VSEError": "vse_gpo.errors",
     "evaluate": "vse_gpo.evaluation.scoring",
 }
-__all__ = ["GPO", "VSE", "VSEError", "evaluate", "losses", "pooling", "retrieval"]
+__all__ = ["GPO", "VSE", "VSEError", "evaluate", "interaction", "losses", "pooling", "retrieval"]
 
 
 def __getattr__(name: str) -> Any:

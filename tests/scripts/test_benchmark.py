@@ -133,3 +133,13 @@ def test_search_compares_every_kind_with_a_plain_product(benchmarks, monkeypatch
         ]
         assert [row[2] for row in table.rows[:2]] == [100.0, 100.0]
         assert table.rows[2][2] > 90
+
+
+def test_interactions_are_compared_with_the_products_of_their_items(benchmarks, monkeypatch):
+    module = benchmarks("interaction")
+    for name, value in {"IMAGES": 3, "CAPTIONS": 4, "REGIONS": 2, "WORDS": 5, "WIDTH": 6}.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module, "alone", lambda work, *arguments: work(*arguments))
+    (table,) = module.interaction()
+    assert [row[0] for row in table.rows] == list(module.INTERACTIONS)
+    assert all(row[3] == pytest.approx(row[2] / row[1]) for row in table.rows)
