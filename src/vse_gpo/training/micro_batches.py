@@ -40,7 +40,7 @@ def encode_micro_batches(
 
 
 def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
-    """Consecutive parts of a batch, with ``size`` pairs each except the last; captions are padded to their own longest."""
+    """Consecutive parts of a batch, with ``size`` pairs each except the last, padded to its longest caption."""
     for first in range(0, len(batch.image_index), size):
         part: Batch = take(batch, slice(first, first + size))
         ids, lengths = part.tokens
