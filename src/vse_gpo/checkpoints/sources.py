@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 
+from vse_gpo.checkpoints.dual import is_foreign, load_dual
 from vse_gpo.checkpoints.pickles import model_weights, read_pickle
 from vse_gpo.checkpoints.released import BERT, released_model
 from vse_gpo.errors import VSEError, first_line
@@ -78,6 +79,8 @@ def load_folder(folder: Path) -> VSE:
     Raises:
         VSEError: if there is none, or its files are damaged.
     """
+    if not (folder / SETTINGS).is_file() and is_foreign(folder):
+        return load_dual(folder)
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         weights = read_whole_weights(folder / WEIGHTS)
