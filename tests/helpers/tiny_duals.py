@@ -1,17 +1,21 @@
 """Dual encoders of Hugging Face, small enough for a test, in folders like those on the hub; images and captions."""
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import sentencepiece
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import (
     AltCLIPConfig,
     AltCLIPModel,
+    AutoTokenizer,
     BertTokenizer,
     ChineseCLIPConfig,
     ChineseCLIPImageProcessor,
@@ -164,4 +168,35 @@ def dual_folder(family: str, folder: Path) -> Path:
     """A dual encoder of a family with random weights, its tokeniser and its image processor."""
     torch.manual_seed(0)
     FAMILIES[family](folder)
+    return folder
+
+
+def open_clip_folder(folder: Path, *, tokenizer: Path | None = None) -> Path:
+    """A model of open_clip with random weights, as open_clip stores it.
+
+    Args:
+        folder: new folder.
+        tokenizer: folder with a Hugging Face tokeniser, for a model like its SigLIP; None makes a CLIP.
+    """
+    images = {"image_size": SIDE, "layers": 2, "width": 8, "head_width": 4, "patch_size": 8}
+    texts: dict[str, Any] = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 2}
+    config: dict[str, Any] = {"embed_dim": 6, "vision_cfg": images, "text_cfg": texts}
+    preprocess: dict[str, Any] = {"size": SIDE, "interpolation": "bicubic", "resize_mode": "shortest"}
+    folder.mkdir(parents=True)
+    if tokenizer is not None:
+        words = AutoTokenizer.from_pretrained(tokenizer)
+        words.save_pretrained(folder)
+        texts |= {"vocab_size": len(words), "hf_tokenizer_name": "its/own", "tokenizer_kwargs": {"clean": "lower"}}
+        texts |= {"context_length": 64, "no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
+        config |= {"init_logit_bias": -10, "custom_text": True}
+        preprocess |= {"resize_mode": "squash", "mean": [0.5] * 3, "std": [0.5] * 3}
+    written = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(written), encoding="utf-8")
+    torch.manual_seed(0)
+    kind = open_clip.CLIP if tokenizer is None else open_clip.CustomTextCLIP
+    model = kind(**{name: value for name, value in config.items() if name != "custom_text"})
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return folder

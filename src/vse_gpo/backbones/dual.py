@@ -156,10 +156,10 @@ def tower_layers(half: PreTrainedModel) -> Layers:
 
 
 def _stored_config(half: PreTrainedModel) -> dict[str, Any]:
-    """Config of a dual encoder without the number format of its file: the weights are float32 here."""
+    """Config of a dual encoder as JSON keeps it, without the number format of its file: weights are float32 here."""
 
-    def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {name: value for name, value in config.items() if name != "dtype"}
+    def plain(config: Mapping[Any, Any]) -> dict[str, Any]:
+        kept = {str(name): value for name, value in config.items() if name != "dtype"}
         return {name: plain(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
 
     return plain(config_of(half))

@@ -15,11 +15,13 @@ from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedConfig, Pr
 from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.backbones.dual import DualImages, DualTexts, dual_class, longest_text, tower_of, towers
 from vse_gpo.backbones.pretrained import safe_config
+from vse_gpo.data.processors import ProcessorImages
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.losses import PairLogits
 from vse_gpo.model import VSE
 from vse_gpo.pooling import First
+from vse_gpo.storage.hub import quietly
 from vse_gpo.storage.settings import build
 from vse_gpo.storage.weights import check_values
 
@@ -29,6 +31,7 @@ EXPECTED = "expected CLIP, SigLIP or another model with an image and a text towe
 ALLOWED = ("position_ids",)  # ends of names that older files hold and no model needs
 
 
+@quietly()
 def load_dual(folder: Path) -> VSE:
     """Load a dual encoder from a folder that Hugging Face's or sentence-transformers' ``save_pretrained`` wrote.
 
@@ -39,18 +42,15 @@ def load_dual(folder: Path) -> VSE:
     folder = _inner_folder(folder)
     config = _config(folder)
     network = _network(folder, config)
-    processor, tokenizer = _processor(folder), _tokenizer(folder)
+    settings, tokenizer = json.loads(_processor(folder).to_json_string()), _tokenizer(folder)
     logits = _logits(network)
     images, texts = towers(network)
     padded = "attention_mask" not in tokenizer.model_input_names  # the tower was trained to read the padding
     try:
         return whole_model(
-            images=DualImages(images, **_normalization(processor)),
+            images=DualImages(images, **ProcessorImages(processor=settings).normalization()),
             texts=DualTexts(texts, masked=not padded),
-            prepare_images={
-                "_target_": "vse_gpo.data.processors.ProcessorImages",
-                "processor": json.loads(processor.to_json_string()),
-            },
+            prepare_images={"_target_": "vse_gpo.data.processors.ProcessorImages", "processor": settings},
             tokenizer={
                 "_target_": "vse_gpo.data.captions.WordPieces",
                 "pretrained": str(folder),
@@ -113,6 +113,19 @@ def whole_model(
     }
     check_values(model.state_dict())
     return model.eval()
+
+
+@quietly()
+def check_dual(folder: Path) -> None:
+    """Refuse a folder whose small files are not those of a dual encoder, before its weights are fetched.
+
+    Raises:
+        VSEError: see ``load_dual``.
+    """
+    folder = _inner_folder(folder)
+    _config(folder)
+    _processor(folder)
+    _tokenizer(folder)
 
 
 def is_foreign(folder: Path) -> bool:
@@ -210,26 +223,6 @@ def _tokenizer(folder: Path) -> Any:
     if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # as transformers does without a file
         raise VSEError(f"{folder}: no tokeniser, {expected}")
     return tokenizer
-
-
-def _normalization(processor: Any) -> dict[str, Any]:
-    """Mean, standard deviation and scale of an image processor, proved on an image.
-
-    Raises:
-        VSEError: if it does anything else to the pixels.
-    """
-    scale = 1.0 / processor.rescale_factor if processor.do_rescale else 1.0
-    mean, std = ([*processor.image_mean], [*processor.image_std]) if processor.do_normalize else ([0.0] * 3, [1.0] * 3)
-    found = {"mean": mean, "std": std, "scale": scale}
-    pixels = torch.arange(3 * 40 * 56, dtype=torch.int64).view(3, 40, 56).remainder(251).to(torch.uint8)
-    given = {"images": pixels, "input_data_format": "channels_first", "return_tensors": "pt"}
-    expected = processor(**given)["pixel_values"]
-    raw = processor(**given, do_rescale=False, do_normalize=False)["pixel_values"]
-    shaped = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
-    average, deviation = shaped
-    if expected.shape != raw.shape or not torch.allclose((raw / scale - average) / deviation, expected, atol=1e-4):
-        raise VSEError("its image processor does more than resize, crop, rescale and normalise; such models are not taken")
-    return found
 
 
 def _logits(network: PreTrainedModel) -> dict[str, float]:

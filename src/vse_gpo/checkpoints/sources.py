@@ -5,18 +5,25 @@ import json
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 
-from vse_gpo.checkpoints.dual import is_foreign, load_dual
+from vse_gpo.checkpoints.dual import CONFIG as OTHERS_CONFIG
+from vse_gpo.checkpoints.dual import check_dual, is_foreign, load_dual
 from vse_gpo.checkpoints.pickles import model_weights, read_pickle
 from vse_gpo.checkpoints.released import BERT, released_model
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import SETTINGS, VSE, WEIGHTS, build_model
-from vse_gpo.storage.hub import check_pretrained
+from vse_gpo.storage.hub import check_pretrained, fetch
 from vse_gpo.storage.settings import CONFIG
 from vse_gpo.storage.weights import read_whole_weights
 
+OPEN_CLIP, OPEN_CLIP_CONFIG = ("open_clip:", "hf-hub:", "local-dir:"), "open_clip_config.json"
+SMALL = ("*.json", "*.txt", "*.model")  # files of a model on the hub beside its weights
+OTHERS_WEIGHTS = [  # safetensors first
+    ("model.safetensors", "model-*.safetensors", "*/model.safetensors", "*/model-*.safetensors"),
+    ("pytorch_model*.bin", "*/pytorch_model*.bin"),
+]
+OPEN_CLIP_WEIGHTS = [("open_clip*.safetensors",), ("open_clip*.bin",)]
 BEST = Path("checkpoints", "best.ckpt")  # in a run's folder
 FILES = (".ckpt", ".pth", ".tar", ".pt", ".bin", ".safetensors")  # suffixes that no hub id ends in
 EXPECTED = "expected runs/…/checkpoints/best.ckpt or a released model_best.pth"
@@ -27,20 +34,51 @@ def load_model(source: str | Path, *, tokenizer: str | Path | None = None, vocab
 
     Args:
         source: a training checkpoint or its run's folder, a released file, a folder that ``save_pretrained`` wrote,
-            or a Hugging Face hub id. Files are told apart by what they hold, whatever their suffix.
+            a Hugging Face hub id, or CLIP, SigLIP and their kind: a folder or hub id of transformers or
+            sentence-transformers, or ``open_clip:NAME/TAG``, ``hf-hub:ID`` or a folder of open_clip. Files are told
+            apart by what they hold, whatever their suffix.
         tokenizer, vocabulary: see ``released_model``; None takes BERT's tokeniser, and no vocabulary.
 
     Raises:
         VSEError: if the source holds no model.
     """
+    if str(source).startswith(OPEN_CLIP):
+        return _from_open_clip(str(source))
     path = Path(source).expanduser()
     if path.is_dir():
         is_run = not (path / SETTINGS).is_file() and ((path / BEST).is_file() or (path / CONFIG).is_file())
         return load_checkpoint(path / BEST) if is_run else load_folder(path)
     if path.is_file() or is_path(str(source)):
         return load_checkpoint(path, tokenizer=tokenizer, vocabulary=vocabulary)
-    check_pretrained(str(source), "model", SETTINGS)
-    return load_folder(Path(snapshot_download(str(source), allow_patterns=["*.json", "*.txt", WEIGHTS])))
+    return load_folder(_fetched(str(source)))
+
+
+def _fetched(name: str) -> Path:
+    """The folder of a model of the hub: its small files first, which tell whether it is one and what its weights are.
+
+    Raises:
+        VSEError: if the hub has no such model or does not give it, or it is of another kind.
+    """
+    check_pretrained(name, "model", SETTINGS, OTHERS_CONFIG, OPEN_CLIP_CONFIG)
+    folder = fetch(name, "model", SMALL)
+    weights: list[tuple[str, ...]] = [(WEIGHTS,)]
+    if not (folder / SETTINGS).is_file():
+        if is_foreign(folder):
+            check_dual(folder)
+            weights = OTHERS_WEIGHTS
+        elif (folder / OPEN_CLIP_CONFIG).is_file():
+            weights = OPEN_CLIP_WEIGHTS
+    for patterns in weights:
+        folder = fetch(name, "model", [*SMALL, *patterns])
+        if any(path.match(pattern) for path in folder.rglob("*") for pattern in patterns):
+            break
+    return folder
+
+
+def _from_open_clip(source: str) -> VSE:
+    from vse_gpo.checkpoints.open_clip import load_open_clip  # noqa: PLC0415, an extra
+
+    return load_open_clip(source)
 
 
 def is_path(source: str) -> bool:
@@ -79,8 +117,11 @@ def load_folder(folder: Path) -> VSE:
     Raises:
         VSEError: if there is none, or its files are damaged.
     """
-    if not (folder / SETTINGS).is_file() and is_foreign(folder):
-        return load_dual(folder)
+    if not (folder / SETTINGS).is_file():
+        if is_foreign(folder):
+            return load_dual(folder)
+        if (folder / OPEN_CLIP_CONFIG).is_file():
+            return _from_open_clip(f"local-dir:{folder}")
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         weights = read_whole_weights(folder / WEIGHTS)

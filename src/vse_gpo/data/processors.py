@@ -35,7 +35,7 @@ class ProcessorImages(PrepareImages):
     ) -> None:
         self.processor = processor_of(processor)
         try:
-            made = self.fit(torch.zeros(PROBE, dtype=torch.uint8))
+            made = self._made(torch.zeros(PROBE, dtype=torch.uint8))
         except (TypeError, ValueError, KeyError, RuntimeError) as error:
             raise VSEError(f"its image processor cannot prepare an image ({first_line(error)})") from error
         if made.dtype != torch.uint8 or made.ndim != 3 or made.shape[1] != made.shape[2]:
@@ -46,10 +46,27 @@ class ProcessorImages(PrepareImages):
         super().__init__(size=made.shape[1], crop=crop, flip=flip)
 
     def fit(self, pixels: RGB) -> UInt8[Tensor, "3 size size"]:
-        made = self.processor(
-            images=pixels, do_rescale=False, do_normalize=False, input_data_format="channels_first", return_tensors="pt"
-        )
-        return made["pixel_values"][0]
+        return self._made(pixels)
+
+    def normalization(self) -> dict[str, Any]:
+        """What the processor does to the bytes after that: mean, standard deviation and scale of a PixelNormalization.
+
+        Raises:
+            VSEError: if it does anything else, as a comparison of an image shows.
+        """
+        one = self.processor
+        mean, std = ([*one.image_mean], [*one.image_std]) if one.do_normalize else ([0.0] * 3, [1.0] * 3)
+        found = {"mean": mean, "std": std, "scale": 1.0 / one.rescale_factor if one.do_rescale else 1.0}
+        pixels = torch.arange(3 * 40 * 56).remainder(251).view(PROBE).to(torch.uint8)
+        expected = one(images=pixels, input_data_format="channels_first", return_tensors="pt")["pixel_values"][0]
+        average, deviation = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+        if not torch.allclose((self.fit(pixels) / found["scale"] - average) / deviation, expected, atol=1e-4):
+            raise VSEError("its image processor does more than resize, crop, rescale and normalise, which is not taken")
+        return found
+
+    def _made(self, pixels: RGB) -> Tensor:
+        given = {"images": pixels, "input_data_format": "channels_first", "return_tensors": "pt"}
+        return self.processor(**given, do_rescale=False, do_normalize=False)["pixel_values"][0]
 
 
 def processor_of(settings: Mapping[str, Any]) -> Any:
