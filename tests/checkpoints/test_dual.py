@@ -126,7 +126,7 @@ def test_towers_have_layers(loaded):
     for encoder in (loaded.model.image_encoder, loaded.model.text_encoder):
         layers = encoder.backbone.layers()
         assert len(layers) == 3
-        assert sorted(map(id, sum(layers, []))) == sorted(map(id, encoder.parameters()))
+        assert sorted(id(one) for layer in layers for one in layer) == sorted(map(id, encoder.parameters()))
 
 
 def test_a_model_is_exported(tmp_path):

@@ -52,7 +52,10 @@ def test_embeddings_equal_open_clips_after_loading_and_saving(folder, tmp_path):
 
 def test_a_name_and_tag_are_those_that_open_clip_lists(monkeypatch, tmp_path):
     for source, line in (
-        ("open_clip:ViT-B-3/openai", r"no weights for ViT-B-3 \(did you mean ViT-B-32\?\); expected open_clip:NAME/TAG"),
+        (
+            "open_clip:ViT-B-3/openai",
+            r"no weights for ViT-B-3 \(did you mean ViT-B-32\?\); expected open_clip:NAME/TAG",
+        ),
         ("open_clip:ViT-B-32", r"ViT-B-32 has no weights called …; there are openai, "),
         ("open_clip:ViT-B-32/laion", "ViT-B-32 has no weights called laion; there are openai, "),
         ("open_clip:ViT-B-32/laion2b_s34b_b79k", "CLIP-ViT-B-32-laion2B-s34B-b79K: neither a folder nor"),
@@ -73,7 +76,9 @@ def test_a_name_and_tag_are_those_that_open_clip_lists(monkeypatch, tmp_path):
     monkeypatch.setattr(loading.open_clip, "create_model", create)
     monkeypatch.setattr(loading.open_clip, "get_model_config", lambda name: json.loads(config)["model_cfg"])
     config = (tmp_path / "model" / "open_clip_config.json").read_text()
-    model = load_open_clip("open_clip:ViT-B-32/openai")  # OpenAI's were trained with another GELU, which open_clip warns of
+    model = load_open_clip(
+        "open_clip:ViT-B-32/openai"
+    )  # OpenAI's were trained with another GELU, which open_clip warns of
     assert (seen["name"], seen["pretrained"], seen["force_quick_gelu"]) == ("ViT-B-32", "openai", True)
     assert model.settings["image_encoder"]["backbone"]["config"]["quick_gelu"] is True
 

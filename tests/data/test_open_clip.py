@@ -15,7 +15,9 @@ from vse_gpo.errors import VSEError
 def test_pixels_are_open_clips(mode):
     prepare = OpenClipImages(preprocess={"size": 16, "resize_mode": mode, "interpolation": "bicubic"})
     transform = open_clip.image_transform(16, is_train=False, resize_mode=mode, interpolation="bicubic")
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1) for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    )
     for shape in ((40, 61), (61, 40), (16, 16), (9, 30)):
         image = Image.fromarray(np.random.default_rng(0).integers(256, size=(*shape, 3), dtype=np.uint8))
         expected = (transform(image) * std + mean) * 255
@@ -40,7 +42,10 @@ def test_settings_that_open_clip_refuses_give_one_line():
         (lambda: OpenClipImages(preprocess={"resize_mode": "other"}), "preprocess_cfg is refused"),
         (lambda: OpenClipImages(preprocess={"widht": 3}), "preprocess_cfg is refused"),
         (lambda: OpenClipImages(preprocess={"size": (16, 24)}), "24×16 pixels, expected squares"),
-        (lambda: OpenClipTokens({"tokenizer_kwargs": {"bpe_path": "/etc/passwd"}}), "tokeniser with bpe_path, expected"),
+        (
+            lambda: OpenClipTokens({"tokenizer_kwargs": {"bpe_path": "/etc/passwd"}}),
+            "tokeniser with bpe_path, expected",
+        ),
         (lambda: OpenClipTokens({}, "no/such"), "no/such: no tokeniser"),
     ):
         with pytest.raises(VSEError, match=line) as error:

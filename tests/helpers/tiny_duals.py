@@ -61,7 +61,7 @@ CAPTIONS = [
 
 
 def photographs(count: int = 20) -> list[Image.Image]:
-    """Images with smooth colours, edges and grain, at 224×224 pixels and in odd shapes, from JPEG as photographs are."""
+    """Images with smooth colours, edges and grain, at 224×224 pixels and in odd shapes, from JPEG as photographs."""
     draws = np.random.default_rng(0)
     shapes = [(224, 224), (500, 333), (333, 500), (31, 75), (640, 97), (97, 300), (32, 32), (33, 47)]
     images = []

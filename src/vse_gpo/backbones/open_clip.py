@@ -14,9 +14,7 @@ from vse_gpo.errors import VSEError, first_line
 try:
     from open_clip import CustomTextCLIP
 except ImportError as error:
-    raise VSEError(
-        "models of open_clip need it, and it is not installed; pip install 'vse_gpo[open_clip]'"
-    ) from error
+    raise VSEError("models of open_clip need it, and it is not installed; pip install 'vse_gpo[open_clip]'") from error
 
 TAKEN = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")  # of a model's config; the others are for training
 
@@ -94,7 +92,9 @@ def taken_config(config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         images, texts = dict(config["vision_cfg"]), dict(config["text_cfg"])
     except (KeyError, TypeError, ValueError) as error:
-        raise VSEError(f"not open_clip's model_cfg ({first_line(error)}), expected its vision_cfg and text_cfg") from error
+        raise VSEError(
+            f"not open_clip's model_cfg ({first_line(error)}), expected its vision_cfg and text_cfg"
+        ) from error
     if "multimodal_cfg" in config:
         raise VSEError("a CoCa, whose text tower also writes captions; such models are not taken")
     if texts.get("hf_model_name"):

@@ -4,7 +4,6 @@ A folder is recognised by its ``config.json``; the library's own model and proce
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 

@@ -19,9 +19,7 @@ try:
     import open_clip
     from open_clip.transform import PreprocessCfg, image_transform_v2
 except ImportError as error:
-    raise VSEError(
-        "models of open_clip need it, and it is not installed; pip install 'vse_gpo[open_clip]'"
-    ) from error
+    raise VSEError("models of open_clip need it, and it is not installed; pip install 'vse_gpo[open_clip]'") from error
 
 
 OPTIONS = {"clean", "language", "strip_sep_token"}  # of tokenisers
@@ -38,9 +36,7 @@ class OpenClipImages(PrepareImages):
         VSEError: if open_clip does not take the settings, or they do not make squares.
     """
 
-    def __init__(
-        self, *, preprocess: Mapping[str, Any], crop: Sequence[float] = (0.9, 1.0), flip: float = 0.0
-    ) -> None:
+    def __init__(self, *, preprocess: Mapping[str, Any], crop: Sequence[float] = (0.9, 1.0), flip: float = 0.0) -> None:
         try:
             transforms = image_transform_v2(PreprocessCfg(**preprocess), is_train=False).transforms
         except (TypeError, ValueError, KeyError, AssertionError) as error:

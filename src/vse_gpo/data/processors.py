@@ -30,9 +30,7 @@ class ProcessorImages(PrepareImages):
         VSEError: if they describe no processor, or one whose images are not squares of one size.
     """
 
-    def __init__(
-        self, *, processor: Mapping[str, Any], crop: Sequence[float] = (0.9, 1.0), flip: float = 0.0
-    ) -> None:
+    def __init__(self, *, processor: Mapping[str, Any], crop: Sequence[float] = (0.9, 1.0), flip: float = 0.0) -> None:
         self.processor = processor_of(processor)
         try:
             made = self._made(torch.zeros(PROBE, dtype=torch.uint8))

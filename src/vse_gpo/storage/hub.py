@@ -75,8 +75,8 @@ def fetch(name: str, setting: str, patterns: Sequence[str]) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(patterns)))
     except Exception as error:  # as above
         raise VSEError(
-            f"{setting}={name}: the Hugging Face hub does not give its files ({first_line(error)}); accept its terms on "
-            "its page and log in by hf auth login if it is gated"
+            f"{setting}={name}: the Hugging Face hub does not give its files ({first_line(error)}); if it is gated, "
+            "accept its terms on its page and log in by hf auth login"
         ) from error
 
 
