@@ -39,7 +39,8 @@ class DualImages(Backbone):
         self._normalized_by = {"mean": [*mean], "std": [*std], "scale": scale}
 
     def forward(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Features:
-        made = self.network.get_image_features(pixel_values=self.normalization(pixels))
+        network: Any = self.network
+        made = network.get_image_features(pixel_values=self.normalization(pixels))
         return full_sets(_pooled(made)[:, None])
 
     def layers(self, *, coarse: bool = False) -> Layers:
@@ -69,7 +70,8 @@ class DualTexts(Backbone):
     def forward(self, tokens: Tokens) -> Features:
         check_length(tokens, tower_of(self.network))
         mask = valid_items(tokens.lengths, tokens.ids.shape[1]).long() if self.masked else None
-        made = self.network.get_text_features(input_ids=tokens.ids, attention_mask=mask)
+        network: Any = self.network
+        made = network.get_text_features(input_ids=tokens.ids, attention_mask=mask)
         return full_sets(_pooled(made)[:, None])
 
     def layers(self, *, coarse: bool = False) -> Layers:
@@ -113,10 +115,11 @@ def dual_texts_of(config: Mapping[str, Any], *, masked: bool) -> DualTexts:
 
 def dual_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:
     """The library's class of a dual encoder; None if the config is of another kind of model."""
-    found: type[PreTrainedModel] | None = MODEL_MAPPING.get(type(config), None)
+    found: Any = MODEL_MAPPING.get(type(config), None)
     if found is None or not (hasattr(found, "get_image_features") and hasattr(found, "get_text_features")):
         return None
-    return found
+    family: type[PreTrainedModel] = found
+    return family
 
 
 def towers(network: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedModel]:

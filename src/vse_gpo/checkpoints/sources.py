@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def _fetched(name: str) -> Path:
     """
     check_pretrained(name, "model", SETTINGS, OTHERS_CONFIG, OPEN_CLIP_CONFIG)
     folder = fetch(name, "model", SMALL)
-    weights: list[tuple[str, ...]] = [(WEIGHTS,)]
+    weights: Sequence[tuple[str, ...]] = [(WEIGHTS,)]
     if not (folder / SETTINGS).is_file():
         if is_foreign(folder):
             check_dual(folder)

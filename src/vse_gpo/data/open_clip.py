@@ -16,7 +16,7 @@ from vse_gpo.data.images import PrepareImages
 from vse_gpo.errors import VSEError, first_line
 
 try:
-    import open_clip
+    import open_clip as open_clip  # noqa: PLC0414, checkpoints/open_clip.py takes it from here
     from open_clip.transform import PreprocessCfg, image_transform_v2
 except ImportError as error:
     raise VSEError("models of open_clip need it, and it is not installed; pip install 'vse_gpo[open_clip]'") from error

@@ -54,13 +54,13 @@ class ProcessorImages(PrepareImages):
         """
         one = self.processor
         mean, std = ([*one.image_mean], [*one.image_std]) if one.do_normalize else ([0.0] * 3, [1.0] * 3)
-        found = {"mean": mean, "std": std, "scale": 1.0 / one.rescale_factor if one.do_rescale else 1.0}
+        scale = 1.0 / one.rescale_factor if one.do_rescale else 1.0
         pixels = torch.arange(3 * 40 * 56).remainder(251).view(PROBE).to(torch.uint8)
         expected = one(images=pixels, input_data_format="channels_first", return_tensors="pt")["pixel_values"][0]
         average, deviation = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
-        if not torch.allclose((self.fit(pixels) / found["scale"] - average) / deviation, expected, atol=1e-4):
+        if not torch.allclose((self.fit(pixels) / scale - average) / deviation, expected, atol=1e-4):
             raise VSEError("its image processor does more than resize, crop, rescale and normalise, which is not taken")
-        return found
+        return {"mean": mean, "std": std, "scale": scale}
 
     def _made(self, pixels: RGB) -> Tensor:
         given = {"images": pixels, "input_data_format": "channels_first", "return_tensors": "pt"}

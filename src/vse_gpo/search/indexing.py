@@ -44,7 +44,7 @@ def build_index(
     Args:
         images: folder, searched with all its subfolders.
         out: folder of the index.
-        model, tokenizer, vocabulary: see ``load_model``; None takes the existing index's model, or the default one.
+        model, tokenizer, vocabulary: see ``load_model``; None takes the existing index's model or the default one.
         kind: name of one of the kinds.
         kinds: name → builds that kind of index.
         batch_size: images per batch.
@@ -53,8 +53,8 @@ def build_index(
         accelerator: ``cpu`` keeps off the GPU.
 
     Raises:
-        VSEError: if the kind is unknown, the model cannot be loaded, there is no readable image, or an existing index of
-            another model.
+        VSEError: if the kind is unknown, the model cannot be loaded, there is no readable image, or an index of another
+            model.
     """
     if kind not in kinds:
         raise VSEError(f"kind={kind}: no such kind{did_you_mean(kind, kinds)}; there are {', '.join(kinds)}")
