@@ -29,6 +29,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
 
+from tests.helpers.tiny_duals import dual_folder
 from tests.helpers.tiny_encoders import roberta_folder
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import VSE
@@ -191,6 +192,18 @@ def test_using_a_model_to_search_to_export_and_as_a_library(tmp_path, monkeypatc
     assert found["similarity"].shape == (2, 1)
 
 
+def test_using_a_pretrained_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw_images(Path("my_images"))
+    dual_folder("clip", Path("my_clip"))
+    for command in commands_of("use_a_pretrained_model.md"):
+        start([*command, *(["workers=0"] if command[0] == "vse-index" else [])], monkeypatch)
+    assert "my_images" not in capsys.readouterr().err
+    found = run_python((GUIDES / "use_a_pretrained_model.md").read_text(encoding="utf-8"))
+    assert found["probabilities"].sum(1).tolist() == pytest.approx([1.0, 1.0])
+    assert VSE.from_pretrained("my_copy").fingerprint() == found["model"].fingerprint()
+
+
 def test_exporting(tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
     monkeypatch.chdir(tmp_path)
@@ -218,7 +231,14 @@ def test_adding_a_pooling(tmp_path, monkeypatch):
 
 def test_every_block_that_is_to_be_run_is_run_by_a_test():
     run = {"getting_started.md", "train_on_your_data.md", "evaluate_a_checkpoint.md", "compare_and_report.md"}
-    run |= {"search_your_images.md", "library.md", "export.md", "add_a_pooling.md", "README.md"}
+    run |= {
+        "use_a_pretrained_model.md",
+        "search_your_images.md",
+        "library.md",
+        "export.md",
+        "add_a_pooling.md",
+        "README.md",
+    }
     assert {page.name for page in PAGES if blocks(page.read_text(encoding="utf-8"), "sh", "python")} == run
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.golden import assert_close, load
 from vse_gpo.cli.run import config_folder
 from vse_gpo.errors import VSEError
-from vse_gpo.losses import InfoNCE, PhasedLoss, SigmoidLoss, TripletLoss
+from vse_gpo.losses import InfoNCE, PairLogits, PhasedLoss, SigmoidLoss, TripletLoss
 
 MARGIN, TEMPERATURE, BIAS = 0.3, 0.1, -2.0
 FAMILY = {
@@ -229,3 +229,10 @@ def test_every_shipped_loss_builds_with_its_published_values(option):
 def test_a_temperature_that_is_not_above_zero_is_refused(loss, temperature):
     with pytest.raises(VSEError, match="expected above 0"):
         loss(temperature=temperature)
+
+
+def test_pair_logits_scale_and_shift_and_are_saved_but_not_trained():
+    logits = PairLogits(log_scale=math.log(100), bias=-10)
+    torch.testing.assert_close(logits(torch.tensor([[0.5, -0.1]])), torch.tensor([[40.0, -20.0]]))
+    assert [*logits.parameters()] == []
+    assert set(logits.state_dict()) == {"log_scale", "bias"}

@@ -143,6 +143,27 @@ class PhasedLoss(nn.Module):
         return value
 
 
+class PairLogits(nn.Module):
+    """Similarities → logits, by the scale and bias that a pretrained model brings; no ranking depends on them.
+
+    A softmax of CLIP's logits over the captions, or a sigmoid of SigLIP's, is the probability of a pair.
+
+    Args:
+        log_scale: logarithm of what similarities are multiplied by.
+        bias: added after that; 0 for models trained with a softmax.
+    """
+
+    def __init__(self, log_scale: float = 0.0, bias: float = 0.0) -> None:
+        super().__init__()
+        self.log_scale: Tensor
+        self.bias: Tensor
+        self.register_buffer("log_scale", torch.tensor(log_scale))
+        self.register_buffer("bias", torch.tensor(bias))
+
+    def forward(self, similarity: Float[Tensor, "images captions"]) -> Float[Tensor, "images captions"]:
+        return similarity * self.log_scale.exp() + self.bias
+
+
 def _positives(similarity: Float[Tensor, "batch batch"]) -> Bool[Tensor, "batch batch"]:
     """True on the diagonal."""
     return torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)

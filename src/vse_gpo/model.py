@@ -33,6 +33,7 @@ class VSE(nn.Module):
         text_encoder: tokens → unit embeddings (B, E).
         prepare_images: list of images (as the encoder's transform takes them) → a batch of image inputs.
         prepare_captions: list of captions → tokens.
+        logits: similarities → logits, for models that bring a scale and bias of their own; None for others.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class VSE(nn.Module):
         text_encoder: Encoder,
         prepare_images: ImagePreparation,
         prepare_captions: CaptionPreparation,
+        logits: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         self.prepare_images = prepare_images
         self.prepare_captions = prepare_captions
+        self.logits = logits
         self.settings: dict[str, Any] | None = None  # the model was built from these; needed to save it
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
@@ -174,8 +177,8 @@ class VSE(nn.Module):
         """A model in eval mode from anything that holds one; see ``vse_gpo.checkpoints.sources.load_model``.
 
         Args:
-            source: a folder of ``save_pretrained``, a Hugging Face hub id, a run's ``.ckpt`` or its folder, or a
-                released ``.pth``.
+            source: a folder of ``save_pretrained``, a Hugging Face hub id, a run's ``.ckpt`` or its folder, a released
+                ``.pth``, or CLIP, SigLIP and their kind as Hugging Face or open_clip write them.
             tokenizer: of a released BERT model, a hub id or a folder; None takes ``bert-base-uncased``.
             vocabulary: file of a released BiGRU model.
 
@@ -235,7 +238,8 @@ def outline(settings: dict[str, Any], folder: Path | None) -> dict[str, Tensor]:
     """Names and shapes of a model's weights, without the memory for them."""
     shapes: dict[str, Tensor] = {}
     with torch.device("meta"):
-        for part in ("image_encoder", "text_encoder"):
-            encoder: Encoder = build(settings.get(part), folder)
-            shapes |= {f"{part}.{name}": value for name, value in encoder.state_dict().items()}
+        for part in ("image_encoder", "text_encoder", "logits"):
+            module: nn.Module | None = build(settings.get(part), folder)
+            state = {} if module is None else module.state_dict()
+            shapes |= {f"{part}.{name}": value for name, value in state.items()}
     return shapes

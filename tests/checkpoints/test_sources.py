@@ -1,19 +1,25 @@
 """Models from whatever holds one, those that earlier versions saved among them."""
 
 import os
+import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.golden import FOLDER
 from tests.helpers.small_checkpoint import write_checkpoint
 from tests.helpers.small_settings import SETTINGS
+from tests.helpers.tiny_duals import dual_folder, open_clip_folder
+from tests.helpers.tiny_encoders import roberta_folder
 from vse_gpo import VSE
 from vse_gpo.checkpoints import load_model
 from vse_gpo.checkpoints.sources import load_checkpoint
 from vse_gpo.errors import VSEError
+from vse_gpo.storage import hub
 
 # of the version before the modules were sorted into rooms: a folder, a checkpoint, and what they encoded
 SAVED = FOLDER / "saved"
@@ -83,3 +89,50 @@ def test_what_is_nowhere_is_told(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(VSEError, match=r"empty: not a saved model .*expected vse_gpo\.json and model\.safetensors"):
         load_model(tmp_path / "empty")
+
+
+# the hub
+
+
+class FakeHub:
+    """Gives the files of folders that fit the patterns, as the hub does, and remembers which were asked for."""
+
+    def __init__(self, home: Path, **models: Path) -> None:
+        self.home, self.models, self.given = home, models, set()
+
+    def snapshot(self, name: str, allow_patterns: list[str]) -> str:
+        source = self.models[name.partition("/")[2]]
+        for path in filter(Path.is_file, source.rglob("*")):
+            file = path.relative_to(source).as_posix()
+            if any(fnmatch(file, pattern) for pattern in allow_patterns):
+                place = self.home / name / file
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, place)
+                self.given.add(file)
+        return str(self.home / name)
+
+
+def test_models_of_the_hub_are_fetched_with_only_their_own_weights(monkeypatch, tmp_path):
+    ours = tmp_path / "ours"
+    load_model(SAVED / "model").save_pretrained(ours)
+    clip = dual_folder("clip", tmp_path / "clip")
+    pickled = dual_folder("clip", tmp_path / "pickled")
+    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    by_open_clip = open_clip_folder(tmp_path / "by_open_clip")
+    other = roberta_folder(tmp_path / "other")
+    fake = FakeHub(tmp_path / "hub", ours=ours, clip=clip, pickled=pickled, by_open_clip=by_open_clip, other=other)
+    for folder in (ours, clip, by_open_clip):
+        (folder / "flax_model.msgpack").write_bytes(b"large")
+        (folder / "extra_model.safetensors").write_bytes(b"large")
+    monkeypatch.setattr(hub, "snapshot_download", fake.snapshot)
+    monkeypatch.setattr(hub, "model_info", lambda name, timeout: None)
+    for name in ("ours", "clip", "pickled", "by_open_clip"):
+        found = load_model(f"account/{name}").encode_captions("a red circle")
+        (fake.models[name] / "extra_model.safetensors").unlink(missing_ok=True)
+        assert torch.equal(found, load_model(fake.models[name]).encode_captions("a red circle"))
+    assert not {"flax_model.msgpack", "extra_model.safetensors"} & fake.given
+    fake.given.clear()
+    with pytest.raises(VSEError, match="holds a roberta"):
+        load_model("account/other")
+    assert "model.safetensors" not in fake.given  # another kind is refused before its weights are fetched

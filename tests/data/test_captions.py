@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from tests.golden import FOLDER
+from tests.helpers.tiny_duals import dual_folder
 from tests.helpers.tiny_encoders import FAMILIES, SENTENCES, trained
 from vse_gpo.data.captions import PrepareCaptions, TreebankVocabulary, WordNoise, WordPieces, Words
 from vse_gpo.errors import VSEError
@@ -179,6 +180,29 @@ def test_a_saved_tokeniser_of_any_kind_comes_back(other: WordPieces, tmp_path: P
     assert [again.sequence(again.words(sentence)) for sentence in SENTENCES] == [
         other.sequence(other.words(sentence)) for sentence in SENTENCES
     ]
+
+
+def test_a_sentencepiece_tokeniser_without_word_ids_has_words(tmp_path: Path) -> None:
+    unknown = "<unk>"
+    pieces = WordPieces(str(dual_folder("siglip", tmp_path)), max_tokens=20, mask_token=unknown, padded=True)
+    assert not pieces._tokenizer.is_fast
+    words = pieces.words("A red car, skating")  # SigLIP's drops punctuation and upper case
+    assert [pieces._tokenizer.decode(word).strip() for word in words] == ["a", "red", "car", "skating"]
+    ids = pieces.sequence(words)
+    assert ids == pieces._tokenizer("A red car, skating", padding="max_length", max_length=20)["input_ids"]
+    assert len(pieces.sequence([])) == 20
+
+
+def test_padding_goes_to_the_tokenisers_side_and_lower_case_comes_first(tmp_path: Path) -> None:
+    folder = str(dual_folder("siglip2", tmp_path))
+    plain, lower = WordPieces(folder), WordPieces(folder, lower_case=True)
+    assert lower.words("A Red CAR") == plain.words("a red car") != plain.words("A Red CAR")
+    right = WordPieces(folder, max_tokens=12, padded=True)
+    ids = plain.sequence(plain.words("a"))
+    padding = [right._tokenizer.pad_token_id] * (12 - len(ids))
+    assert right.sequence(right.words("a")) == [*ids, *padding]
+    right._tokenizer.padding_side = "left"
+    assert right.sequence(right.words("a")) == [*padding, *ids]
 
 
 @pytest.mark.parametrize("family", [None, "bert", "roberta", "modernbert"])

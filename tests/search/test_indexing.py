@@ -7,10 +7,12 @@ import torch
 
 from tests.helpers.photo_folder import paint, small_model, touch
 from tests.helpers.photo_index import FILES, run_index, vectors
+from tests.helpers.tiny_duals import dual_folder
 from vse_gpo import VSE
 from vse_gpo.errors import VSEError
 from vse_gpo.search import indexing
 from vse_gpo.search.index import Index
+from vse_gpo.search.indexing import DEFAULT_MODEL
 from vse_gpo.search.pictures import FilePixels
 
 
@@ -118,7 +120,10 @@ def test_what_cannot_become_an_index_gets_one_line(made, pictures, model, tmp_pa
     for overrides, line in (
         ([f"images={pictures}", f"out={made}", f"model={tmp_path / 'other'}"], "is another model"),
         ([f"images={pictures}", f"out={tmp_path}", f"model={model}"], "exists and is no index"),
-        ([f"images={pictures}", f"out={tmp_path / 'new'}"], "model must be set"),
+        (
+            [f"images={pictures}", f"out={tmp_path / 'new'}"],
+            f"model={DEFAULT_MODEL}: neither a folder nor",
+        ),  # no network
         ([f"images={tmp_path / 'no'}", f"out={tmp_path / 'new'}", f"model={model}"], "no such folder"),
         ([f"images={tmp_path / 'none'}", f"out={tmp_path / 'new'}", f"model={model}"], "no image that can be read"),
         ([f"images={pictures}", f"out={made}", "kind=flatt"], "no such kind .did you mean flat"),
@@ -126,6 +131,18 @@ def test_what_cannot_become_an_index_gets_one_line(made, pictures, model, tmp_pa
         with pytest.raises(VSEError, match=line):
             run_index(*overrides)
     assert not (tmp_path / "new").exists()
+
+
+def test_photographs_are_indexed_and_searched_without_naming_a_model(pictures, capsys, monkeypatch, tmp_path):
+    dual = dual_folder("clip", tmp_path / "dual")
+    monkeypatch.setattr(indexing, "DEFAULT_MODEL", str(dual))
+    run_index(f"images={pictures}", f"out={tmp_path / 'index'}")
+    assert f"model: {dual}, as none was named; model=… takes any other" in capsys.readouterr().out
+    assert_encoded(tmp_path / "index", pictures, dual, FILES)
+    found = Index.load(tmp_path / "index")
+    model = found.open_model()
+    assert found.search(model.encode_images(pictures / FILES[3]), 1)[1] == [[FILES[3]]]
+    assert len(found.search(model.encode_captions("a red car"), 3)[1][0]) == 3
 
 
 def test_a_model_that_has_changed_is_refused(made, monkeypatch, tmp_path):

@@ -3,15 +3,18 @@
 from pathlib import Path
 
 import pytest
+from httpx import Request, Response
 from huggingface_hub import RepoUrl
+from huggingface_hub.errors import GatedRepoError
 from transformers import AutoModel
+from transformers.utils import logging
 
 from tests.helpers.photo_folder import small_model
 from tests.helpers.tiny_encoders import roberta_folder
 from vse_gpo import VSE
 from vse_gpo.errors import VSEError
 from vse_gpo.storage import hub
-from vse_gpo.storage.hub import check_pretrained, load_pretrained
+from vse_gpo.storage.hub import check_pretrained, fetch, load_pretrained, quietly
 
 
 def test_a_model_goes_to_the_hub_with_its_card(monkeypatch):
@@ -44,6 +47,30 @@ def test_a_hub_that_does_not_take_a_model_gives_one_line():
 def test_a_name_that_neither_this_machine_nor_the_hub_knows_gives_one_line():
     with pytest.raises(VSEError, match=r"^text\.pretrained=no/such: neither a folder nor a model that the .*; name"):
         check_pretrained("no/such", "text.pretrained")  # the tests have no network
+
+
+def test_files_that_the_hub_does_not_give_get_one_line(monkeypatch):
+    with pytest.raises(VSEError, match=r"^model=no/such: the Hugging Face hub does not give its files .*hf auth login"):
+        fetch("no/such", "model", ["*.json"])  # the tests have no network
+
+    def gated(*arguments, **named):
+        raise GatedRepoError(
+            "403 Client Error\nYou must be logged in", response=Response(403, request=Request("GET", "x:"))
+        )
+
+    monkeypatch.setattr(hub, "snapshot_download", gated)
+    with pytest.raises(
+        VSEError, match=r"if it is gated, accept its terms on its page and log in by hf auth login$"
+    ) as error:
+        fetch("some/gated", "model", ["*.json"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_library_is_quiet_only_inside():
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    with quietly():
+        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.ERROR, False)
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
 def test_a_folder_is_loaded_and_one_without_a_model_gives_one_line(tmp_path):

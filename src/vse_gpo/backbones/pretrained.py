@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from vse_gpo.batch import Tokens
 from vse_gpo.errors import VSEError, first_line
@@ -121,15 +121,35 @@ def network_of(config: Mapping[str, Any]) -> PreTrainedModel:
         VSEError: if it describes no network, or one that fetches parts from elsewhere.
     """
     try:
-        known = AutoConfig.for_model(config["model_type"]).to_dict()
-        nested = [name for name in config if "backbone" in name]
-        if nested:
-            raise ValueError(f"{nested[0]} may fetch another network")
-        kept = {name: value for name, value in config.items() if name in known.keys() - UNSAFE or name in NAMED}
-        network: PreTrainedModel = AutoModel.from_config(AutoConfig.for_model(**kept), trust_remote_code=False)
+        network: PreTrainedModel = AutoModel.from_config(safe_config(config), trust_remote_code=False)
     except (TypeError, ValueError, KeyError) as error:
         raise VSEError(f"not a network: {first_line(error)}; expected a Hugging Face config") from error
     return network.train()
+
+
+def safe_config(config: Mapping[str, Any]) -> PreTrainedConfig:
+    """A config that only describes an architecture: what may fetch or run code is left out, at every depth.
+
+    Args:
+        config: as Hugging Face writes it; it may come from anywhere.
+
+    Raises:
+        ValueError: if it describes no network, or one that fetches parts from elsewhere; KeyError and TypeError too.
+    """
+    known = AutoConfig.for_model(config["model_type"]).to_dict()
+    if nested := [name for name in config if "backbone" in name]:
+        raise ValueError(f"{nested[0]} may fetch another network")
+    return AutoConfig.for_model(**_known_only(config, known))
+
+
+def _known_only(config: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The safe settings of a config and of the towers in it."""
+
+    def kept(name: str, value: Any) -> Any:
+        tower = isinstance(value, Mapping) and isinstance(known.get(name), Mapping) and "model_type" in known[name]
+        return _known_only(value, known[name]) if tower else value
+
+    return {name: kept(name, value) for name, value in config.items() if name in (known.keys() - UNSAFE) | NAMED}
 
 
 def config_of(network: PreTrainedModel) -> dict[str, Any]:

@@ -2,21 +2,30 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import Tensor
 
+from vse_gpo.checkpoints.dual import CONFIG as OTHERS_CONFIG
+from vse_gpo.checkpoints.dual import check_dual, is_foreign, load_dual
 from vse_gpo.checkpoints.pickles import model_weights, read_pickle
 from vse_gpo.checkpoints.released import BERT, released_model, released_weights
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import SETTINGS, VSE, WEIGHTS, build_model
-from vse_gpo.storage.hub import check_pretrained
+from vse_gpo.storage.hub import check_pretrained, fetch
 from vse_gpo.storage.settings import CONFIG
 from vse_gpo.storage.weights import check_values, read_whole_weights
 
+OPEN_CLIP, OPEN_CLIP_CONFIG = ("open_clip:", "hf-hub:", "local-dir:"), "open_clip_config.json"
+SMALL = ("*.json", "*.txt", "*.model")  # files of a model on the hub beside its weights
+OTHERS_WEIGHTS = [  # safetensors first
+    ("model.safetensors", "model-*.safetensors", "*/model.safetensors", "*/model-*.safetensors"),
+    ("pytorch_model*.bin", "*/pytorch_model*.bin"),
+]
+OPEN_CLIP_WEIGHTS = [("open_clip*.safetensors",), ("open_clip*.bin",)]
 BEST = Path("checkpoints", "best.ckpt")  # in a run's folder
 FILES = (".ckpt", ".pth", ".tar", ".pt", ".bin", ".safetensors")  # suffixes that no hub id ends in
 EXPECTED = "expected runs/…/checkpoints/best.ckpt or a released model_best.pth"
@@ -27,18 +36,22 @@ def load_model(source: str | Path, *, tokenizer: str | Path | None = None, vocab
 
     Args:
         source: a training checkpoint or its run's folder, a released file, a folder that ``save_pretrained`` wrote,
-            or a Hugging Face hub id. Files are told apart by what they hold, whatever their suffix.
+            a Hugging Face hub id, or CLIP, SigLIP and their kind: a folder or hub id of transformers or
+            sentence-transformers, or ``open_clip:NAME/TAG``, ``hf-hub:ID`` or a folder of open_clip. Files are told
+            apart by what they hold, whatever their suffix.
         tokenizer, vocabulary: see ``released_model``; None takes BERT's tokeniser, and no vocabulary.
 
     Raises:
         VSEError: if the source holds no model.
     """
+    if str(source).startswith(OPEN_CLIP):
+        return _from_open_clip(str(source))
     place = _place(source)
     return load_folder(place) if place.is_dir() else load_checkpoint(place, tokenizer=tokenizer, vocabulary=vocabulary)
 
 
 def saved_weights(source: str | Path) -> dict[str, Tensor]:
-    """The weights of a model, by name, from any source that holds one; nothing is built, no vocabulary is needed.
+    """The weights of a model, by name, from any source that holds one; no vocabulary is needed.
 
     Args:
         source: see ``load_model``.
@@ -46,9 +59,13 @@ def saved_weights(source: str | Path) -> dict[str, Tensor]:
     Raises:
         VSEError: if the source holds no model, or weights that no training ends with.
     """
+    if str(source).startswith(OPEN_CLIP):
+        return _from_open_clip(str(source)).state_dict()
     place = _place(source)
-    if place.is_dir():
+    if (place / SETTINGS).is_file():
         _, weights = _read_folder(place)
+    elif place.is_dir():
+        weights = load_folder(place).state_dict()
     else:
         checkpoint, trained_here = _read_checkpoint(place)
         weights = model_weights(checkpoint["state_dict"]) if trained_here else released_weights(checkpoint, place)
@@ -64,8 +81,35 @@ def _place(source: str | Path) -> Path:
         return path / BEST if is_run else path
     if path.is_file() or is_path(str(source)):
         return path
-    check_pretrained(str(source), "model", SETTINGS)
-    return Path(snapshot_download(str(source), allow_patterns=["*.json", "*.txt", WEIGHTS]))
+    return _fetched(str(source))
+
+
+def _fetched(name: str) -> Path:
+    """The folder of a model of the hub: its small files first, which tell whether it is one and what its weights are.
+
+    Raises:
+        VSEError: if the hub has no such model or does not give it, or it is of another kind.
+    """
+    check_pretrained(name, "model", SETTINGS, OTHERS_CONFIG, OPEN_CLIP_CONFIG)
+    folder = fetch(name, "model", SMALL)
+    weights: Sequence[tuple[str, ...]] = [(WEIGHTS,)]
+    if not (folder / SETTINGS).is_file():
+        if is_foreign(folder):
+            check_dual(folder)
+            weights = OTHERS_WEIGHTS
+        elif (folder / OPEN_CLIP_CONFIG).is_file():
+            weights = OPEN_CLIP_WEIGHTS
+    for patterns in weights:
+        folder = fetch(name, "model", [*SMALL, *patterns])
+        if any(path.match(pattern) for path in folder.rglob("*") for pattern in patterns):
+            break
+    return folder
+
+
+def _from_open_clip(source: str) -> VSE:
+    from vse_gpo.checkpoints.open_clip import load_open_clip  # noqa: PLC0415, an extra
+
+    return load_open_clip(source)
 
 
 def is_path(source: str) -> bool:
@@ -112,6 +156,11 @@ def load_folder(folder: Path) -> VSE:
     Raises:
         VSEError: if there is none, or its files are damaged.
     """
+    if not (folder / SETTINGS).is_file():
+        if is_foreign(folder):
+            return load_dual(folder)
+        if (folder / OPEN_CLIP_CONFIG).is_file():
+            return _from_open_clip(f"local-dir:{folder}")
     return build_model(*_read_folder(folder), folder)
 
 

@@ -78,14 +78,18 @@ class PrepareImages:
     def encode(self, pixels: RGB, random: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
         """Resize; with a generator, crop and flip first, as in training."""
         if random is None:
-            return resize(pixels, self.size)
+            return self.fit(pixels)
         _, height, width = pixels.shape
         share = random.uniform(self.smallest_crop, self.largest_crop)
         kept_height, kept_width = max(1, int(height * share)), max(1, int(width * share))
         top = int(random.integers(height - kept_height + 1))
         left = int(random.integers(width - kept_width + 1))
-        resized = resize(pixels[:, top : top + kept_height, left : left + kept_width], self.size)
+        resized = self.fit(pixels[:, top : top + kept_height, left : left + kept_width])
         return resized.flip(-1) if random.random() < self.flip else resized
+
+    def fit(self, pixels: RGB) -> UInt8[Tensor, "3 size size"]:
+        """The whole image at the size of the result."""
+        return resize(pixels, self.size)
 
     def collate(self, images: list[Tensor]) -> Tensor:
         return torch.stack(images)

@@ -19,6 +19,9 @@ from vse_gpo.search.pictures import Found, Parts, Reasons, Rows, embed_pictures,
 from vse_gpo.storage.locks import LOCK, only_process_in
 from vse_gpo.storage.writing import PART
 
+# CLIP ViT-B/32 trained on LAION-2B: MIT licence, 151 million weights, 15 GFLOPs for an image and a caption, zero-shot
+# rSum 526.9 on Flickr30K. OpenAI's of the same size has 504.4, SigLIP B/16 549.0 at three times the cost.
+DEFAULT_MODEL = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 SAVE_EVERY = 20.0  # seconds: the most that an interrupted command loses
 UNFINISHED = "unfinished"  # folder of the embeddings until the index is written
 SHOWN = 20  # unreadable files that are named
@@ -43,7 +46,7 @@ def build_index(
     Args:
         images: folder, searched with all its subfolders.
         out: folder of the index.
-        model, tokenizer, vocabulary: see ``load_model``; None takes the model of the existing index.
+        model, tokenizer, vocabulary: see ``load_model``; None takes the existing index's model or the default one.
         kind: name of one of the kinds.
         kinds: name → builds that kind of index.
         batch_size: images per batch.
@@ -52,8 +55,8 @@ def build_index(
         accelerator: ``cpu`` keeps off the GPU.
 
     Raises:
-        VSEError: if the kind is unknown, there is no model, no readable image, or an existing index of another model;
-            or if another process makes this index.
+        VSEError: if the kind is unknown, the model cannot be loaded, there is no readable image, an index is of another
+            model, or another process makes this index.
     """
     if kind not in kinds:
         raise VSEError(f"kind={kind}: no such kind{did_you_mean(kind, kinds)}; there are {', '.join(kinds)}")
@@ -127,14 +130,11 @@ def _left_over(name: str) -> bool:
 def model_settings(
     former: Index | None, *, model: str | None, tokenizer: str | None, vocabulary: str | None
 ) -> dict[str, Any]:
-    """Where the model is, as paths that are valid from any folder.
-
-    Raises:
-        VSEError: if there is neither a model nor an index that knows one.
-    """
+    """Where the model is, as paths that are valid from any folder: the one named, the index's own or the default."""
     if model is None:
         if former is None:
-            raise VSEError("model must be set; add model=… (a .ckpt, a released .pth, a folder or a hub id)")
+            print(f"model: {DEFAULT_MODEL}, as none was named; model=… takes any other")
+            return {"model": DEFAULT_MODEL, "tokenizer": None, "vocabulary": None}
         known = former.settings
         return {"model": known.model, "tokenizer": known.tokenizer, "vocabulary": known.vocabulary}
     return {"model": whole_path(model), "tokenizer": whole_path(tokenizer), "vocabulary": whole_path(vocabulary)}

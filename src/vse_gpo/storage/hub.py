@@ -1,10 +1,12 @@
 """Models on the Hugging Face hub: checked by one request, so that a wrong name or a missing network fails fast."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import create_repo, model_info, try_to_load_from_cache, upload_folder
+from huggingface_hub import create_repo, model_info, snapshot_download, try_to_load_from_cache, upload_folder
+from transformers.utils import logging
 
 from vse_gpo.errors import VSEError, first_line
 
@@ -35,13 +37,13 @@ def load_pretrained(load: Callable[[str], Loaded], name: str, setting: str, *, e
         raise VSEError(f"{setting}={name}: {where} no {expected} ({first_line(error)}); {remedy}") from error
 
 
-def check_pretrained(name: str, setting: str, file: str = "config.json") -> None:
+def check_pretrained(name: str, setting: str, *files: str) -> None:
     """Fail fast if neither this machine nor the hub has a model; the loaders would retry for half a minute or longer.
 
     Args:
         name: hub id of a model, or a folder.
         setting: setting that gave the name, for the message.
-        file: a file that every such model has.
+        files: every such model has one of these, config.json if none is named.
 
     Raises:
         VSEError: if it is not a folder or in the hub's cache, and the hub does not know it or cannot be reached.
@@ -49,13 +51,47 @@ def check_pretrained(name: str, setting: str, file: str = "config.json") -> None
     if Path(name).is_dir():
         return
     try:
-        if not isinstance(try_to_load_from_cache(name, file), str):
+        if not any(isinstance(try_to_load_from_cache(name, file), str) for file in files or ("config.json",)):
             model_info(name, timeout=10)
     except Exception as error:  # from the hub, or from its HTTP library, which depends on its version
         raise VSEError(
             f"{setting}={name}: neither a folder nor a model that the Hugging Face hub gives ({first_line(error)}); "
             "name either"
         ) from error
+
+
+def fetch(name: str, setting: str, patterns: Sequence[str]) -> Path:
+    """The folder of a model of the hub, with its files that fit the patterns.
+
+    Args:
+        name: hub id of a model.
+        setting: setting that gave the name, for the message.
+        patterns: as a shell takes them.
+
+    Raises:
+        VSEError: if the hub does not give them, as for a model whose owner asks for an agreement first.
+    """
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+    except Exception as error:  # as above
+        raise VSEError(
+            f"{setting}={name}: the Hugging Face hub does not give its files ({first_line(error)}); if it is gated, "
+            "accept its terms on its page and log in by hf auth login"
+        ) from error
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Hide the progress bars and remarks of transformers while it loads a model."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def upload(folder: Path, repo_id: str, *, private: bool, message: str) -> str:
