@@ -1,5 +1,6 @@
 """A command that another one waits for."""
 
+import subprocess
 import sys
 
 import pytest
@@ -19,6 +20,22 @@ def test_sigterm_goes_on_to_the_command_whose_status_is_handed_back():
     with pytest.raises(SystemExit) as exit:
         wait_for([sys.executable, "-c", f"{stopped}; time.sleep(60)"])
     assert exit.value.code == 7
+
+
+PARENT = """
+import subprocess, sys, time
+child = "import time; from vse_gpo.training.processes import end_with_parent; end_with_parent(); print(1, flush=True)"
+child = subprocess.Popen([sys.executable, "-c", child + "; time.sleep(60)"])
+time.sleep(60)
+"""
+
+
+def test_a_process_ends_with_its_killed_parent():
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "1\n"
+        parent.kill()
+        assert parent.stdout.read() == ""  # which ends when the child does
 
 
 @pytest.mark.parametrize(

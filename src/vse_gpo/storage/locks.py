@@ -25,8 +25,9 @@ def only_process_in(folder: Path) -> Iterator[None]:
     Raises:
         VSEError: if another process holds it, or it cannot be written.
     """
-    path, new = folder / LOCK, not folder.exists()
+    path = folder / LOCK
     try:
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = _locked_file(path)
     except BlockingIOError as error:

@@ -1,5 +1,6 @@
 """The processes of one run: who starts them, and what they agree on before Lightning connects them."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -8,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from vse_gpo.errors import VSEError
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def run_id(now: str) -> str:
@@ -39,6 +42,14 @@ def lightning_starts_processes(devices: Any) -> bool:
         devices: as Lightning's Trainer takes them.
     """
     return devices not in (1, "1") and "TORCHELASTIC_RUN_ID" not in os.environ and not _slurm_starts_processes()
+
+
+def end_with_parent() -> None:
+    """Have the system kill this process when its parent ends, which cannot end it any more if it was killed itself.
+
+    Other processes of a run may otherwise wait for the first one for half an hour, and hold their devices.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def wait_for(command: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
 from vse_gpo.storage.locks import only_process_in
 from vse_gpo.storage.settings import CONFIG, read_config
 from vse_gpo.training.out_of_memory import memory_explained
-from vse_gpo.training.processes import lightning_starts_processes, wait_for
+from vse_gpo.training.processes import end_with_parent, lightning_starts_processes, wait_for
 from vse_gpo.training.run_folder import (
     begun,
     checkpoint_to_resume,
@@ -80,7 +80,7 @@ def train(
     if init is None and init_skip:
         raise VSEError(f"init_skip=[{','.join(init_skip)}] leaves out parts of init, which is not set; set init=FILE")
     with ExitStack() as held:
-        held.enter_context(only_run_in(folder))
+        held.enter_context(only_run_in(folder, devices))
         resumes = resume is None or begun(folder, settings)  # also if a resumed run is started again
         results = finished(folder, settings) if resumes else None
         if results is not None:
@@ -123,13 +123,17 @@ def train(
     return objective
 
 
-def only_run_in(folder: Path) -> AbstractContextManager[None]:
-    """Hold the run's folder in its first process; its others are started by the same command.
+def only_run_in(folder: Path, devices: Any) -> AbstractContextManager[None]:
+    """Hold the run's folder in its first process; the others that Lightning has started end with it.
 
     Raises:
         VSEError: if another run is at work in it.
     """
-    return only_process_in(folder) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext()
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        return only_process_in(folder)
+    if lightning_starts_processes(devices):
+        end_with_parent()
+    return nullcontext()
 
 
 def opened_data(make_data: Maker, test_protocols: Sequence[str] | None) -> PairsDataModule:
