@@ -58,7 +58,7 @@ def plain_gpo(gpo: GPO, features: Tensor, lengths: Tensor) -> Tensor:
     states, _ = pad_packed_sequence(gpo.gru(packed)[0], batch_first=True)
     forwards, backwards = states.chunk(2, dim=-1)
     scores = gpo.linear((forwards + backwards) / 2).squeeze(-1)
-    valid = valid_items(lengths, longest)
+    valid = valid_items(lengths, longest, features.device)
     coefficients = (scores / TEMPERATURE).masked_fill(~valid, -10_000 / TEMPERATURE).softmax(-1)
     ordered = features[:, :longest].masked_fill(~valid[:, :, None], -10_000).sort(dim=1, descending=True).values
     ordered = ordered.masked_fill(~valid[:, :, None], 0)

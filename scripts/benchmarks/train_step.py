@@ -51,8 +51,8 @@ def _batch(device: str) -> Batch:
     ids = torch.randint(1000, 30000, (PAIRS, int(lengths.max())), generator=generator)
     regions = torch.randn(PAIRS, REGIONS, WIDTH, generator=generator)
     index = torch.arange(PAIRS)
-    images = Features(regions.to(device), torch.full((PAIRS,), REGIONS, device=device))
-    return Batch(images, Tokens(ids.to(device), lengths.to(device)), index, index)
+    images = Features(regions, torch.full((PAIRS,), REGIONS))
+    return Batch(images, Tokens(ids, lengths), index, index).to(torch.device(device))
 
 
 def _model(pooling: type[nn.Module]) -> VSE:
