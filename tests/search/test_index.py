@@ -20,6 +20,12 @@ def plain(embeddings: torch.Tensor, queries: torch.Tensor, top: int) -> tuple[to
     return similarity.gather(1, order), [[f"{row}.png" for row in line] for line in order.tolist()]
 
 
+def forge(folder: Path) -> None:
+    """What someone else writes may have any checksums, or none."""
+    path = folder / "index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"checksums": None}))
+
+
 @pytest.mark.parametrize("kind", [Flat(), InvertedLists(lists=20, probes=20), Graph(effort=200)])
 def test_every_kind_finds_what_a_product_and_a_sort_find(kind, tmp_path):
     embeddings, queries = unit(300), unit(9, seed=1)
@@ -51,6 +57,7 @@ def test_a_name_that_leads_out_is_refused(file, tmp_path):
     index = written(tmp_path / "index", unit(2))
     [names] = (tmp_path / "index").glob("pictures-*.json")
     names.write_text(json.dumps([["0.png", 1, 1], [file, 1, 1]]))
+    forge(tmp_path / "index")
     with pytest.raises(VSEError, match="leads out of its image folder"):
         Index.load(tmp_path / "index")
     with pytest.raises(VSEError, match="leads out of"):
@@ -84,7 +91,9 @@ def test_damaged_files_give_one_line(name, content, tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("change", [{"generation": "../1"}, {"images": 3}, {"more": 1}])
+@pytest.mark.parametrize(
+    "change", [{"generation": "../1"}, {"images": 3}, {"more": 1}, {"checksums": 3}, {"checksums": {"../x": 1}}]
+)
 def test_settings_of_another_kind_are_refused(change, tmp_path):
     written(tmp_path / "index", unit(3))
     path = tmp_path / "index" / "index.json"
@@ -96,9 +105,34 @@ def test_settings_of_another_kind_are_refused(change, tmp_path):
 def test_embeddings_and_names_must_fit_each_other(tmp_path):
     for name, rows in (("index", 5), ("other", 6)):
         written(tmp_path / name, unit(rows))
+    forge(tmp_path / "index")
     (tmp_path / "other" / "exact-1.faiss").replace(tmp_path / "index" / "exact-1.faiss")
     with pytest.raises(VSEError, match="do not fit each other"):
         Index.load(tmp_path / "index")
+
+
+@pytest.mark.parametrize("name", ["exact-1.faiss", "approximate-1.faiss", "pictures-1.json"])
+def test_a_flipped_bit_is_found(name, tmp_path):
+    written(tmp_path / "index", unit(30), InvertedLists())
+    path = tmp_path / "index" / name
+    content = bytearray(path.read_bytes())
+    for place in range(0, len(content), 97):
+        content[place] ^= 4
+        path.write_bytes(content)
+        with pytest.raises(VSEError, match=f"a damaged index, its {name.partition('-')[0]} have changed on the disk"):
+            Index.load(tmp_path / "index")
+        content[place] ^= 4
+    path.write_bytes(content)
+    assert len(Index.load(tmp_path / "index")) == 30
+
+
+def test_an_index_of_an_earlier_version_has_no_checksums(tmp_path):
+    written(tmp_path / "index", unit(3))
+    path = tmp_path / "index" / "index.json"
+    settings = json.loads(path.read_text())
+    del settings["checksums"]
+    path.write_text(json.dumps(settings))
+    assert len(Index.load(tmp_path / "index")) == 3
 
 
 def test_an_update_that_fails_leaves_the_index_as_it_was(tmp_path, monkeypatch):
@@ -115,6 +149,11 @@ def test_an_update_that_fails_leaves_the_index_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(VSEError, match="No space left"):
         written(tmp_path / "index", unit(9))
     monkeypatch.undo()
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == [
+        "exact-1.faiss",
+        "index.json",
+        "pictures-1.json",
+    ]
     again = Index.load(tmp_path / "index")
     assert again.pictures == before.pictures
     assert len(written(tmp_path / "index", unit(9))) == 9

@@ -11,6 +11,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf.errors import OmegaConfBaseException
 
 from vse_gpo.cli.arguments import for_shell, quoted
+from vse_gpo.cli.faults import fault_line
 from vse_gpo.cli.folders import config_folder
 from vse_gpo.cli.names import composed_names
 from vse_gpo.errors import VSEError, did_you_mean
@@ -49,6 +50,8 @@ def user_message(error: BaseException | None, config_name: str | None) -> str | 
                 return f"{part[1] if part else 'config'}: {error.__cause__}"
         elif isinstance(error, HydraException | OmegaConfBaseException):
             return _config_message(error, config_name)
+        elif (line := fault_line(error)) is not None:
+            return line
         error = error.__cause__
     return None
 

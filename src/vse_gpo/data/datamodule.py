@@ -1,12 +1,12 @@
 """Loaders for training and evaluation; each process loads its own share."""
 
-import signal
 from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
 from vse_gpo.batch import Batch, Indexed
+from vse_gpo.data.loading import loader
 from vse_gpo.data.pairs import (
     EvaluationCaptions,
     EvaluationImages,
@@ -124,20 +124,8 @@ class PairsDataModule(pl.LightningDataModule):
         return self._loader(items, collate, sampler=share, batch_size=self.evaluation_batch_size)
 
     def _loader(self, items: Dataset[Any], collate: Any, **order: Any) -> DataLoader[Any]:
-        return DataLoader(
-            items,
-            collate_fn=collate,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            worker_init_fn=outlive_sigterm,
-            pin_memory=self.trainer is not None and self.trainer.accelerator.name() == "cuda",
-            **order,
-        )
+        pinned = self.trainer is not None and self.trainer.accelerator.name() == "cuda"
+        return loader(items, collate, workers=self.workers, for_a_run=True, pin_memory=pinned, **order)
 
     def _share(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-
-def outlive_sigterm(_worker: int) -> None:
-    """Ignore SIGTERM, which SLURM sends to all processes of a job; the training process ends its loaders."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

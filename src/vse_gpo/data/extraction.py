@@ -1,26 +1,30 @@
 """Extract features of a data set's images, in the layout that the region backbones read."""
 
 import json
-import shutil
+import math
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 from vse_gpo.batch import choose_device, encode_batches
 from vse_gpo.data.datamodule import Source
+from vse_gpo.data.loading import loader
 from vse_gpo.data.pairs import EvaluationImages
 from vse_gpo.data.preparation import ImagePreparation
 from vse_gpo.data.progress import advance, progress_bar
 from vse_gpo.data.split import Split
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, first_line
+from vse_gpo.storage.locks import only_process_in
 from vse_gpo.storage.trunk import keep_trunk
-from vse_gpo.storage.writing import write_text
+from vse_gpo.storage.writing import reserve, whole_file, write_text
 
 SAVE_EVERY = 5.0  # seconds of work that an interrupted extraction can lose
 
@@ -55,39 +59,43 @@ def extract(
         accelerator: ``cpu`` avoids the GPU.
 
     Raises:
-        VSEError: if ``out`` holds features of other images, of another trunk or type, or made by another program.
+        VSEError: if ``out`` holds features of other images, of another trunk or type, or made by another
+            program, or another process is at work in it.
     """
     folder = Path(out).expanduser() / "precomp"
     trunk = folder.parent / "trunk"
     if any(folder.glob("*_ims.npy")) and not trunk.exists():
         raise VSEError(f"out={out}: holds features that this command did not write; name a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    source, prepare = make_source(), make_prepare()
-    found = [source.split(name) for name in splits]  # bad data raise before any work
-    for split in found:
-        check_kept(folder, split, dtype)
-    network = make_network()
-    keep_trunk(trunk, network, {"network": backbone["network"], "prepare": backbone["prepare"]})
-    for split in found:
-        write_text(index_file(folder, split), json.dumps(describe_rows(split), indent=1))
-        write_features(
-            network,
-            EvaluationImages(split, prepare),
-            folder / f"{split.name}_ims.npy",
-            settings={"backbone": backbone, "dtype": dtype},
-            dtype=dtype,
-            batch_size=batch_size,
-            workers=workers,
-            device=choose_device(accelerator),
-        )
-        copy_texts(Path(root).expanduser() / "precomp", folder, split)
+    with only_process_in(folder.parent):
+        folder.mkdir(exist_ok=True)
+        source, prepare = make_source(), make_prepare()
+        found = [source.split(name) for name in splits]  # bad data raise before any work
+        for split in found:
+            check_kept(folder, split, dtype)
+        network = make_network()
+        keep_trunk(trunk, network, {"network": backbone["network"], "prepare": backbone["prepare"]})
+        for split in found:
+            write_text(index_file(folder, split), json.dumps(describe_rows(split), indent=1))
+            write_features(
+                network,
+                EvaluationImages(split, prepare),
+                folder / f"{split.name}_ims.npy",
+                settings={"backbone": backbone, "dtype": dtype},
+                dtype=dtype,
+                batch_size=batch_size,
+                workers=workers,
+                device=choose_device(accelerator),
+            )
+            copy_texts(Path(root).expanduser() / "precomp", folder, split)
 
 
 def copy_texts(precomp: Path, folder: Path, split: Split) -> None:
     """Copy the captions and ids of a split next to its features, unless they are there already."""
     if not precomp.samefile(folder):
         for kind in ("caps", "ids"):
-            shutil.copyfile(precomp / f"{split.name}_{kind}.txt", folder / f"{split.name}_{kind}.txt")
+            name = f"{split.name}_{kind}.txt"
+            with whole_file(folder / name) as file:
+                file.write((precomp / name).read_bytes())
 
 
 def check_kept(folder: Path, split: Split, dtype: str) -> None:
@@ -133,29 +141,59 @@ def write_features(
     first = _rows_done(progress_file, part, settings)
     if path.exists() and not part.exists():
         return
-    loader = DataLoader(
-        Subset(images, range(first, len(images))),
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=images.collate,
-    )
-    features = np.load(part, mmap_mode="r+") if first else None
-    saved = time.monotonic()
-    with progress_bar(path.stem, total=len(images), done=first) as progress:
-        for values, index in encode_batches(lambda inputs: network(inputs).values, loader, device):
-            rows = values.cpu().numpy()
-            if features is None:
-                shape = (len(images), *rows.shape[1:])
-                features = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
-            features[index.numpy()] = rows
+    batches = loader(Subset(images, range(first, len(images))), images.collate, workers=workers, batch_size=batch_size)
+    with (
+        refused_disk(part),
+        part.open("r+b" if first else "wb") as file,
+        progress_bar(path.stem, total=len(images), done=first) as progress,
+    ):
+        saved = time.monotonic()
+        for values, index in encode_batches(lambda inputs: network(inputs).values, batches, device):
+            rows = values.cpu().numpy().astype(dtype, order="C")
+            if file.tell() == 0:
+                begin_array(file, (len(images), *rows.shape[1:]), dtype, first)
+            file.write(rows.data)
             done = int(index[-1]) + 1
             if time.monotonic() - saved > SAVE_EVERY or done == len(images):
-                features.flush()
+                file.flush()
+                os.fsync(file.fileno())
                 write_text(progress_file, json.dumps({"rows": done, "settings": settings}))
                 saved = time.monotonic()
             advance(progress, len(index))
     part.replace(path)
     progress_file.unlink()
+
+
+def begin_array(file: BinaryIO, shape: tuple[int, ...], dtype: str, first: int) -> None:
+    """Write the header of an .npy file, reserve its space, and go to the place of a row.
+
+    Args:
+        file: open at its start.
+        shape: of the whole array.
+        dtype: of the whole array.
+        first: number of the row.
+    """
+    kind = np.dtype(dtype)
+    header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    start, row = file.tell(), kind.itemsize * math.prod(shape[1:])
+    reserve(file, start + shape[0] * row)
+    file.seek(start + first * row)
+
+
+@contextmanager
+def refused_disk(part: Path) -> Iterator[None]:
+    """Tell in one line what the disk refuses; rows that were saved stay for the next time.
+
+    Raises:
+        VSEError: in place of an error of the operating system.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise VSEError(
+            f"{part}: cannot be written ({first_line(error)}); the same command resumes from the last saved row"
+        ) from error
 
 
 def _rows_done(progress_file: Path, part: Path, settings: Mapping[str, Any]) -> int:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 from vse_gpo.search.kinds import Kind, faiss, recall_against_exact, searched
-from vse_gpo.storage.writing import whole_file, write_text
+from vse_gpo.storage.writing import checksum, whole_file, write_text
 
 SETTINGS = "index.json"
 DAMAGED = "python -m vse_gpo.index makes it again in a new folder"
@@ -41,6 +41,7 @@ class IndexSettings:
     kind: str
     recall: float | None = None  # at 10, in percent, of an approximate index against exact search
     generation: int = 0  # in the names of the other files: an update writes new ones before this file names them
+    checksums: dict[str, int] | None = None  # of the other files; indexes of earlier versions have none
 
 
 class Index:
@@ -75,12 +76,17 @@ class Index:
         folder = Path(folder).expanduser()
         settings = read_settings(folder)
         try:
+            for name, expected in (settings.checksums or {}).items():
+                if checksum(_file(folder, name, settings)) != expected:
+                    raise VSEError(f"{folder}: a damaged index, its {name} have changed on the disk; {DAMAGED}")
             names = json.loads(_file(folder, "pictures", settings).read_text(encoding="utf-8"))
             pictures = [Picture(*row) for row in names]
             exact = faiss.read_index(str(_file(folder, "exact", settings)), faiss.IO_FLAG_MMAP_IFC)
             approximate = None
             if settings.recall is not None:
                 approximate = faiss.read_index(str(_file(folder, "approximate", settings)))
+        except VSEError:
+            raise
         except (OSError, ValueError, TypeError, RuntimeError) as error:  # FAISS raises the last
             raise VSEError(f"{folder}: a damaged index ({first_line(error)}); {DAMAGED}") from error
         shapes = {(one.ntotal, one.d) for one in (exact, approximate) if one is not None}
@@ -205,7 +211,13 @@ def read_settings(folder: Path) -> IndexSettings:
         reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
         raise VSEError(f"index={folder}: no index ({reason.lower()}); python -m vse_gpo.index makes one") from error
     names = (found.images, found.model, found.fingerprint, found.kind)
-    if type(found.generation) is not int or not all(isinstance(name, str) for name in names):
+    checksums = {} if found.checksums is None else found.checksums
+    if not (
+        type(found.generation) is int
+        and all(isinstance(name, str) for name in names)
+        and isinstance(checksums, dict)
+        and checksums.keys() <= FILES.keys()
+    ):
         raise VSEError(f"{folder}: a damaged index, its settings are of another kind; {DAMAGED}")
     return found
 
@@ -241,17 +253,33 @@ def write_index(
     recall = None if approximate is None else recall_against_exact(exact, searched(exact, approximate), random)
     generation = 1 + (read_settings(folder).generation if is_index(folder) else 0)
     written = IndexSettings(**(asdict(settings) | {"recall": recall, "generation": generation}))
-    for name, index in (("exact", exact), ("approximate", approximate)):
-        if index is not None:
-            with whole_file(_file(folder, name, written)) as file:
-                faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
-    write_text(_file(folder, "pictures", written), json.dumps(pictures))
-    write_text(folder / SETTINGS, json.dumps(asdict(written), indent=1) + "\n")
+    try:
+        written = _write_files(folder, written, exact, approximate, pictures)
+    except VSEError:
+        for name in FILES:
+            _file(folder, name, written).unlink(missing_ok=True)
+        raise
     for name, suffix in FILES.items():
         for path in folder.glob(f"{name}-*{suffix}"):
             if path != _file(folder, name, written):
                 path.unlink()
     return written
+
+
+def _write_files(
+    folder: Path, settings: IndexSettings, exact: Any, approximate: Any, pictures: Sequence[Picture]
+) -> IndexSettings:
+    """Write the files of a generation, and last the settings that name it; returns them with checksums."""
+    for name, index in (("exact", exact), ("approximate", approximate)):
+        if index is not None:
+            with whole_file(_file(folder, name, settings)) as file:
+                faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+    write_text(_file(folder, "pictures", settings), json.dumps(pictures))
+    paths = {name: _file(folder, name, settings) for name in FILES}
+    checksums = {name: checksum(path) for name, path in paths.items() if path.exists()}
+    settings = replace(settings, checksums=checksums)
+    write_text(folder / SETTINGS, json.dumps(asdict(settings), indent=1) + "\n")
+    return settings
 
 
 FILES = {"exact": ".faiss", "approximate": ".faiss", "pictures": ".json"}

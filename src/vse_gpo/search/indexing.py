@@ -16,6 +16,8 @@ from vse_gpo.model import VSE
 from vse_gpo.search.index import FILES, Index, IndexSettings, Picture, is_index, printable, write_index
 from vse_gpo.search.kinds import Kind
 from vse_gpo.search.pictures import Found, Parts, Reasons, Rows, embed_pictures, find_pictures
+from vse_gpo.storage.locks import LOCK, only_process_in
+from vse_gpo.storage.writing import PART
 
 SAVE_EVERY = 20.0  # seconds: the most that an interrupted command loses
 UNFINISHED = "unfinished"  # folder of the embeddings until the index is written
@@ -50,42 +52,44 @@ def build_index(
         accelerator: ``cpu`` keeps off the GPU.
 
     Raises:
-        VSEError: if the kind is unknown, there is no model, no readable image, or an existing index of another model.
+        VSEError: if the kind is unknown, there is no model, no readable image, or an existing index of another model;
+            or if another process makes this index.
     """
     if kind not in kinds:
         raise VSEError(f"kind={kind}: no such kind{did_you_mean(kind, kinds)}; there are {', '.join(kinds)}")
     chosen = kinds[kind]()
     folder, place = Path(images).expanduser().resolve(), Path(out).expanduser()
-    former = former_index(place)
-    named = model_settings(former, model=model, tokenizer=tokenizer, vocabulary=vocabulary)
-    found = find_pictures(folder)
-    loaded = load_model(named["model"], tokenizer=named["tokenizer"], vocabulary=named["vocabulary"])
-    fingerprint = loaded.fingerprint()
-    if former is not None:
-        former.check_model(fingerprint, named["model"])
-    loaded.to(choose_device(accelerator))
-    parts = Parts(place / UNFINISHED, fingerprint)
-    rows = parts.read() | rows_of(former)
-    new = [picture for picture in found.pictures if picture not in rows]
-    skipped = found.skipped | embed_new(loaded, folder, new, parts, batch_size=batch_size, workers=workers)
-    rows = parts.read() | rows_of(former)
-    pictures = [picture for picture in found.pictures if picture in rows]
-    report_skipped(found, skipped)
-    check_complete(place, folder, found, rows, skipped)
-    settings = IndexSettings(images=str(folder), fingerprint=fingerprint, kind=repr(chosen), **named)
-    if former is None or list(former.pictures) != pictures or not same_settings(former.settings, settings):
-        settings = write_index(
-            place,
-            pictures=pictures,
-            embeddings=blocks(pictures, rows),
-            settings=settings,
-            kind=chosen,
-            random=np.random.default_rng(seed),
-        )
-    else:
-        settings = former.settings
-    parts.remove()
-    report_index(place, pictures, former, settings)
+    with only_process_in(place):
+        former = former_index(place)
+        named = model_settings(former, model=model, tokenizer=tokenizer, vocabulary=vocabulary)
+        found = find_pictures(folder)
+        loaded = load_model(named["model"], tokenizer=named["tokenizer"], vocabulary=named["vocabulary"])
+        fingerprint = loaded.fingerprint()
+        if former is not None:
+            former.check_model(fingerprint, named["model"])
+        loaded.to(choose_device(accelerator))
+        parts = Parts(place / UNFINISHED, fingerprint)
+        rows = parts.read() | rows_of(former)
+        new = [picture for picture in found.pictures if picture not in rows]
+        skipped = found.skipped | embed_new(loaded, folder, new, parts, batch_size=batch_size, workers=workers)
+        rows = parts.read() | rows_of(former)
+        pictures = [picture for picture in found.pictures if picture in rows]
+        report_skipped(found, skipped)
+        check_complete(place, folder, found, rows, skipped)
+        settings = IndexSettings(images=str(folder), fingerprint=fingerprint, kind=repr(chosen), **named)
+        if former is None or list(former.pictures) != pictures or not same_settings(former.settings, settings):
+            settings = write_index(
+                place,
+                pictures=pictures,
+                embeddings=blocks(pictures, rows),
+                settings=settings,
+                kind=chosen,
+                random=np.random.default_rng(seed),
+            )
+        else:
+            settings = former.settings
+        parts.remove()
+        report_index(place, pictures, former, settings)
 
 
 def check_complete(out: Path, folder: Path, found: Found, rows: Rows, skipped: Reasons) -> None:
@@ -115,8 +119,9 @@ def former_index(out: Path) -> Index | None:
 
 def _left_over(name: str) -> bool:
     """Whether an interrupted first index may have left such a file or folder."""
-    name, _, number = name.removeprefix(".").removesuffix(".part").partition("-")
-    return name == UNFINISHED or any(name == kind and number.endswith(suffix) for kind, suffix in FILES.items())
+    known, _, number = name.partition("-")
+    whole = any(known == kind and number.endswith(suffix) for kind, suffix in FILES.items())
+    return whole or name in (UNFINISHED, LOCK) or (name.startswith(".") and name.endswith(PART))
 
 
 def model_settings(

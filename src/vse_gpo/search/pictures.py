@@ -17,14 +17,16 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from vse_gpo.batch import Indexed, encode_batches
 from vse_gpo.data.decoding import FORMATS, read_image
 from vse_gpo.data.images import PrepareImages
+from vse_gpo.data.loading import loader
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 from vse_gpo.search.index import Picture
+from vse_gpo.storage.weights import HASH, hash_of
 from vse_gpo.storage.writing import whole_file
 
 Reasons = dict[str, str]  # why a file was skipped
@@ -133,10 +135,8 @@ def embed_pictures(
     if not isinstance(prepare, PrepareImages):
         raise VSEError("the model takes region features, not images; an index needs a model with a grid backbone")
     device = next(model.parameters()).device
-    loader = DataLoader(
-        FilePixels(folder, pictures, prepare), batch_size=batch_size, num_workers=workers, collate_fn=_together
-    )
-    for rows, pixels, reasons in loader:
+    batches = loader(FilePixels(folder, pictures, prepare), _together, workers=workers, batch_size=batch_size)
+    for rows, pixels, reasons in batches:
         embeddings = torch.empty(0, 0)
         if rows:
             [batch] = encode_batches(model.image_encoder, [Indexed(pixels, torch.tensor(rows))], device)
@@ -175,6 +175,8 @@ class Parts:
             try:
                 with safe_open(path, "numpy") as part:
                     about, embeddings = part.metadata(), part.get_tensor("embeddings")
+                if about.get(HASH) != hash_of({"embeddings": torch.from_numpy(embeddings)}, about["pictures"].encode()):
+                    raise ValueError("its embeddings have changed on the disk")
                 pictures = [Picture(*row) for row in json.loads(about["pictures"])]
                 fingerprint = about["fingerprint"]
             except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -194,6 +196,7 @@ class Parts:
             return
         embeddings = torch.cat([batch.embeddings for batch in batches if batch.pictures])
         about = {"fingerprint": self.fingerprint, "pictures": json.dumps(pictures)}
+        about[HASH] = hash_of({"embeddings": embeddings}, about["pictures"].encode())
         number = 1 + max((int(path.stem) for path in self._paths()), default=-1)
         with whole_file(self.folder / f"{number:06d}.safetensors") as file:
             file.write(save({"embeddings": embeddings}, about))

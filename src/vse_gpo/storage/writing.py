@@ -1,16 +1,23 @@
 """Atomic writes of files and folders: a crash or a full disk never destroys what was there before."""
 
+import errno
+import fcntl
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
+from stat import S_IMODE
 from typing import BinaryIO
 
 from safetensors import SafetensorError
 
 from vse_gpo.errors import VSEError, first_line
+
+PART = ".part"  # ends the name of what is not complete
 
 
 @contextmanager
@@ -20,17 +27,17 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         VSEError: if it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        with _part_of(path, lambda part: part.touch(exist_ok=False)) as part:
+            with suppress(FileNotFoundError):
+                shutil.copymode(path, part)
+            with part.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save turns OSError into RuntimeError
-        with suppress(OSError):
-            part.unlink()
         raise VSEError(f"{path}: cannot be written ({first_line(error)}); what was there before is kept") from error
 
 
@@ -41,28 +48,49 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         VSEError: if the folder is not empty or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
     try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    except OSError as error:
-        raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
-    try:
-        yield part
-        for path in (part, *part.rglob("*")):  # temporary folders and safetensors are private to the owner
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        part.replace(folder)
+        with _part_of(folder, Path.mkdir) as part:
+            yield part
+            mode = S_IMODE(part.stat().st_mode)  # as the umask has it; safetensors keeps its files private to the owner
+            for path in part.rglob("*"):
+                path.chmod(mode if path.is_dir() else mode & 0o666)
+            part.replace(folder)
     except (OSError, SafetensorError) as error:
         raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, completely or not at all."""
     with whole_file(path) as file:
         file.write(text.encode())
+
+
+def reserve(file: BinaryIO, size: int) -> None:
+    """Give a file its size and its space on the disk, so that a disk that is too small is told now and not half-way.
+
+    A file system that cannot reserve space tells when it is full, by the write that no longer fits.
+
+    Raises:
+        OSError: if there is no such space.
+    """
+    file.truncate(size)
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file, which any flipped bit changes; a gigabyte takes about 0.3 s."""
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            found = zlib.crc32(block, found)
+    return found
 
 
 def folder_size(folder: Path) -> int:
@@ -72,3 +100,53 @@ def folder_size(folder: Path) -> int:
         with suppress(OSError):
             total += path.lstat().st_size
     return total
+
+
+# parts: what becomes a file or folder when it is complete
+
+
+@contextmanager
+def _part_of(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Make a file or folder beside the path under a name of its own; what is still there at the end is removed.
+
+    It is locked meanwhile: so the next one can tell what a killed process has left, and removes it.
+    """
+    name = f".{path.name[:40]}."
+    for left in path.parent.glob(f"{escape(name)}*{PART}"):
+        with suppress(OSError), _opened(left) as descriptor:
+            if _locked(descriptor):
+                _remove(left)
+    part = path.with_name(f"{name}{secrets.token_hex(4)}{PART}")
+    make(part)
+    try:
+        with _opened(part) as descriptor:
+            _locked(descriptor)
+            yield part
+    finally:
+        _remove(part)
+
+
+@contextmanager
+def _opened(part: Path) -> Iterator[int]:
+    descriptor = os.open(part, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether this process holds it now: no other one does, and the file system knows locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            part.unlink()

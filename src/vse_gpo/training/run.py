@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from vse_gpo.data.datamodule import PairsDataModule
 from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
+from vse_gpo.storage.locks import only_process_in
 from vse_gpo.storage.settings import CONFIG, read_config
 from vse_gpo.training.processes import lightning_starts_processes, wait_for
 from vse_gpo.training.run_folder import (
@@ -65,40 +66,52 @@ def train(
         The best rSum on dev, the objective of a sweep.
     """
     resume = None if resume is None else str(Path(resume).expanduser())
-    resumes = resume is None or begun(folder, settings)  # also if a resumed run is started again
-    results = finished(folder, settings) if resumes else None
-    if results is not None:
-        print(f"{folder}: finished before, val/best_rsum {results[OBJECTIVE]:.1f}; delete it to train again")
-    elif in_sweep and lightning_starts_processes(devices):
-        write_config(folder, settings)
-        run_by_itself(folder)
-        results = finished(folder, settings)
-    else:
-        start, taken = (checkpoint_to_resume(folder) if resumes else None), None
-        if start is None and resume is not None:
-            start, taken = resume, steps_taken(resume, max_epochs)
-        make_trainer(logger=False, default_root_dir=str(folder))  # refuses its settings before anything is read
-        pl.seed_everything(seed, workers=True, verbose=False)
-        data = opened_data(make_data, test_protocols)
-        module = make_module()(settings=settings)
-        rank_zero_only(write_config)(folder, settings)
-        rank_zero_only(keep_logged)(folder)
-        with own_wandb_run():
-            trainer: pl.Trainer = make_trainer(
-                callbacks=[make() for make in make_callbacks],
-                logger=[make() for make in make_loggers],
-                default_root_dir=str(folder),
-                plugins=[make_checkpoint_io()],
-            )
-            trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
-            results = best_of_dev(trainer, taken)
-            if test_protocols is not None:
-                results |= tested(trainer, module, data, results["best_checkpoint"])
-        report_run(trainer, folder, results, test_protocols)
+    with ExitStack() as held:
+        held.enter_context(only_run_in(folder))
+        resumes = resume is None or begun(folder, settings)  # also if a resumed run is started again
+        results = finished(folder, settings) if resumes else None
+        if results is not None:
+            print(f"{folder}: finished before, val/best_rsum {results[OBJECTIVE]:.1f}; delete it to train again")
+        elif in_sweep and lightning_starts_processes(devices):
+            write_config(folder, settings)
+            held.close()  # for the command
+            run_by_itself(folder)
+            results = finished(folder, settings)
+        else:
+            start, taken = (checkpoint_to_resume(folder) if resumes else None), None
+            if start is None and resume is not None:
+                start, taken = resume, steps_taken(resume, max_epochs)
+            make_trainer(logger=False, default_root_dir=str(folder))  # refuses its settings before anything is read
+            pl.seed_everything(seed, workers=True, verbose=False)
+            data = opened_data(make_data, test_protocols)
+            module = make_module()(settings=settings)
+            rank_zero_only(write_config)(folder, settings)
+            rank_zero_only(keep_logged)(folder)
+            with own_wandb_run():
+                trainer: pl.Trainer = make_trainer(
+                    callbacks=[make() for make in make_callbacks],
+                    logger=[make() for make in make_loggers],
+                    default_root_dir=str(folder),
+                    plugins=[make_checkpoint_io()],
+                )
+                trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+                results = best_of_dev(trainer, taken)
+                if test_protocols is not None:
+                    results |= tested(trainer, module, data, results["best_checkpoint"])
+            report_run(trainer, folder, results, test_protocols)
     if results is None:
         raise VSEError(f"{folder}: the run has left no results; see what it printed above")
     objective: float = results[OBJECTIVE]
     return objective
+
+
+def only_run_in(folder: Path) -> AbstractContextManager[None]:
+    """Hold the run's folder in its first process; its others are started by the same command.
+
+    Raises:
+        VSEError: if another run is at work in it.
+    """
+    return only_process_in(folder) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext()
 
 
 def opened_data(make_data: Maker, test_protocols: Sequence[str] | None) -> PairsDataModule:
