@@ -11,6 +11,7 @@ from vse_gpo.batch import (
     Tokens,
     choose_device,
     encode_batches,
+    hand_over,
     pad_sets,
     take,
     to_device,
@@ -26,6 +27,7 @@ def test_sets_are_padded_to_the_largest_and_their_items_told_from_padding():
     assert lengths.tolist() == [2, 4, 1]
     assert torch.equal(values[:, :, 0] == 1, valid_items(lengths, 4))
     assert valid_items(torch.tensor([2, 0]), 3).tolist() == [[True, True, False], [False] * 3]
+    assert valid_items(torch.tensor([2, 0]), 3, torch.device("meta")).device.type == "meta"
 
 
 def test_rows_are_taken_from_everything_in_a_batch():
@@ -48,11 +50,27 @@ def test_rows_are_taken_from_everything_in_a_batch():
     ],
     ids=["pixels", "features", "tokens"],
 )
-def test_inputs_keep_their_kind_on_any_device(inputs):
+def test_inputs_keep_their_kind_on_any_device_and_their_lengths_on_the_cpu(inputs):
     moved = Indexed(to_device(inputs, CPU), torch.tensor([5, 6])).to(torch.device("meta"))
     assert type(moved.inputs) is type(inputs)
-    parts = [moved.inputs] if isinstance(inputs, Tensor) else moved.inputs
-    assert all(part.device.type == "meta" for part in [*parts, moved.rows])
+    values, *lengths = [moved.inputs] if isinstance(inputs, Tensor) else moved.inputs
+    assert values.device.type == moved.rows.device.type == "meta"
+    assert [part.tolist() for part in lengths] == ([] if isinstance(inputs, Tensor) else [[3, 1]])
+
+
+def test_a_batch_moves_whole_but_for_its_lengths():
+    index = torch.arange(2)
+    batch = Batch(Features(torch.rand(2, 3, 4), index + 1), Tokens(index[:, None], index + 1), index, index)
+    moved = batch.to(torch.device("meta"))
+    assert isinstance(moved.images, Features)
+    assert isinstance(moved.tokens, Tokens)
+    assert moved.images.lengths.tolist() == moved.tokens.lengths.tolist() == [1, 2]
+    assert {part.device.type for part in (moved.images.values, moved.tokens.ids, *moved[2:])} == {"meta"}
+
+
+def test_what_is_handed_over_is_the_same_there():
+    assert torch.equal(hand_over(torch.arange(3), CPU), torch.arange(3))
+    assert hand_over(torch.arange(3), torch.device("meta")).shape == (3,)
 
 
 def test_batches_are_encoded_one_by_one_in_float32_without_gradients():

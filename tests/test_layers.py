@@ -15,7 +15,8 @@ SOURCE, TESTS = PACKAGE.parent, Path(__file__).parent
 # from the bottom up: a room knows the layers below it and itself, not the others of its layer
 LAYERS = {
     "errors": {"errors"},
-    "shapes and files": {"batch", "gru", "storage"},  # files of any model: storage knows none
+    "shapes and files": {"batch", "storage"},  # files of any model: storage knows none
+    "sequences": {"gru"},
     "parts": {"data", "backbones", "pooling", "losses", "retrieval"},
     "encoder": {"encoder"},
     "model": {"model"},

@@ -8,13 +8,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vse_gpo.backbones.backbone import Backbone
-from vse_gpo.batch import Features, ImageInputs, Tokens, valid_items
+from vse_gpo.batch import Features, ImageInputs, Tokens, hand_over, valid_items
 from vse_gpo.errors import VSEError
+from vse_gpo.pooling.sets import apply_pooling
 
 
 @runtime_checkable
 class SizeAugmentation(Protocol):
-    """Drops items of each set while training, so that the pooling sees many set sizes."""
+    """Drops items of each set while training, so that the pooling sees many set sizes.
+
+    The lengths are on the CPU; it draws there too, so that nothing waits for a GPU.
+    """
 
     def __call__(self, features: Features) -> Features: ...
 
@@ -51,7 +55,7 @@ class Encoder(nn.Module):
         # pooling and normalisation run in float32, like all of an exported graph
         exporting = torch.compiler.is_exporting()
         with nullcontext() if exporting else torch.autocast(projected.device.type, enabled=False):
-            return normalize(self.pooling(projected.float(), features.lengths))
+            return normalize(apply_pooling(self.pooling, projected.float(), features.lengths))
 
 
 def normalize(vectors: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
@@ -101,7 +105,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
         if not (self.training and self.is_shared):
             return super().forward(rows)
         values = rows.float()
-        count = _SumOverProcesses.apply(values.new_tensor(float(len(values))))
+        count = _SumOverProcesses.apply(values.new_full((), len(values)))
         mean = _SumOverProcesses.apply(values.sum(0)) / count
         variance = _SumOverProcesses.apply((values - mean).square().sum(0)) / count
         with torch.no_grad():
@@ -147,8 +151,7 @@ class DropRegions:
         self.probability = _checked(probability)
 
     def __call__(self, features: Features) -> Features:
-        draws = torch.rand(features.values.shape[:2], device=features.values.device)
-        return keep_items(features, draws >= self.probability)
+        return keep_items(features, torch.rand(features.values.shape[:2]) >= self.probability)
 
 
 class DropCells:
@@ -168,10 +171,9 @@ class DropCells:
 
     def __call__(self, features: Features) -> Features:
         batch, items, _ = features.values.shape
-        device = features.values.device
-        rate = torch.rand(batch, 1, device=device)
+        rate = torch.rand(batch, 1)
         rate = torch.where(rate > self.threshold, self.probability * rate, 0.0)
-        return keep_items(features, torch.rand(batch, items, device=device) >= rate)
+        return keep_items(features, torch.rand(batch, items) >= rate)
 
 
 def _checked(probability: float) -> float:
@@ -181,11 +183,19 @@ def _checked(probability: float) -> float:
 
 
 def keep_items(features: Features, keep: Bool[Tensor, "batch items"]) -> Features:
-    """Move the kept items of each set to the front, in order; a set that would lose all items keeps all of them."""
-    valid = valid_items(features.lengths, features.values.shape[1])
+    """Move the kept items of each set to the front, in order; a set that would lose all items keeps all of them.
+
+    Args:
+        features: sets; their values may be on another device than the lengths.
+        keep: the items to keep; on the CPU.
+    """
+    items, device = features.values.shape[1], features.values.device
+    valid = valid_items(features.lengths.cpu(), items)
     keep = keep & valid
     keep = torch.where(keep.any(1, keepdim=True), keep, valid)
     lengths = keep.sum(1)
     order = keep.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : int(lengths.max())]
+    order = hand_over(order, device)
     values = features.values.gather(1, order[:, :, None].expand(-1, -1, features.values.shape[2]))
-    return Features(values.masked_fill(~valid_items(lengths, values.shape[1])[:, :, None], 0.0), lengths)
+    padded = ~valid_items(lengths, values.shape[1], device)[:, :, None]
+    return Features(values.masked_fill(padded, 0.0), lengths)

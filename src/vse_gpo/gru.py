@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from vse_gpo.batch import hand_over
+
 
 def run_gru(
     gru: nn.GRU, sequences: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
@@ -16,12 +18,15 @@ def run_gru(
     Args:
         gru: a GRU with one layer, batch first.
         sequences: padded sequences.
-        lengths: at least 1.
+        lengths: at least 1; those on the CPU do not wait for a GPU.
     """
     if torch.compiler.is_exporting():
         return _step_by_step(gru, sequences, lengths)
-    packed = pack_padded_sequence(sequences, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    lengths, order = lengths.cpu().sort(descending=True)  # here, as packing would wait for a GPU to sort
+    longest_first = sequences.index_select(0, hand_over(order, sequences.device))
+    packed = pack_padded_sequence(longest_first, lengths, batch_first=True)
     states, _ = pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=sequences.shape[1])
+    states = states.index_select(0, hand_over(order.argsort(), sequences.device))
     return states.unflatten(-1, (-1, gru.hidden_size))
 
 

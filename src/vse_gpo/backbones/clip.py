@@ -15,7 +15,7 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
 from vse_gpo.backbones.grid import PixelNormalization, full_sets
 from vse_gpo.backbones.pretrained import check_length, check_width, config_of, network_of, without_gaps
-from vse_gpo.batch import Features, Tokens, valid_items
+from vse_gpo.batch import Features, Tokens
 from vse_gpo.storage.hub import load_pretrained
 
 REMEDY = "name one such as openai/clip-vit-base-patch32, or a folder with its config.json and weights"
@@ -57,7 +57,7 @@ class ClipTexts(Backbone):
     """Tokens of CLIP's text transformer, start and end token included.
 
     Args:
-        network: CLIP's text transformer; a token attends only to itself and to earlier ones.
+        network: CLIP's text transformer; a token attends only to itself and to earlier ones, never to padding.
     """
 
     def __init__(self, network: PreTrainedModel) -> None:
@@ -66,8 +66,7 @@ class ClipTexts(Backbone):
 
     def forward(self, tokens: Tokens) -> Features:
         check_length(tokens, self.network)
-        mask = valid_items(tokens.lengths, tokens.ids.shape[1]).long()
-        return Features(self.network(tokens.ids, attention_mask=mask).last_hidden_state, tokens.lengths)
+        return Features(self.network(tokens.ids).last_hidden_state, tokens.lengths)
 
     def layers(self, *, coarse: bool = False) -> Layers:
         return transformer_layers(self.network)

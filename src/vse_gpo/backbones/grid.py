@@ -100,4 +100,4 @@ def cells_of(grid: Float[Tensor, "batch dim height width"], cells: int | None) -
 
 def full_sets(values: Float[Tensor, "batch items dim"]) -> Features:
     """Sets without padding."""
-    return Features(values, torch.full(values.shape[:1], values.shape[1], device=values.device))
+    return Features(values, torch.full(values.shape[:1], values.shape[1]))

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from vse_gpo.backbones.attention import take_masks_as_given
 from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
 from vse_gpo.backbones.pretrained import check_length, check_width, config_of, network_of, without_gaps
-from vse_gpo.batch import Features, Tokens, valid_items
+from vse_gpo.batch import Features, Tokens, hand_over, valid_items
 from vse_gpo.errors import VSEError
 from vse_gpo.gru import run_gru
 from vse_gpo.storage.hub import load_pretrained
@@ -32,20 +33,22 @@ class Bert(Backbone):
 
     def __init__(self, network: PreTrainedModel, groups: int = 1) -> None:
         super().__init__()
+        take_masks_as_given(network)
         self.network = network
         self.groups = groups
 
     def forward(self, tokens: Tokens) -> Features:
         check_length(tokens, self.network)
         words = self.network.get_input_embeddings()(tokens.ids)
-        mask = valid_items(tokens.lengths, tokens.ids.shape[1]).long()
+        items, device = tokens.ids.shape[1], tokens.ids.device
         if torch.compiler.is_exporting():  # an exported graph does not know the lengths
-            return Features(self._run(words, mask, tokens.ids.shape[1]), tokens.lengths)
-        order = tokens.lengths.argsort(descending=True)
-        runs = [self._run(words[rows], mask[rows], int(tokens.lengths[rows[0]])) for rows in order.chunk(self.groups)]
-        items = runs[0].shape[1]
-        padded = [nn.functional.pad(run, (0, 0, 0, items - run.shape[1])) for run in runs]
-        return Features(torch.cat(padded)[order.argsort()], tokens.lengths)
+            return Features(self._run(words, valid_items(tokens.lengths, items).long(), items), tokens.lengths)
+        lengths, order = tokens.lengths.cpu().sort(descending=True)
+        words, mask = words[hand_over(order, device)], valid_items(lengths, items, device).long()
+        parts = zip(words.chunk(self.groups), mask.chunk(self.groups), lengths.chunk(self.groups), strict=True)
+        runs = [self._run(own, seen, int(longest[0])) for own, seen, longest in parts]
+        padded = [nn.functional.pad(run, (0, 0, 0, runs[0].shape[1] - run.shape[1])) for run in runs]
+        return Features(torch.cat(padded)[hand_over(order.argsort(), device)], tokens.lengths)
 
     def layers(self, *, coarse: bool = False) -> Layers:
         return transformer_layers(self.network)

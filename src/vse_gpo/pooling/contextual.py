@@ -5,9 +5,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from vse_gpo.batch import hand_over, valid_items
 from vse_gpo.errors import VSEError
 from vse_gpo.gru import run_gru
-from vse_gpo.pooling.sets import Pooling, check_lengths, padding
+from vse_gpo.pooling.sets import Pooling, apply_pooling, padding
 
 NORM_AXES = {"items": 2, "channels": 1}  # of (batch, items, dim)
 
@@ -53,12 +54,11 @@ class Seq2Seq(Pooling):
         super().__init__()
         self.gru = nn.GRU(width, width, batch_first=True, bidirectional=bidirectional)
 
-    def pool(
-        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    def pool_sizes(
+        self, features: Float[Tensor, "batch items dim"], sizes: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        check_lengths(lengths, features.shape[1])
-        states = run_gru(self.gru, features, lengths)
-        last = torch.arange(features.shape[0], device=features.device), lengths - 1
+        states = run_gru(self.gru, features, sizes)
+        last = torch.arange(features.shape[0], device=features.device), hand_over(sizes - 1, features.device)
         return torch.cat([states[last][:, :1], states[:, 0, 1:]], dim=1).mean(1)  # backwards ends at item 0
 
 
@@ -99,16 +99,19 @@ class GCN(Pooling):
         self.first_norm = first_norm
         self.batch_norm = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
 
-    def pool(
-        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    def pool_sizes(
+        self, features: Float[Tensor, "batch items dim"], sizes: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        padded = padding(features, lengths)
+        lengths, padded = hand_over(sizes, features.device), padding(features, sizes)
+        real = None
+        if not torch.compiler.is_exporting():
+            real = hand_over(valid_items(sizes, features.shape[1]).flatten().nonzero().squeeze(1), features.device)
         items = features.masked_fill(padded, 0.0)
         if self.first_norm:
             items = normalize(items, dim=self.norm_axis)
         for layer in self.layers:
-            items = layer(items, lengths, padded)
-        pooled: Tensor = self.batch_norm(self.pooling(normalize(items, dim=self.norm_axis), lengths))
+            items = layer(items, lengths, padded, real)
+        pooled: Tensor = self.batch_norm(apply_pooling(self.pooling, normalize(items, dim=self.norm_axis), sizes))
         return pooled
 
 
@@ -135,11 +138,21 @@ class GraphConvolution(nn.Module):
         items: Float[Tensor, "batch items dim"],
         lengths: Int[Tensor, " batch"],
         padded: Bool[Tensor, "batch items 1"],
+        real: Int[Tensor, " real"] | None,
     ) -> Float[Tensor, "batch items dim"]:
+        """The items after one exchange.
+
+        Args:
+            items: zero where they are padding.
+            lengths: on the items' device.
+            padded: True where a row of the items is padding.
+            real: rows of the real items, with those of all sets numbered through; None in an export.
+        """
         affinity = self.query(items) @ self.key(items).transpose(1, 2) / lengths[:, None, None]
         received = affinity @ self.message(items).masked_fill(padded, 0.0)
         changes = self.output(received)
-        if torch.compiler.is_exporting():  # in eval mode, BatchNorm treats items separately
+        if real is None:  # in eval mode, BatchNorm treats items separately
             return items + self.norm(changes.transpose(1, 2)).transpose(1, 2).masked_fill(padded, 0.0)
-        true_changes = self.norm(changes[~padded.squeeze(-1)])
-        return items + torch.zeros_like(items).masked_scatter(~padded, true_changes)
+        rows = changes.flatten(0, 1)
+        true_changes = self.norm(rows.index_select(0, real))
+        return items + torch.zeros_like(rows).index_copy(0, real, true_changes).view_as(items)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from vse_gpo.batch import valid_items
+from vse_gpo.batch import hand_over, valid_items
 from vse_gpo.pooling.kernels.recurrence import run_both_ways
 from vse_gpo.pooling.kernels.sorting import weigh_by_rank
 from vse_gpo.pooling.sets import Lengths, Pooling, check_lengths, distinct_lengths, read_lengths, trimmed
@@ -33,12 +33,11 @@ class GPO(Pooling):
         self.linear = nn.Linear(d_hidden, 1, bias=False)
         self._kept = _KeptRows()
 
-    def pool(
-        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    def pool_sizes(
+        self, features: Float[Tensor, "batch items dim"], sizes: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        sizes = lengths.cpu()  # waits for a GPU once
         weights = self._weights(sizes, trimmed(features, sizes).shape[1]).to(features.dtype)
-        return weigh_by_rank(features, lengths, weights)
+        return weigh_by_rank(features, hand_over(sizes, features.device), weights)
 
     def coefficients(self, lengths: Lengths) -> Float[Tensor, "batch items"]:
         """Weight of each rank, largest value first: each row sums to 1 and is zero past its length.
@@ -58,14 +57,15 @@ class GPO(Pooling):
         else:
             weights = torch.cat([parameter.detach().flatten() for parameter in self.parameters()])
             rows = self._kept.rows(sizes, weights, lambda missing: self._generate(missing, int(missing[-1])))
-        return rows[row.to(rows.device)]
+        return rows[hand_over(row, rows.device)]
 
     def _generate(self, sizes: Int[Tensor, " sizes"], items: int) -> Float[Tensor, "sizes items"]:
         """Coefficients, one row per size."""
-        positions = encode_positions(items, self.d_position).to(self.linear.weight)
+        weight = self.linear.weight
+        positions = hand_over(encode_positions(items, self.d_position), weight.device).to(weight.dtype)
         states = run_both_ways(self.gru, positions, sizes)
-        scores = nn.functional.linear(states, self.linear.weight.to(states)).squeeze(-1)
-        padded = ~valid_items(sizes, items).to(scores.device)
+        scores = nn.functional.linear(states, weight.to(states)).squeeze(-1)
+        padded = ~valid_items(sizes, items, scores.device)
         return (scores / TEMPERATURE).masked_fill(padded, -torch.inf).softmax(-1).to(positions)
 
 

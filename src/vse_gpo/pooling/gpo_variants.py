@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vse_gpo.batch import valid_items
+from vse_gpo.batch import hand_over, valid_items
 from vse_gpo.errors import VSEError
 from vse_gpo.gru import run_gru
 from vse_gpo.pooling.gpo import TEMPERATURE, encode_positions
 from vse_gpo.pooling.kernels.recurrence import run_both_ways
 from vse_gpo.pooling.kernels.sorting import sort_descending, weigh_by_rank
 from vse_gpo.pooling.learned import knot_shares
-from vse_gpo.pooling.sets import Lengths, Pooling, distinct_lengths, padding, read_lengths, trimmed
+from vse_gpo.pooling.sets import Lengths, Pooling, check_lengths, distinct_lengths, padding, read_lengths, trimmed
 
 Ordered = Float[Tensor, "batch dim items"]  # each channel's values, largest first
 RankScores = Float[Tensor, "batch channels items"]  # of the positions: one row for all channels, or one per channel
@@ -25,20 +25,20 @@ class RankPooling(Pooling):
     """Weights each channel's values by their rank, as GPO does, with weights from any generator.
 
     Args:
-        generator: sorted values (B,D,N) and lengths (B,) → scores (B,1,N) or (B,D,N).
+        generator: sorted values (B,D,N) and lengths (B,) on the CPU → scores (B,1,N) or (B,D,N).
     """
 
     def __init__(self, generator: nn.Module) -> None:
         super().__init__()
         self.generator = generator
 
-    def pool(
-        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    def pool_sizes(
+        self, features: Float[Tensor, "batch items dim"], sizes: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        features = trimmed(features, lengths)
-        padded = padding(features, lengths).transpose(1, 2)
-        ordered = sort_descending(features, lengths)
-        scores = self.generator(ordered, lengths) / TEMPERATURE
+        features = trimmed(features, sizes)
+        padded = padding(features, sizes).transpose(1, 2)
+        ordered = sort_descending(features, hand_over(sizes, features.device))
+        scores = self.generator(ordered, sizes) / TEMPERATURE
         return (ordered * scores.masked_fill(padded, -torch.inf).softmax(-1)).sum(-1)
 
 
@@ -46,14 +46,15 @@ class SizePooling(RankPooling):
     """``RankPooling`` with scores that depend only on a set's size, one row for all channels, as in GPO.
 
     Args:
-        generator: values (B,D,N), of which only N is used, and lengths (B,) → scores (B,1,N).
+        generator: values (B,D,N), of which only N is used, and lengths (B,) on the CPU → scores (B,1,N).
     """
 
-    def pool(
-        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    def pool_sizes(
+        self, features: Float[Tensor, "batch items dim"], sizes: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        features = trimmed(features, lengths)
-        return weigh_by_rank(features, lengths, self._weights(features, lengths).to(features.dtype))
+        features = trimmed(features, sizes)
+        weights = self._weights(features, sizes).to(features.dtype)
+        return weigh_by_rank(features, hand_over(sizes, features.device), weights)
 
     def coefficients(self, lengths: Lengths) -> Float[Tensor, "batch items"]:
         """Weight of each rank, largest value first: each row sums to 1 and is zero past its length.
@@ -62,14 +63,16 @@ class SizePooling(RankPooling):
             VSEError: if a set is empty, or the lengths are no integers.
         """
         parameter = next(self.parameters())
-        sizes = read_lengths(lengths).to(parameter.device)
-        return self._weights(parameter.new_empty(sizes.shape[0], int(sizes.max()), 1), sizes)
+        sizes = read_lengths(lengths).cpu()
+        items = int(sizes.max())
+        check_lengths(sizes, items)
+        return self._weights(parameter.new_empty(sizes.shape[0], items, 1), sizes)
 
     def _weights(
-        self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+        self, features: Float[Tensor, "batch items dim"], sizes: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch items"]:
-        padded = padding(features, lengths)[:, :, 0]  # refuses empty sets before the generator runs
-        scores = self.generator(features.transpose(1, 2), lengths)
+        padded = padding(features, sizes)[:, :, 0]
+        scores = self.generator(features.transpose(1, 2), sizes)
         if scores.shape[1] != 1:
             raise VSEError(
                 f"SizePooling with {scores.shape[1]} rows of scores, expected one for all channels; pool by RankPooling"
@@ -99,9 +102,10 @@ class SizeGenerator(nn.Module):
 
     def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> RankScores:
         sizes, row = distinct_lengths(lengths)
-        encoded = self.positions(ordered.shape[2]).to(self.linear.weight)
-        scores: RankScores = self.linear(self.sequence(encoded, sizes)).transpose(1, 2)[row]
-        return scores
+        weight = self.linear.weight
+        encoded = hand_over(self.positions(ordered.shape[2]), weight.device).to(weight.dtype)
+        scores: RankScores = self.linear(self.sequence(encoded, sizes)).transpose(1, 2)
+        return scores[hand_over(row, scores.device)]
 
 
 class FeatureGenerator(nn.Module):
@@ -120,7 +124,7 @@ class FeatureGenerator(nn.Module):
         self.linear = nn.Linear(d_hidden, 1, bias=False)
 
     def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> RankScores:
-        encoded = encode_positions(ordered.shape[2], self.gru.input_size).to(ordered)
+        encoded = hand_over(encode_positions(ordered.shape[2], self.gru.input_size), ordered.device).to(ordered.dtype)
         states = run_gru(self.gru, encoded + self.projection(ordered.transpose(1, 2)), lengths)
         scores: RankScores = self.linear(states.mean(2)).transpose(1, 2)
         return scores
@@ -138,6 +142,7 @@ class InterpolatedVector(nn.Module):
         self.scores = nn.Parameter(torch.zeros(size))
 
     def forward(self, ordered: Ordered, lengths: Int[Tensor, " batch"]) -> RankScores:
+        lengths = hand_over(lengths, ordered.device)
         shares = knot_shares(lengths, ordered.shape[2], len(self.scores)).to(self.scores)
         return (shares @ self.scores)[:, None]
 
@@ -196,7 +201,7 @@ class RankGRU(nn.Module):
         self.gru = nn.GRU(d_position, d_hidden, batch_first=True, bidirectional=True)
 
     def forward(self, encoded: Float[Tensor, "items d_position"], sizes: Int[Tensor, " sizes"]) -> States:
-        return run_both_ways(self.gru, encoded, sizes.cpu()).to(encoded)
+        return run_both_ways(self.gru, encoded, sizes).to(encoded)
 
 
 class Transformer(nn.Module):
@@ -214,7 +219,7 @@ class Transformer(nn.Module):
         self.layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, batch_first=True)
 
     def forward(self, encoded: Float[Tensor, "items width"], sizes: Int[Tensor, " sizes"]) -> States:
-        padded = ~valid_items(sizes, encoded.shape[0])
+        padded = ~valid_items(sizes, encoded.shape[0], encoded.device)
         return self.layer(encoded.expand(sizes.shape[0], -1, -1), src_key_padding_mask=padded)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling.kernels.sorting import sort_descending
-from vse_gpo.pooling.sets import Pooling, check_lengths, padding
+from vse_gpo.pooling.sets import Pooling, padding
 
 
 class GeM(Pooling):
@@ -63,7 +63,6 @@ class FSPool(Pooling):
     def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        check_lengths(lengths, features.shape[1])
         ordered = sort_descending(features, lengths)
         shares = knot_shares(lengths, ordered.shape[2], self.knots.shape[1]).to(ordered)
         return ((ordered @ shares) * self.knots).sum(-1)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vse_gpo.batch import valid_items
+from vse_gpo.batch import hand_over, valid_items
 from vse_gpo.errors import VSEError, first_line
 
 Lengths = Tensor | npt.NDArray[Any] | Sequence[Any]  # integers (B,), or a mask (B, N) that is True for valid items
@@ -20,9 +20,10 @@ EXPECTED = "expected integers (sets,), or a boolean mask (sets, items) that is T
 
 
 class Pooling(nn.Module):
-    """Base of the poolings: it takes lengths in any form, and a subclass pools by them in ``pool``.
+    """Base of the poolings: it takes lengths in any form, on any device, and a subclass pools by them in ``pool``.
 
-    Lengths are integers (B,), a list of them, or a boolean mask (B, N) whose valid items come first.
+    Lengths are integers (B,), a list of them, or a boolean mask (B, N) whose valid items come first. Those on the CPU
+    cost no time; to read others, the CPU waits once for the GPU that holds them.
     """
 
     def forward(self, features: Float[Tensor, "batch items dim"], lengths: Lengths) -> Float[Tensor, "batch dim"]:
@@ -32,20 +33,37 @@ class Pooling(nn.Module):
             VSEError: if the lengths are of another form or number than the sets, a set is empty, or a length is larger
                 than the number of items.
         """
-        return self.pool(features, read_lengths(lengths, features))
+        sizes = read_lengths(lengths, features).cpu()
+        check_lengths(sizes, features.shape[1])
+        return self.pool_sizes(features, sizes)
+
+    def pool_sizes(
+        self, features: Float[Tensor, "batch items dim"], sizes: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Pool each set, given checked lengths as integers on the CPU; for poolings that read their values."""
+        return self.pool(features, hand_over(sizes, features.device))
 
     def pool(
         self, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        """Pool each set, given lengths as integers on the features' device."""
+        """Pool each set, given checked lengths as integers on the features' device."""
         raise NotImplementedError
 
 
-def read_lengths(lengths: Lengths, features: Float[Tensor, "batch items ..."] | None = None) -> Int[Tensor, " batch"]:
-    """Lengths of any form as integers (B,), on the features' device.
+def apply_pooling(
+    pooling: nn.Module, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch dim"]:
+    """Pool by a ``Pooling``, which gets the lengths wherever they are, or by another module, on the features' device."""
+    if not isinstance(pooling, Pooling):
+        lengths = hand_over(lengths, features.device)
+    pooled: Tensor = pooling(features, lengths)
+    return pooled
 
-    Their values are checked where a pooling reads them anyway (``check_lengths``): a GPU is not waited for here, except
-    for a mask.
+
+def read_lengths(lengths: Lengths, features: Float[Tensor, "batch items ..."] | None = None) -> Int[Tensor, " batch"]:
+    """Lengths of any form as integers (B,), on the device where they are.
+
+    Their values are not checked (see ``check_lengths``): a GPU is not waited for here, except for a mask.
 
     Args:
         lengths: integers (B,), or a boolean mask (B, N).
@@ -57,7 +75,7 @@ def read_lengths(lengths: Lengths, features: Float[Tensor, "batch items ..."] | 
     if torch.compiler.is_exporting() and isinstance(lengths, Tensor):
         return lengths
     try:
-        found = torch.as_tensor(lengths, device=None if features is None else features.device)
+        found = torch.as_tensor(lengths)
     except (TypeError, ValueError, RuntimeError) as error:
         raise VSEError(f"lengths cannot be read as numbers ({first_line(error)}); {EXPECTED}") from error
     if 0 in found.shape:
@@ -81,14 +99,14 @@ def _valid_first(mask: Bool[Tensor, "batch items"], shape: torch.Size | None) ->
 
 
 def check_lengths(lengths: Int[Tensor, " batch"], items: int) -> None:
-    """Refuse lengths below 1 or above the number of items.
+    """Refuse lengths below 1 or above the number of items; they are on the CPU.
 
     Raises:
         VSEError: if a length is out of this range.
     """
     if torch.compiler.is_exporting():
         return
-    shortest, longest = torch.stack(lengths.aminmax()).tolist()  # synchronises with a GPU once
+    shortest, longest = torch.stack(lengths.aminmax()).tolist()
     if shortest < 1:
         raise VSEError(f"a set of length {shortest} cannot be pooled: every set needs at least 1 item")
     if longest > items:
@@ -98,20 +116,22 @@ def check_lengths(lengths: Int[Tensor, " batch"], items: int) -> None:
 def padding(
     features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
 ) -> Bool[Tensor, "batch items 1"]:
-    """True where a row of the features is padding; see ``check_lengths`` for what is refused."""
-    check_lengths(lengths, features.shape[1])
-    return ~valid_items(lengths, features.shape[1])[:, :, None]
+    """True where a row of the features is padding."""
+    return ~valid_items(lengths, features.shape[1], features.device)[:, :, None]
 
 
 def trimmed(
-    features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
+    features: Float[Tensor, "batch items dim"], sizes: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch longest dim"]:
-    """The features without the rows that are padding in every set."""
-    return features if torch.compiler.is_exporting() else features[:, : int(lengths.max())]
+    """The features without the rows that are padding in every set; the sizes are on the CPU."""
+    return features if torch.compiler.is_exporting() else features[:, : int(sizes.max())]
 
 
 def distinct_lengths(lengths: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " sizes"], Int[Tensor, " batch"]]:
-    """Distinct lengths, and each set's index into them, to compute once what depends only on the length."""
+    """Distinct lengths, and each set's index into them, to compute once what depends only on the length.
+
+    On the CPU, as the lengths.
+    """
     if torch.compiler.is_exporting():
         return lengths, torch.arange(lengths.shape[0], device=lengths.device)
     return torch.unique(lengths, return_inverse=True)

@@ -10,7 +10,6 @@ from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from vse_gpo.batch import Batch, Indexed
 from vse_gpo.encoder import SharedBatchNorm
@@ -162,7 +161,7 @@ class RetrievalModule(EmbeddingModule):
         not_negative = self._same_image(batch.image_index) if self.mask_same_image else None
         with torch.autocast(self.device.type, enabled=False):  # a margin of 0.2 needs more than half precision
             loss = self.batch_loss(images @ captions.T, not_negative)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(images))
+        self.log("train/loss", loss, batch_size=len(images))  # in the bar it would be read at every step
         if self.phase.ramp_loss:
             loss = loss * (batch_idx / self.trainer.num_training_batches)
         return {"loss": loss, "images": images.detach(), "captions": captions.detach(), "not_negative": not_negative}
@@ -181,7 +180,7 @@ class RetrievalModule(EmbeddingModule):
         return torch.cat(all_gather(embeddings))
 
     def _same_image(self, image_index: Int[Tensor, " batch"]) -> Bool[Tensor, "all all"]:
-        everywhere = torch.cat(gather_all_tensors(image_index)) if self.trainer.world_size > 1 else image_index
+        everywhere: Tensor = self.all_gather(image_index).flatten()  # type: ignore[union-attr]
         return everywhere[:, None] == everywhere[None, :]
 
     # evaluation

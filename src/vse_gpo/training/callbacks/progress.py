@@ -1,5 +1,6 @@
 """Progress of a run: a bar on a terminal, and one line per epoch everywhere."""
 
+import math
 import time
 from datetime import timedelta
 from typing import Any
@@ -15,15 +16,22 @@ class Bar(RichProgressBar):
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=4)
+        self._shown: dict[str, Any] = {}
         if not get_console().is_terminal:
             self.disable()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._start, self._first_step = time.monotonic(), trainer.global_step
+        self._read_at, self._shown = -math.inf, {}
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Values shown beside the bar, in this order."""
+        """Values shown beside the bar, in this order; up to a second old, as reading them waits for the device."""
+        if trainer.is_last_batch or time.monotonic() - self._read_at >= 1:
+            self._read_at, self._shown = time.monotonic(), self._read(trainer)
+        return self._shown
+
+    def _read(self, trainer: pl.Trainer) -> dict[str, Any]:
         metrics = {
             "loss": float(trainer.callback_metrics["train/loss"]),
             "lr": f"{trainer.optimizers[0].param_groups[0]['lr']:.1e}",
