@@ -1,4 +1,4 @@
-"""Training images per second and core, against the released program's chain and the fastest decoder of the same files."""
+"""Training images per second and core, against the released program's chain and the fastest decoder of the files."""
 
 import io
 import tempfile

@@ -19,6 +19,7 @@ from vse_gpo import extract
 from vse_gpo.backbones.images import timm_grid
 from vse_gpo.batch import Features
 from vse_gpo.data import extraction
+from vse_gpo.data.encoding import Encoding
 from vse_gpo.data.files import read_listing
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.data.pairs import EvaluationImages
@@ -56,9 +57,7 @@ def write(images: EvaluationImages, path: Path, network: nn.Module, settings=SET
         path,
         settings=settings,
         dtype=settings["dtype"],
-        batch_size=2,
-        workers=0,
-        device=torch.device("cpu"),
+        encoding=Encoding(batch_size=2, workers=0, devices=[torch.device("cpu")]),
     )
     return network
 
@@ -122,6 +121,8 @@ def test_features_of_another_program_are_kept(tmp_path):
             batch_size=2,
             workers=0,
             accelerator="cpu",
+            devices=1,
+            precision=32,
         )
     assert (tmp_path / "precomp" / "train_ims.npy").read_bytes() == b"features"
 
@@ -142,6 +143,7 @@ def test_features_may_lie_beside_their_captions_and_are_of_their_images_alone(tm
     write_images(root, list(CAPTIONS))
     features = extracted(root, out)
     assert extracted(root, out) == features  # nothing is left to do
+    assert extracted(root, tmp_path / "two", "devices=2", "batch_size=1") == features
     with pytest.raises(SystemExit):
         extracted(root, out, "dtype=float16")
     assert "features in float32, expected dtype=float16; name a new folder" in capsys.readouterr().err

@@ -31,7 +31,11 @@ SHAPES_BY_VALUE = {
     aten.repeat_interleave,
 }
 INDEXED = {aten.index, aten._unsafe_index, aten.index_put, aten.index_put_, aten._index_put_impl_}
-TAKE_LENGTHS = {aten._pack_padded_sequence, aten._pad_packed_sequence, aten._pack_padded_sequence_backward}  # on the CPU
+TAKE_LENGTHS = {
+    aten._pack_padded_sequence,
+    aten._pad_packed_sequence,
+    aten._pack_padded_sequence_backward,
+}  # on the CPU
 
 
 class FarTensor(Tensor):
@@ -179,7 +183,10 @@ class _Steps(pl.Callback):
 
 
 def waits_of_steps(
-    make_trainer: Callable[..., pl.Trainer], module: pl.LightningModule, data: Any, callbacks: Sequence[pl.Callback] = ()
+    make_trainer: Callable[..., pl.Trainer],
+    module: pl.LightningModule,
+    data: Any,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> list[list[str]]:
     """The waits of each step of a training on the far device; those before the first step and after the last are not.
 

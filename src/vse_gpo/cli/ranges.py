@@ -6,6 +6,7 @@ from typing import Any
 from vse_gpo.errors import VSEError
 from vse_gpo.storage.settings import Settings, walk
 
+AUTO = "auto"
 COUNT = range(1, 2**31)
 RANGES = {  # last part of a setting's name → what it may be; null means what the setting says
     "batch_size": COUNT,
@@ -20,6 +21,8 @@ RANGES = {  # last part of a setting's name → what it may be; null means what 
     "port": range(2**16),
 }
 
+FOUND = {"micro_batch", "workers"}  # these may be ``auto`` too
+
 
 def check_numbers(settings: Settings) -> None:
     """Refuse infinite numbers, and counts that are no whole number in their range.
@@ -33,9 +36,13 @@ def check_numbers(settings: Settings) -> None:
     for name, value in walk(settings):
         if isinstance(value, float) and not math.isfinite(value):
             raise VSEError(f"{name}={value}, expected a finite number")
-        allowed = RANGES.get(name.rpartition(".")[2])
-        if allowed is not None and not (_follows_another(value) or _within(value, allowed)):
-            raise VSEError(f"{name}={value}, expected a whole number from {allowed[0]} to {allowed[-1]}")
+        last = name.rpartition(".")[2]
+        allowed, found = RANGES.get(last), last in FOUND
+        if allowed is not None and not (
+            _follows_another(value) or _within(value, allowed) or (found and value == AUTO)
+        ):
+            other = f" or {AUTO}" if found else ""
+            raise VSEError(f"{name}={value}, expected a whole number from {allowed[0]} to {allowed[-1]}{other}")
 
 
 def _follows_another(value: Any) -> bool:

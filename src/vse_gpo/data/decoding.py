@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from vse_gpo.data.files import HELP
@@ -50,7 +50,7 @@ def read_image(path: Path, *, upright: bool = True, side: int | None = None) -> 
     try:
         with _opened(path) as (file, image):
             if side is None and (pixels := jpeg_pixels(file, image)) is not None:
-                return turned(pixels, image.getexif().get(ExifTags.Base.Orientation)) if upright else pixels
+                return turned(pixels, image) if upright else pixels
             _bound(image, path)
             if side is not None:
                 image.thumbnail((side, side))  # decodes a JPEG at no more than it needs
@@ -123,13 +123,9 @@ def jpeg_pixels(file: BinaryIO, image: Image.Image) -> RGB | None:
     return pixels
 
 
-def turned(pixels: RGB, orientation: int | None) -> UInt8[Tensor, "3 seen_height seen_width"]:
-    """The pixels as a camera says that they are seen; a number without a meaning changes nothing.
-
-    Args:
-        pixels: as they are stored.
-        orientation: EXIF's number, 1 to 8.
-    """
+def turned(pixels: RGB, image: Image.Image) -> UInt8[Tensor, "3 seen_height seen_width"]:
+    """An image's stored pixels as its camera says that they are seen; an orientation without a meaning is ignored."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
     if orientation not in TURNS:
         return pixels
     return (pixels.transpose(1, 2) if orientation >= 5 else pixels).flip(TURNS[orientation])
@@ -137,13 +133,14 @@ def turned(pixels: RGB, orientation: int | None) -> UInt8[Tensor, "3 seen_height
 
 def rgb_pixels(image: Image.Image, *, upright: bool = True) -> RGB:
     """Eight bits a channel: grey becomes three equal channels, transparency lies over white, deep values are scaled."""
-    if upright:
-        image = ImageOps.exif_transpose(image)
+    image.load()  # some formats say how they are turned behind their pixels
+    stored = image
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(eight_bits(np.asarray(image)))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    return turned(pixels, stored) if upright else pixels
 
 
 def eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
