@@ -2,7 +2,7 @@
 
 import json
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 from torchvision.models import resnet
 from transformers import BertConfig, BertTokenizerFast
 
+from tests.helpers.far_device import waits_of_steps
 from tests.helpers.on_disk import write_features, write_texts
 from tests.helpers.tiny import tiny_trainer
 from tests.helpers.tiny_encoders import clip_folder
@@ -37,6 +38,15 @@ HEADER_PROTOCOLS = {
 HEADER_METRICS = {"rSum": "rsum", "mAP@R": "map_at_r", "R-Precision": "rprecision"}
 WORDS = ["a", "red", "green", "blue", "car", "dog", "boat"]
 SCAN_WORDS = ["<pad>", "<start>", "<end>", "<unk>", *WORDS]
+FAMILIES = {  # regions, grids and CLIP; BERT, BiGRU and GRU; GPO and GCN; every kind of loss: pairs encoded at once
+    "coco_butd_region": "null",
+    "coco_butd_region_bigru": "2",
+    "coco_wsl_grid": "2",
+    "coco_clip_vitb32": "null",
+    "f30k_vsrn": "null",
+    "f8k_region_best": "null",
+    "shapes": "null",
+}
 TINY_TRUNKS = {  # the same family, small enough for a test
     "butd_grid": ["backbone.network.weights=null"],
     "wsl_grid": ["backbone.network.pretrained=false", "backbone.network.name=resnext50_32x4d"],
@@ -151,6 +161,20 @@ def test_an_experiment_composes_builds_trains_a_step_and_validates(
         assert all(torch.equal(value, before[name]) for name, value in trunk_statistics(module).items())
     assert 0 <= trainer.callback_metrics["val/rsum"] <= 600
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
+
+
+@pytest.mark.parametrize("experiment", FAMILIES)
+def test_no_step_of_an_experiment_waits_for_its_device(experiment, root, text_folder, tmp_path, clip):
+    overrides = [*overrides_of(experiment, root, text_folder, clip), f"micro_batch={FAMILIES[experiment]}"]
+    overrides += ["phases=all_then_hardest"]  # a trunk that trains from the start
+    overrides += ["optimizer=adamw", "optimizer.build.foreach=true"]  # the choice of torch on a GPU
+    if experiment == "coco_wsl_grid":
+        overrides += ["backbone.network.name=test_resnet", "backbone.width=96"]
+    config = composed(experiment, *overrides)
+    module, data = instantiate(config.module)(settings={}), instantiate(config.data)
+    changes = {"max_epochs": 1, "limit_train_batches": 2, "limit_val_batches": 0, "log_every_n_steps": 100}
+    found = waits_of_steps(partial(tiny_trainer, tmp_path, **changes), module, data)
+    assert found == [[]]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

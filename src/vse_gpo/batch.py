@@ -5,7 +5,7 @@ Lengths stay on the CPU, beside values on a GPU: what is decided by them is deci
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
@@ -30,6 +30,7 @@ class Tokens(NamedTuple):
 
 Pixels = UInt8[Tensor, "batch 3 height width"]  # RGB, 0-255; each backbone normalises its own
 ImageInputs = Pixels | Features
+Inputs = TypeVar("Inputs", bound=ImageInputs | Tokens)
 
 
 class Batch(NamedTuple):
@@ -66,12 +67,15 @@ class Embedded(NamedTuple):
     skipped: Mapping[int, str] = {}  # rows that cannot be read, with the reason
 
 
-def to_device(inputs: ImageInputs | Tokens, device: torch.device) -> ImageInputs | Tokens:
-    """Move the inputs to a device, lengths excepted; inputs in pinned memory without waiting for the device."""
+def to_device(inputs: Inputs, device: torch.device) -> Inputs:
+    """Move the inputs to a device, but not their lengths; inputs in pinned memory without waiting for the device."""
+    moved: Any
     if isinstance(inputs, Tensor):
-        return _send(inputs, device)
-    values, lengths = inputs
-    return type(inputs)(_send(values, device), lengths)
+        moved = _send(inputs, device)
+    else:
+        values, lengths = inputs
+        moved = type(inputs)(_send(values, device), lengths)
+    return moved
 
 
 def hand_over(values: Tensor, device: torch.device) -> Tensor:

@@ -4,11 +4,14 @@ import os
 import signal
 import sys
 import time
-from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed.nn.functional
+from pytorch_lightning.strategies import Strategy
 from torch import Tensor, nn
 
 from tests.helpers.tiny import WIDTH, TinySource, averaged, tiny_data, tiny_module, tiny_optimization, tiny_trainer
@@ -16,8 +19,10 @@ from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.cli.messages import ignore_remarks
 from vse_gpo.encoder import ResidualProjection
-from vse_gpo.losses import InfoNCE, TripletLoss
+from vse_gpo.losses import InfoNCE, PhasedLoss, TripletLoss
 from vse_gpo.training.callbacks.preemption import Preemption
+from vse_gpo.training.ddp import PhasedDDP
+from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.phases import Phases
 
 LOSSES: dict[str, tuple[type[nn.Module], str, bool]] = {  # loss, negatives, whether captions of an image are masked
@@ -29,68 +34,110 @@ STEPS = 3
 
 
 class Record(pl.Callback):
-    """Every step's loss and gradients, as they were before clipping."""
+    """Every step's loss and gradients, as they were before clipping, and whether it looked for unused parameters."""
 
     def __init__(self) -> None:
         self.losses: list[Tensor] = []
         self.gradients: list[dict[str, Tensor]] = []
+        self.searched: list[bool] = []
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: object) -> None:
         named = module.named_parameters()
         self.gradients.append({name: value.grad.clone() for name, value in named if value.grad is not None})
+        self.searched.append(getattr(trainer.strategy.model, "find_unused_parameters", False))
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: object, outputs: object, batch: object, n: int) -> None:
         self.losses.append(trainer.callback_metrics["train/loss"].clone())
 
 
-def run_all(folder: Path, *, processes: int, micro_batches: list[int | None]) -> None:
-    """Every training on this many processes, without anything random in a step that depends on their number."""
-    folder.mkdir(exist_ok=True)
-    rank = int(os.environ.get("RANK", "0"))
-    strategy, of_story = ("ddp", "ddp_find_unused_parameters_true") if processes > 1 else ("auto", "auto")
-    trainer = partial(tiny_trainer, folder, devices=processes, enable_checkpointing=False, strategy=strategy)
-    for name, (loss, negatives, mask) in LOSSES.items():
-        for size in micro_batches:
-            module = tiny_module(
-                dropout=0.0,
-                drop_regions=0.0,
-                loss=loss(),
-                phases=Phases([{"from_epoch": 0, "negatives": negatives}]),
-                # unlike Adam's, steps of SGD tell whether the gradient was clipped
-                optimization=tiny_optimization(optimizer=torch.optim.SGD),
-                mask_same_image=mask,
-                micro_batch=size,
-            )
-            data = tiny_data(source=TinySource(13), batch_size=8, drop_last=True)
-            record = Record()
-            trainer(max_epochs=1, limit_val_batches=0, callbacks=[record]).fit(module, datamodule=data)
-            found = {"losses": record.losses, "gradients": record.gradients, "weights": module.state_dict()}
-            torch.save(found, folder / f"{name}, {size}, {rank}.pt")
+class Runs:
+    """Trainings without anything random in a step that depends on the number of processes.
 
-    torch.manual_seed(3)
-    record = Record()
-    module = tiny_module(
+    Args:
+        folder: for ``NAME, RANK.pt``, what a process found in a training.
+        processes: their number.
+    """
+
+    def __init__(self, folder: Path, processes: int) -> None:
+        self.folder = folder
+        self.processes = processes
+        self.rank = int(os.environ.get("RANK", "0"))
+
+    def trainer(self, *, strategy: str | Strategy | None = None, **settings: Any) -> pl.Trainer:
+        chosen = strategy or (PhasedDDP() if self.processes > 1 else "auto")
+        return tiny_trainer(
+            self.folder, devices=self.processes, enable_checkpointing=False, strategy=chosen, **settings
+        )
+
+    def epoch(self, name: str, module: RetrievalModule, strategy: Strategy | None = None) -> None:
+        """An epoch of three steps."""
+        record, data = Record(), tiny_data(source=TinySource(13), batch_size=8, drop_last=True)
+        trainer = self.trainer(strategy=strategy, max_epochs=1, limit_val_batches=0, callbacks=[record])
+        trainer.fit(module, datamodule=data)
+        self.save(name, record, module)
+
+    def story(self, name: str, loss: nn.Module, strategy: str | None = None) -> None:
+        """A frozen, a ramped and a hardest epoch, with a moving average."""
+        record, average = Record(), averaged(self.folder)
+        module = tiny_module(dropout=0.0, drop_regions=0.0, loss=loss)
+        trainer = self.trainer(strategy=strategy, callbacks=[record, average])
+        trainer.fit(module, datamodule=tiny_data(drop_last=True))
+        self.save(
+            name,
+            record,
+            module,
+            average=average.state_dict()["average"],
+            metrics=dict(trainer.callback_metrics),
+        )
+
+    def save(self, name: str, record: Record, module: RetrievalModule, **rest: Any) -> None:
+        found = {"losses": record.losses, "gradients": record.gradients, "searched": record.searched}
+        torch.save(found | {"weights": module.state_dict()} | rest, self.folder / f"{name}, {self.rank}.pt")
+
+
+def one_phase(negatives: str, **changes: Any) -> RetrievalModule:
+    """A module trained by SGD: unlike Adam's, its steps tell whether the gradient was clipped."""
+    return tiny_module(
         dropout=0.0,
         drop_regions=0.0,
-        projection=ResidualProjection(WIDTH, 8),
-        phases=Phases([{"from_epoch": 0, "negatives": "all"}]),
+        phases=Phases([{"from_epoch": 0, "negatives": negatives}]),
         optimization=tiny_optimization(optimizer=torch.optim.SGD),
+        **changes,
     )
-    data = tiny_data(source=TinySource(13), batch_size=8, drop_last=True)
-    trainer(max_epochs=1, limit_val_batches=0, callbacks=[record]).fit(module, datamodule=data)
-    found = {"losses": record.losses, "gradients": record.gradients, "weights": module.state_dict()}
-    torch.save(found, folder / f"residual projection, {rank}.pt")
 
-    record, average, module = Record(), averaged(folder), tiny_module(dropout=0.0, drop_regions=0.0)
-    story = trainer(strategy=of_story, callbacks=[record, average])
-    story.fit(module, datamodule=tiny_data(drop_last=True))
-    found = {
-        "losses": record.losses,
-        "weights": module.state_dict(),
-        "average": average.state_dict()["average"],
-        "metrics": dict(story.callback_metrics),
-    }
-    torch.save(found, folder / f"story, {rank}.pt")
+
+def run_all(folder: Path, *, processes: int, micro_batches: list[int | None]) -> None:
+    """Every training on this many processes."""
+    folder.mkdir(exist_ok=True)
+    runs = Runs(folder, processes)
+    for name, (loss, negatives, mask) in LOSSES.items():
+        for size in micro_batches:
+            module = one_phase(negatives, loss=loss(), mask_same_image=mask, micro_batch=size)
+            runs.epoch(f"{name}, {size}", module)
+    torch.manual_seed(3)
+    runs.epoch("residual projection", one_phase("all", projection=ResidualProjection(WIDTH, 8)))
+    runs.story("story", TripletLoss())
+    runs.story("phased loss", PhasedLoss(all_negatives=InfoNCE(), hardest_negatives=TripletLoss()))
+    if processes > 1:
+        runs.story("always searched", TripletLoss(), strategy="ddp_find_unused_parameters_true")
+        runs.epoch("bfloat16", one_phase("all"), strategy=PhasedDDP(bf16_gradients=True))
+        with patch.object(torch.distributed.nn.functional, "dist", LikeNCCL()) as nccl:
+            runs.epoch("as with NCCL", one_phase("hardest"))
+        assert "reduce_scatter" in nccl.asked
+
+
+class LikeNCCL:
+    """``torch.distributed``, but that every process group says that it is of NCCL."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def get_backend(self, group: object = None) -> str:
+        return torch.distributed.Backend.NCCL
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.add(name)
+        return getattr(torch.distributed, name)
 
 
 class AskSecond(pl.Callback):

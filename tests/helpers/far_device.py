@@ -1,9 +1,9 @@
 """A device that is not there: its tensors compute on the CPU, and every wait of the CPU for it is noted.
 
-Tensors on it report the device ``meta``, which no other test trains on, but have values. Waits are what makes the CPU wait
-for a GPU: reading a value (``item``, ``tolist``, ``equal``, a condition), copies to the CPU, copies from it that do not
-say ``non_blocking``, and operations whose result's shape depends on values. Tensors of two devices meet as on a GPU: with
-an error.
+Tensors on it report the device ``meta``, which no other test trains on, but have values. The CPU waits for a GPU to
+read a value (``item``, ``tolist``, ``equal``, a condition), for copies to the CPU, for copies from it that do not say
+``non_blocking``, and for operations whose result's shape depends on values. Tensors of two devices meet as on a GPU:
+with an error.
 """
 
 import traceback

@@ -1,10 +1,13 @@
 """The contract that every pooling keeps."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.far_device import FAR, waits_noted
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import (
     GCN,
@@ -135,3 +138,40 @@ def test_the_order_of_the_items_does_not_count(name):
 def test_an_empty_set_and_one_of_more_items_than_there_are_are_refused(name, lengths, wrong):
     with pytest.raises(VSEError, match=f"a set of length {wrong} cannot be pooled"):
         FAMILY[name]()(torch.randn(len(lengths), 3, WIDTH), torch.tensor(lengths))
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_lengths_on_the_cpu_let_nothing_wait_for_the_device_of_the_features(name):
+    torch.manual_seed(0)
+    pooling = trained(name)
+    features, lengths, arriving = torch.randn(4, 6, WIDTH), torch.tensor([2, 5, 1, 2]), torch.randn(4, WIDTH)
+    here = features.clone().requires_grad_()
+    pooled = pooling(here, lengths)
+    pooled.backward(arriving)
+    expected = [pooled, here.grad, *(parameter.grad for parameter in pooling.parameters())]
+    pooling.zero_grad()
+    with waits_noted() as waits:
+        there = copy.deepcopy(pooling).to(FAR)
+        far_features, far_arriving = features.to(FAR).requires_grad_(), arriving.to(FAR)
+        waits.clear()
+        pooled = there(far_features, lengths)
+        pooled.backward(far_arriving)
+        assert waits == []
+        found = [pooled, far_features.grad, *(parameter.grad for parameter in there.parameters())]
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one.cpu(), other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_lengths_on_the_device_are_waited_for_once(name):
+    torch.manual_seed(0)
+    pooling = trained(name)
+    features, lengths = torch.randn(4, 6, WIDTH), torch.tensor([2, 5, 1, 2])
+    expected = pooling(features, lengths)
+    with waits_noted() as waits:
+        there = copy.deepcopy(pooling).to(FAR)
+        far_features, far_lengths = features.to(FAR), lengths.to(FAR)
+        waits.clear()
+        pooled = there(far_features, far_lengths)
+        assert len(waits) == 1
+        torch.testing.assert_close(pooled.cpu(), expected, rtol=1e-4, atol=1e-5)

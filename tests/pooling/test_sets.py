@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.far_device import FAR, waits_noted
 from tests.pooling.test_family import FAMILY, WIDTH, trained
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO, Mean
-from vse_gpo.pooling.sets import Pooling, read_lengths
+from vse_gpo.pooling.sets import Pooling, apply_pooling, read_lengths
 
 LENGTHS = [2, 4, 1]
 MASK = [[True, True, False, False], [True, True, True, True], [True, False, False, False]]
@@ -96,3 +97,16 @@ def test_poolings_keep_the_names_of_released_weights():
         "linear.weight",
     ]
     assert [*Mean().state_dict()] == []
+
+
+def test_another_module_gets_lengths_on_the_device_of_the_features():
+    class Own(torch.nn.Module):
+        def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            return features.sum(1) / lengths[:, None]
+
+    features, lengths = torch.ones(3, 4, 2), torch.tensor(LENGTHS)
+    assert torch.equal(apply_pooling(Own(), features, lengths), Own()(features, lengths))
+    with waits_noted() as waits:
+        pooled = apply_pooling(Own(), torch.ones(3, 4, 2, device=FAR), lengths)
+        assert waits == []
+        assert torch.equal(pooled.cpu(), Own()(features, lengths))

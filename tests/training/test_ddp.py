@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from tests.helpers.ddp_runs import LOSSES, STEPS, run_all
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.data.pairs import EvaluationShare
+from vse_gpo.training.ddp import used_parameters
 from vse_gpo.training.processes import run_id
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +74,72 @@ def test_the_projections_statistics_are_those_of_all_processes(folder, rank):
             torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-5 * norm)
     for name, weight in one["weights"].items():  # running statistics among them
         torch.testing.assert_close(two["weights"][name], weight, rtol=1e-5, atol=1e-5)
+
+
+# the exchange of gradients
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_step_looks_for_unused_parameters_and_gradients_are_those_of_looking_in_each(folder, rank):
+    found, expected = (read(folder / "2" / f"{name}, {rank}.pt") for name in ("story", "always searched"))
+    assert not any(found["searched"])
+    assert all(expected["searched"])
+    frozen, trained = found["gradients"][0], found["gradients"][-1]
+    assert {name for name in trained if name not in frozen} == {
+        f"model.image_encoder.backbone.layer.{part}" for part in ("weight", "bias")
+    }
+    assert len(found["gradients"]) == len(expected["gradients"])
+    for own, other in zip(found["gradients"], expected["gradients"], strict=True):
+        assert own.keys() == other.keys()
+        assert all(torch.equal(gradient, other[name]) for name, gradient in own.items())
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_phase_that_leaves_a_parameter_unused_looks_for_it(folder, rank):
+    one, two = read(folder / "1" / "phased loss, 0.pt"), read(folder / "2" / f"phased loss, {rank}.pt")
+    steps = len(two["searched"]) // 3
+    assert two["searched"] == [False] * steps + [True] * 2 * steps
+    assert ["loss.all_negatives.log_scale" in gradients for gradients in two["gradients"]] == [
+        not searched for searched in two["searched"]
+    ]
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-4, atol=0.0)
+    for name, value in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_gradients_in_bfloat16_have_eight_bits(folder, rank):
+    one, two = read(folder / "1" / "triplet all, None, 0.pt"), read(folder / "2" / f"bfloat16, {rank}.pt")
+    found, expected = two["gradients"][0], one["gradients"][0]
+    assert found.keys() == expected.keys()
+    norm = float(torch.stack([gradient.norm() for gradient in expected.values()]).norm())
+    for name, gradient in expected.items():
+        assert found[name].dtype == torch.float32
+        assert torch.equal(found[name], found[name].bfloat16().float())
+        torch.testing.assert_close(found[name], gradient, rtol=2.0**-7, atol=2.0**-8 * norm)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_gradients_that_nccl_would_scatter_are_the_same(folder, rank):
+    """The gather of embeddings sends gradients back in a way of its own with NCCL, run here over gloo."""
+    one, two = read(folder / "1" / "triplet hardest, None, 0.pt"), read(folder / "2" / f"as with NCCL, {rank}.pt")
+    assert len(two["gradients"]) == STEPS
+    for found, expected in zip(two["gradients"], one["gradients"], strict=True):
+        norm = float(torch.stack([gradient.norm() for gradient in expected.values()]).norm())
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-5 * norm)
+
+
+def test_the_leaves_of_a_loss_are_found_that_require_a_gradient():
+    used, unused, frozen = (torch.ones(2, requires_grad=grad) for grad in (True, True, False))
+    loss = (used * frozen).sum() + (used.exp() * 2).sum()
+    assert used_parameters(loss) == {used}
+    assert used_parameters(loss + unused.sum()) == {used, unused}
+    recomputed = checkpoint(lambda values: values * unused, used, use_reentrant=False)
+    assert used_parameters(recomputed.sum()) == {used, unused}
+
+
+# evaluation
 
 
 def test_validation_gives_the_same_numbers(folder):

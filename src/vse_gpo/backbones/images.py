@@ -162,7 +162,7 @@ class Coordinates(nn.Module):
         self, grid: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels_and_2 height width"]:
         batch, _, height, width = grid.shape
-        down, across = (torch.linspace(-1, 1, steps).to(grid) for steps in (height, width))
+        down, across = (torch.linspace(-1, 1, steps, device=grid.device).to(grid.dtype) for steps in (height, width))
         places = torch.stack([across.expand(height, -1), down[:, None].expand(-1, width)])
         return torch.cat([grid, places.expand(batch, -1, -1, -1)], dim=1)
 

@@ -53,7 +53,7 @@ class Pooling(nn.Module):
 def apply_pooling(
     pooling: nn.Module, features: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch dim"]:
-    """Pool by a ``Pooling``, which gets the lengths wherever they are, or by another module, on the features' device."""
+    """Pool by a ``Pooling``, which takes lengths from any device, or by a module that gets them on the features'."""
     if not isinstance(pooling, Pooling):
         lengths = hand_over(lengths, features.device)
     pooled: Tensor = pooling(features, lengths)

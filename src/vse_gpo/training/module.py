@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
@@ -173,14 +173,12 @@ class RetrievalModule(EmbeddingModule):
         loss: Tensor = self.loss(similarity, self.phase.negatives == "hardest", not_negative)
         return loss
 
-    def _from_all_processes(self, embeddings: Float[Tensor, "batch dim"]) -> Float[Tensor, "all dim"]:
-        """Embeddings of all processes, with gradients; DDP's mean over processes then gives the exact gradient."""
-        if self.trainer.world_size == 1:
-            return embeddings
-        return torch.cat(all_gather(embeddings))
+    def _from_all_processes(self, rows: Shaped[Tensor, "batch *dim"]) -> Shaped[Tensor, "all *dim"]:
+        """Rows of all processes, with gradients; DDP's mean over processes then gives the exact gradient."""
+        return rows if self.trainer.world_size == 1 else torch.cat(all_gather(rows))
 
     def _same_image(self, image_index: Int[Tensor, " batch"]) -> Bool[Tensor, "all all"]:
-        everywhere: Tensor = self.all_gather(image_index).flatten()  # type: ignore[union-attr]
+        everywhere = self._from_all_processes(image_index)
         return everywhere[:, None] == everywhere[None, :]
 
     # evaluation
