@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytorch_lightning as pl
 from pytorch_lightning.overrides.distributed import prepare_for_backward
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
@@ -48,10 +47,9 @@ class PhasedDDP(DDPStrategy):
         self._looked = True
         trained = {parameter for parameter in wrapped.parameters() if parameter.requires_grad}
         if trained - used_parameters(closure_loss):
-            self._wrap(find_unused_parameters=True)
-            prepare_for_backward(self.model, closure_loss)
+            prepare_for_backward(self._wrap(find_unused_parameters=True), closure_loss)
 
-    def _wrap(self, *, find_unused_parameters: bool = False, init_sync: bool = False) -> None:
+    def _wrap(self, *, find_unused_parameters: bool = False, init_sync: bool = False) -> DistributedDataParallel:
         """Wrap what trains of the module now; not in a stream of its own, as weights may still be written."""
         module: Any = self.lightning_module
         self.model = module  # frees what was wrapped before
@@ -65,6 +63,7 @@ class PhasedDDP(DDPStrategy):
         if self.bf16_gradients:
             wrapped.register_comm_hook(None, bf16_compress_hook)
         self.model = wrapped
+        return wrapped
 
 
 def used_parameters(loss: Tensor) -> set[Tensor]:

@@ -173,7 +173,7 @@ class RetrievalModule(EmbeddingModule):
         loss: Tensor = self.loss(similarity, self.phase.negatives == "hardest", not_negative)
         return loss
 
-    def _from_all_processes(self, rows: Shaped[Tensor, "batch *dim"]) -> Shaped[Tensor, "all *dim"]:
+    def _from_all_processes(self, rows: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "all ..."]:
         """Rows of all processes, with gradients; DDP's mean over processes then gives the exact gradient."""
         return rows if self.trainer.world_size == 1 else torch.cat(all_gather(rows))
 
