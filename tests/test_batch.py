@@ -108,7 +108,7 @@ def test_the_gpu_is_taken_where_there_is_one_that_nobody_refuses(monkeypatch, ac
 def test_devices_are_counted(monkeypatch):
     assert choose_devices("cpu", 3) == 3 * [CPU]
     assert choose_devices("cpu", "auto") == [CPU]
-    for wrong in (0, -1, "2", [0, 1], True, None):
+    for wrong in (0, -1, "2", True):
         with pytest.raises(VSEError, match="expected a whole number from 1 on, or auto"):
             choose_devices("cpu", wrong)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

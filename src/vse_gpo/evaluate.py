@@ -1,7 +1,6 @@
 """python -m vse_gpo.evaluate checkpoint=… dataset=… protocols=[…] : any model by every protocol."""
 
 import sys
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,10 +19,9 @@ def main() -> None:
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Arguments of ``vse_gpo.evaluation.run.evaluate_sources``."""
     settings: Any = OmegaConf.to_container(config, resolve=True)
-    devices = settings["devices"]
     as_they_are = (
         *("published", "cxc", "cxc_threshold_originals", "pmrp", "tokenizer", "vocabulary", "save_embeddings"),
-        *("accelerator", "seed", "batch_size", "workers", "precision", "dataset"),
+        *("accelerator", "devices", "seed", "batch_size", "workers", "precision", "dataset"),
     )
     return {
         **{name: settings[name] for name in as_they_are},
@@ -33,7 +31,7 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
         "split": settings["split"] or settings["dataset"]["test_split"],
         "folder": folder,
         "make_source": instantiate,
-        "make_trainer": maker(config.trainer) if devices is None else partial(maker(config.trainer), devices=devices),
+        "make_trainer": maker(config.trainer),
     }
 
 

@@ -47,7 +47,8 @@ def evaluate_sources(
     batch_size: int,
     workers: int | str,
     precision: int | str,
-    make_trainer: Callable[[], pl.Trainer],
+    devices: int | str | None,
+    make_trainer: Callable[..., pl.Trainer],
     save_embeddings: str | None,
 ) -> None:
     """Evaluate every source, and their ensemble if there are several; print tables and write files.
@@ -64,6 +65,7 @@ def evaluate_sources(
         seed: seed of the intervals.
         dataset, make_source, split, batch_size, workers: what the models encode; see ``open_data``.
         precision: of the encoders; see ``in_precision``.
+        devices: number of devices, each with its share of the data; None leaves it to the trainer.
         make_trainer: builds the trainer that runs the encoders.
         save_embeddings: file for the embeddings.
 
@@ -84,7 +86,8 @@ def evaluate_sources(
         model = load_model(name, tokenizer=tokenizer, vocabulary=vocabulary)
         data = open_data(model, dataset, make_source, split=split, batch_size=batch_size, workers=workers)
         module = EmbeddingModule(model, precision)
-        test = encode(module, data, protocols, trainer=make_trainer(), device=device, save_embeddings=kept_in)
+        trainer = make_trainer() if devices is None else make_trainer(devices=devices)
+        test = encode(module, data, protocols, trainer=trainer, device=device, save_embeddings=kept_in)
         sources[source_name(name, sources)] = test
     for name in embeddings:
         sources[source_name(name, sources)] = read_encoded(name, device)
