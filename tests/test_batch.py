@@ -10,6 +10,7 @@ from vse_gpo.batch import (
     Indexed,
     Tokens,
     choose_device,
+    choose_devices,
     encode_batches,
     hand_over,
     pad_sets,
@@ -109,3 +110,27 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(VSEError, match=r"accelerator=gpu: no GPU that PyTorch .* can use; set it to auto"):
         choose_device("gpu")
+
+
+def test_devices_are_counted(monkeypatch):
+    assert choose_devices("cpu", 3) == 3 * [CPU]
+    assert choose_devices("cpu", "auto") == [CPU]
+    for wrong in (0, -1, "2", True):
+        with pytest.raises(VSEError, match="expected a whole number from 1 on, or auto"):
+            choose_devices("cpu", wrong)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_devices("auto", "auto") == [torch.device("cuda", 0), torch.device("cuda", 1)]
+    assert choose_devices("gpu", 1) == [torch.device("cuda", 0)]
+    with pytest.raises(VSEError, match="devices=3, but this machine has 2 GPUs; set devices=auto for all of them"):
+        choose_devices("gpu", 3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_batches_that_are_copied_ahead_are_encoded_as_they_are():
+    gpu = torch.device("cuda")
+    values = [torch.randn(64, 100, 100).pin_memory() for _ in range(8)]
+    batches = [Indexed(Features(one, torch.full((64,), 100)), torch.arange(64)) for one in values]
+    found = [part.embeddings.cpu() for part in encode_batches(lambda sets: sets.values @ sets.values, batches, gpu)]
+    for one, other in zip(values, found, strict=True):
+        torch.testing.assert_close(other, one @ one, rtol=1e-3, atol=1e-3)

@@ -3,7 +3,8 @@
 Lengths stay on the CPU, beside values on a GPU: what is decided by them is decided without waiting for the device.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -51,10 +52,11 @@ class Indexed(NamedTuple):
 
     inputs: ImageInputs | Tokens
     rows: Int[Tensor, " batch"]
+    skipped: Mapping[int, str] = {}  # rows that cannot be read, with the reason
 
     def to(self, device: torch.device) -> "Indexed":
         """Move the batch to a device, without waiting for it; Lightning calls this."""
-        return Indexed(to_device(self.inputs, device), _send(self.rows, device))
+        return self._replace(inputs=to_device(self.inputs, device), rows=_send(self.rows, device))
 
 
 class Embedded(NamedTuple):
@@ -62,6 +64,7 @@ class Embedded(NamedTuple):
 
     embeddings: Float[Tensor, "batch ..."]
     rows: Int[Tensor, " batch"]
+    skipped: Mapping[int, str] = {}  # rows that cannot be read, with the reason
 
 
 def to_device(inputs: Inputs, device: torch.device) -> Inputs:
@@ -130,8 +133,50 @@ def choose_device(accelerator: str) -> torch.device:
     return torch.device("cuda" if usable and accelerator != "cpu" else "cpu")
 
 
+def choose_devices(accelerator: str, devices: int | str) -> list[torch.device]:
+    """The devices to encode on, each by a process of its own; a CPU may be named several times.
+
+    Args:
+        accelerator: see ``choose_device``.
+        devices: their number; ``auto`` takes every GPU, or the CPU once.
+
+    Raises:
+        VSEError: if it is no number, or there are not so many GPUs.
+    """
+    kind = choose_device(accelerator).type
+    there = torch.cuda.device_count() if kind == "cuda" else 1
+    count = there if devices == "auto" else devices
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise VSEError(f"devices={devices}, expected a whole number from 1 on, or auto")
+    if kind == "cuda" and count > there:
+        raise VSEError(f"devices={count}, but this machine has {there} GPUs; set devices=auto for all of them")
+    return [torch.device(kind, number) if kind == "cuda" else torch.device(kind) for number in range(count)]
+
+
+PRECISIONS = {"32": None, "bf16": torch.bfloat16, "16": torch.float16}
+
+
+def in_precision(device: torch.device, precision: int | str) -> AbstractContextManager[Any]:
+    """Run matrix products and convolutions in a precision; weights, sums, norms and poolings stay in float32.
+
+    Args:
+        device: that computes.
+        precision: 32, bf16 or 16; 32 leaves a surrounding autocast as it is.
+
+    Raises:
+        VSEError: if it is another one.
+    """
+    if str(precision) not in PRECISIONS:
+        raise VSEError(f"precision={precision}, expected {', '.join(PRECISIONS)}")
+    kind = PRECISIONS[str(precision)]
+    return nullcontext() if kind is None else torch.autocast(device.type, kind)
+
+
 def encode_batches(
-    encode: Callable[[Any], Float[Tensor, "batch ..."]], batches: Iterable[Indexed], device: torch.device
+    encode: Callable[[Any], Float[Tensor, "batch ..."]],
+    batches: Iterable[Indexed],
+    device: torch.device,
+    precision: int | str = 32,
 ) -> Iterator[Embedded]:
     """Encode batches one by one: yield the output of each in float32, with its rows.
 
@@ -141,8 +186,42 @@ def encode_batches(
         encode: an encoder in eval mode, or any other network.
         batches: batches of one modality.
         device: the encoder's device; the outputs stay on it.
+        precision: see ``in_precision``.
     """
+    for batch in one_ahead(batches, device):
+        embeddings = torch.empty(0, 0, device=device)
+        if len(batch.rows):
+            with torch.inference_mode(), in_precision(device, precision):
+                embeddings = encode(batch.inputs).float()
+        yield Embedded(embeddings, batch.rows, batch.skipped)
+
+
+def one_ahead(batches: Iterable[Indexed], device: torch.device) -> Iterator[Indexed]:
+    """Batches with their inputs on a device; a GPU gets the next one while it works on the one before.
+
+    Args:
+        batches: in pinned memory, if the copy is not to wait.
+        device: where the inputs are to be.
+    """
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch._replace(inputs=to_device(batch.inputs, device))
+        return
+    copies, waiting = torch.cuda.Stream(device), None
     for batch in batches:
-        with torch.inference_mode():
-            embeddings = encode(to_device(batch.inputs, device)).float()
-        yield Embedded(embeddings, batch.rows)
+        with torch.cuda.stream(copies):
+            copied = batch._replace(inputs=to_device(batch.inputs, device))
+        if waiting is not None:
+            yield _ready(*waiting)
+        waiting = copied, copies.record_event()
+    if waiting is not None:
+        yield _ready(*waiting)
+
+
+def _ready(batch: Indexed, copied: torch.cuda.Event) -> Indexed:
+    """Let the GPU's work wait for the copy, and the memory of the copy for the end of the work."""
+    values = batch.inputs if isinstance(batch.inputs, Tensor) else batch.inputs[0]
+    stream = torch.cuda.current_stream(values.device)
+    stream.wait_event(copied)
+    values.record_stream(stream)
+    return batch

@@ -22,7 +22,7 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
     settings: Any = OmegaConf.to_container(config, resolve=True)
     as_they_are = (
         *("published", "cxc", "cxc_threshold_originals", "pmrp", "tokenizer", "vocabulary", "save_embeddings"),
-        *("accelerator", "seed", "batch_size", "workers", "dataset"),
+        *("accelerator", "devices", "seed", "batch_size", "workers", "precision", "dataset"),
     )
     return {
         **{name: settings[name] for name in as_they_are},

@@ -16,7 +16,7 @@ def main() -> None:
 def arguments(config: DictConfig, _folder: Path) -> dict[str, Any]:
     """Arguments of ``vse_gpo.data.extraction.extract``."""
     settings: Any = OmegaConf.to_container(config, resolve=True)
-    as_they_are = ("out", "splits", "backbone", "dtype", "batch_size", "workers", "accelerator")
+    as_they_are = ("out", "splits", "backbone", "dtype", "batch_size", "workers", "accelerator", "devices", "precision")
     return {
         **{name: settings[name] for name in as_they_are},
         "root": settings["dataset"]["root"],

@@ -13,7 +13,7 @@ from vse_gpo.errors import VSEError
     [
         ("batch_size=0", "batch_size=0, expected a whole number from 1 to 2147483647"),
         ("batch_size=1e2", "batch_size=100.0, expected a whole number from 1 to 2147483647"),
-        ("workers=-1", "workers=-1, expected a whole number from 0 to 32767"),
+        ("workers=-1", "workers=-1, expected a whole number from 0 to 32767 or auto"),
         ("embedding_width=0", "embedding_width=0, expected a whole number from 1 to 2147483647"),
         ("micro_batch=0", "micro_batch=0, expected a whole number from 1 to 2147483647 or auto"),
         ("micro_batch=true", "micro_batch=True, expected a whole number from 1 to 2147483647 or auto"),
@@ -56,3 +56,9 @@ def test_both_ends_of_a_range_and_null_are_taken(name):
     for value in (allowed[0] - 1, allowed[-1] + 1, "3", 3.0, False):
         with pytest.raises(VSEError, match=f"part.{name}={value}, expected a whole number"):
             check_numbers({"part": {name: value}})
+
+
+def test_only_what_can_be_found_may_be_auto():
+    check_numbers({"workers": "auto"})
+    with pytest.raises(VSEError, match="batch_size=auto, expected a whole number"):
+        check_numbers({"batch_size": "auto"})

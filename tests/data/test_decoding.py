@@ -1,18 +1,21 @@
 """One loader for every file that people have: orientation, transparency, depths, sizes, and files that are none."""
 
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.helpers.on_disk import picture
 from vse_gpo.data import decoding
-from vse_gpo.data.decoding import eight_bits, read_image, rgb_pixels
+from vse_gpo.data.decoding import eight_bits, jpeg_pixels, read_image, rgb_pixels
 from vse_gpo.errors import VSEError
 
 ORIENTATION = 0x0112  # of EXIF
@@ -117,3 +120,87 @@ def test_what_is_no_file_is_told_at_once(tmp_path):
     ):
         with pytest.raises(VSEError, match=rf"{name}\.jpg: .*{message}|{name}\.jpg: {message}"):
             read_image(Path(tmp_path / f"{name}.jpg"))
+
+
+# JPEGs: torchvision's pixels are Pillow's
+
+
+@st.composite
+def jpegs(draw: st.DrawFn) -> bytes:
+    """JPEGs of every kind that Pillow writes in colour or grey, odd sizes and cameras' orientations included."""
+    height, width = draw(st.integers(1, 70)), draw(st.integers(1, 70))
+    random = np.random.default_rng(draw(st.integers(0, 1000)))
+    cells = random.integers(0, 256, (1 + height // 4, 1 + width // 4, 3), dtype=np.uint8)
+    image = Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC)
+    options: dict[str, Any] = {"subsampling": draw(st.integers(0, 2))}
+    if draw(st.booleans()):
+        options = {"subsampling": 0, "keep_rgb": True}  # stored as RGB instead of YCbCr
+    if (orientation := draw(st.integers(0, 9))) > 0:
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        options["exif"] = exif
+    if draw(st.booleans()):
+        image, options = image.convert("L"), options | {"keep_rgb": False}
+    file = io.BytesIO()
+    image.save(
+        file,
+        "JPEG",
+        quality=draw(st.integers(1, 100)),
+        progressive=draw(st.booleans()),
+        optimize=draw(st.booleans()),
+        restart_marker_blocks=draw(st.integers(0, 3)),
+        **options,
+    )
+    return file.getvalue()
+
+
+def by_pillow(path: Path, *, upright: bool = True) -> torch.Tensor:
+    with Image.open(path) as image:
+        seen = ImageOps.exif_transpose(image) if upright else image
+        return torch.from_numpy(np.array(seen.convert("RGB"))).permute(2, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("jpegs")
+
+
+@given(data=jpegs(), upright=st.booleans())
+def test_a_jpeg_has_pillows_pixels_bit_for_bit(data, upright, folder):
+    (folder / "a.jpg").write_bytes(data)
+    assert torch.equal(read_image(folder / "a.jpg", upright=upright), by_pillow(folder / "a.jpg", upright=upright))
+    with Image.open(folder / "a.jpg") as image, (folder / "a.jpg").open("rb") as file:
+        assert jpeg_pixels(file, image) is not None  # by torchvision
+
+
+@given(data=jpegs(), place=st.floats(0, 1), bits=st.binary(min_size=1, max_size=8), cut=st.booleans())
+def test_a_damaged_jpeg_has_pillows_pixels_or_is_refused(data, place, bits, cut, folder):
+    first = int(place * (len(data) - 2)) + 2
+    damaged = data[:first] if cut else data[:first] + bits + data[first + len(bits) :]
+    (folder / "a.jpg").write_bytes(damaged)
+    try:
+        expected = by_pillow(folder / "a.jpg")
+    except Exception:  # Pillow raises what it likes
+        with pytest.raises(VSEError, match=r"a\.jpg: cannot be decoded \("):
+            read_image(folder / "a.jpg")
+    else:
+        assert torch.equal(read_image(folder / "a.jpg"), expected)
+
+
+def test_without_torchvisions_decoder_pillow_reads(tmp_path, monkeypatch):
+    picture().save(tmp_path / "a.jpg")
+    expected = read_image(tmp_path / "a.jpg")
+    monkeypatch.setattr(decoding, "decode_jpeg", None)
+    assert torch.equal(read_image(tmp_path / "a.jpg"), expected)
+
+
+def test_pillow_reads_cmyk(tmp_path):
+    picture().convert("CMYK").save(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image, (tmp_path / "a.jpg").open("rb") as file:
+        assert jpeg_pixels(file, image) is None
+    assert torch.equal(read_image(tmp_path / "a.jpg"), by_pillow(tmp_path / "a.jpg"))
+
+
+def test_the_first_of_a_cameras_two_images_is_read(tmp_path):
+    picture().save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[picture(seed=1)])
+    assert torch.equal(read_image(tmp_path / "a.jpg"), by_pillow(tmp_path / "a.jpg"))

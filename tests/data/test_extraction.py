@@ -19,6 +19,7 @@ from vse_gpo import extract
 from vse_gpo.backbones.images import timm_grid
 from vse_gpo.batch import Features
 from vse_gpo.data import extraction
+from vse_gpo.data.encoding import Encoding
 from vse_gpo.data.files import read_listing
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.data.pairs import EvaluationImages
@@ -49,16 +50,14 @@ def images() -> EvaluationImages:
     return EvaluationImages(split, PrepareImages(size=32))
 
 
-def write(images: EvaluationImages, path: Path, network: nn.Module, settings=SETTINGS) -> nn.Module:
+def write(images: EvaluationImages, path: Path, network: nn.Module, settings=SETTINGS, devices=1) -> nn.Module:
     extraction.write_features(
         network,
         images,
         path,
         settings=settings,
         dtype=settings["dtype"],
-        batch_size=2,
-        workers=0,
-        device=torch.device("cpu"),
+        encoding=Encoding(batch_size=2, workers=0, devices=devices * [torch.device("cpu")]),
     )
     return network
 
@@ -70,6 +69,12 @@ def test_features_of_every_image_in_order(images, tmp_path):
     assert found.shape == (IMAGES, 4, 3)
     np.testing.assert_array_equal(found, Means()(expected).values.numpy())
     assert [path.name for path in tmp_path.iterdir()] == ["test_ims.npy"]
+
+
+def test_two_processes_extract_what_one_does(images, tmp_path):
+    for devices in (1, 2):
+        write(images, tmp_path / f"{devices}.npy", Means(), devices=devices)
+    assert (tmp_path / "1.npy").read_bytes() == (tmp_path / "2.npy").read_bytes()
 
 
 def test_an_interrupted_extraction_goes_on_where_it_was(images, tmp_path, monkeypatch):
@@ -122,6 +127,8 @@ def test_features_of_another_program_are_kept(tmp_path):
             batch_size=2,
             workers=0,
             accelerator="cpu",
+            devices=1,
+            precision=32,
         )
     assert (tmp_path / "precomp" / "train_ims.npy").read_bytes() == b"features"
 

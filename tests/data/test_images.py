@@ -184,6 +184,22 @@ def test_resize_is_bilinear_on_the_pixels_centres(height: int, width: int, size:
     assert (resize(pixels, size) - expected).abs().max() <= 1.5
 
 
+@given(height=st.integers(1, 40), width=st.integers(1, 40), size=st.integers(2, 40))
+def test_neither_memory_format_nor_a_flip_before_resizing_changes_a_byte(height: int, width: int, size: int) -> None:
+    pixels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plain = torch.nn.functional.interpolate(pixels[None], (size, size), mode="bilinear", align_corners=False)[0]
+    assert torch.equal(resize(pixels, size), plain)
+    assert torch.equal(resize(pixels.flip(-1), size), plain.flip(-1))
+
+
+def test_a_batch_has_its_channels_last_in_memory() -> None:
+    prepare = PrepareImages(size=16)
+    images = [prepare.encode(as_pixels(picture(seed=seed))) for seed in range(3)]
+    batch = prepare.collate(images)
+    assert torch.equal(batch, torch.stack(images))
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_training_crops_one_share_of_both_sides() -> None:
     """Pixels that hold their position tell which window was kept."""
     side = 200

@@ -13,8 +13,10 @@ from torch.utils.data import Dataset
 
 from vse_gpo.cli.faults import fault_line
 from vse_gpo.data import loading
-from vse_gpo.data.loading import loader, share
+from vse_gpo.data.loading import full_memory_told, loader, share, usable_workers
 from vse_gpo.errors import VSEError
+
+CPU = torch.device("cpu")
 
 
 class Rows(Dataset[Tensor]):
@@ -40,7 +42,7 @@ def stacked(rows: list[Tensor]) -> tuple[Tensor, list[int]]:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_come_in_order(workers):
-    batches = [*loader(Rows(), stacked, workers=workers, batch_size=4)]
+    batches = [*loader(Rows(), stacked, workers=workers, device=CPU, batch_size=4)]
     assert [batch[0][:, 0].tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5]]
     assert [batch[0].is_shared() for batch in batches] == [workers > 0] * 2
 
@@ -50,15 +52,53 @@ def test_a_full_shared_memory_is_told_at_once(monkeypatch):
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
     monkeypatch.setattr(Tensor, "share_memory_", full)
-    with pytest.raises(VSEError, match=r"of 0\.0 MiB does not fit .*\(No space left on device \(28\)\); make /dev/shm"):
+    line = r"does not fit .*\(No space left on device \(28\)\); make /dev/shm"
+    with pytest.raises(VSEError, match=line), full_memory_told():
         share((torch.zeros(3), [1, "name"]))
     with pytest.raises(VSEError, match="does not fit into the shared memory"):
-        next(iter(loader(Rows(), stacked, workers=1, batch_size=2)))
+        next(iter(loader(Rows(), stacked, workers=1, device=CPU, batch_size=2)))
+
+
+@pytest.mark.parametrize(
+    ("cpus", "processes", "environment", "expected"),
+    [
+        (2, 1, {}, 2),
+        (64, 1, {}, 16),
+        (64, 8, {}, 8),
+        (64, 1, {"LOCAL_WORLD_SIZE": "8", "TORCHELASTIC_RUN_ID": "x", "SLURM_CPUS_PER_TASK": "64"}, 8),  # torchrun
+        (2, 4, {}, 1),
+        (12, 4, {"SLURM_CPUS_PER_TASK": "12", "SLURM_NTASKS": "4"}, 12),  # each task has its own
+        (64, 4, {"SLURM_CPUS_PER_TASK": "12", "SLURM_NTASKS": "4"}, 12),  # tasks that are not bound to their CPUs
+        (64, 4, {"SLURM_CPUS_PER_TASK": "64", "SLURM_NTASKS": "1"}, 16),  # Lightning starts four in one task
+    ],
+)
+def test_processes_share_the_cpus_that_they_may_use(monkeypatch, cpus, processes, environment, expected):
+    for name in ("LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_CPUS_PER_TASK", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(loading, "cpu_count", lambda: cpus)
+    assert usable_workers(processes) == expected
+
+
+def test_cpus_that_are_not_allowed_do_not_count():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_workers() == 1
+        assert loader(Rows(), stacked, workers="auto", device=CPU).num_workers == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def test_batches_for_a_gpu_are_pinned():
+    assert loader(Rows(), stacked, workers=0, device=torch.device("cuda", 1)).pin_memory
+    assert not loader(Rows(), stacked, workers=0, device=CPU).pin_memory
 
 
 def tell(fails: str, pipe: Connection) -> None:
     try:
-        pipe.send(str([*loader(Rows(fails), stacked, workers=1, batch_size=1)]))
+        pipe.send(str([*loader(Rows(fails), stacked, workers=1, device=CPU, batch_size=1)]))
     except (RuntimeError, OSError, EOFError) as error:
         pipe.send(fault_line(error))
 

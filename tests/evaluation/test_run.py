@@ -121,7 +121,7 @@ def test_saved_embeddings_score_the_same(trained, single):
 
 
 def test_two_processes_encode_what_one_does(trained, single):
-    two = ("trainer.devices=2", "trainer.strategy=ddp", "hydra.run.dir=two")
+    two = ("devices=2", "hydra.run.dir=two")
     done = run(trained, "evaluate", "checkpoint=run0/checkpoints/last.ckpt", *DATA, *two)
     assert done.returncode == 0, done.stderr
     ours, both = (json.loads((trained / name / "metrics.json").read_text()) for name in ("single", "two"))

@@ -102,14 +102,15 @@ def test_large_features_open_and_made_pictures_are_pictures(benchmarks, monkeypa
     monkeypatch.setattr(module, "alone", lambda work, *arguments: work(*arguments))
     (row,) = module._features().rows
     assert row[1] > 0
-    (file,) = module._pictures(tmp_path)
+    (file,) = module._pictures(tmp_path, *module.DETAIL[0])
     assert module.read_image(file).shape == (3, 480, 640)
 
 
 def test_a_benchmark_without_its_packages_says_in_one_line_what_to_install(benchmarks, monkeypatch):
-    monkeypatch.setattr(benchmarks("loader"), "RELEASED", {"json": "of Python", "no_such_reader": "some-reader"})
+    monkeypatch.setattr(benchmarks("loader"), "RELEASED", ("json", "no_such_reader"))
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "loader"])
-    with pytest.raises(SystemExit, match=r"^error: loader needs .*; pip install some-reader$"):
+    message = r"^error: loader needs .* finds no no_such_reader; pip install 'vse_gpo\[benchmark\]'$"
+    with pytest.raises(SystemExit, match=message):
         import_module("scripts.benchmark").main()
 
 

@@ -48,6 +48,16 @@ def test_an_index_holds_every_picture(made, pictures, model, capsys):
     assert {path.name for path in made.iterdir()} == {"index.json", "exact-1.faiss", "pictures-1.json"}
 
 
+def test_two_processes_embed_what_one_does(pictures, model, tmp_path, capsys):
+    (pictures / "broken.png").write_bytes(b"")
+    for devices in (1, 2):
+        run_index(f"images={pictures}", f"model={model}", f"out={tmp_path / f'on{devices}'}", f"devices={devices}")
+        assert "skipped broken.png: cannot be decoded (not an image, 0 bytes)" in capsys.readouterr().out
+    alone, both = vectors(tmp_path / "on1"), vectors(tmp_path / "on2")
+    assert alone.keys() == both.keys()
+    assert all(torch.equal(alone[file], both[file]) for file in alone)
+
+
 def test_an_update_embeds_new_and_changed_pictures_alone(made, pictures, model, capsys, monkeypatch):
     (pictures / FILES[0]).unlink()
     touch(paint(pictures / FILES[1], 90), 10**9)

@@ -12,11 +12,14 @@ import torch
 from PIL import Image, features
 
 from tests.helpers.photo_folder import paint, small_model
+from vse_gpo.data.encoding import Encoding
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.errors import VSEError
 from vse_gpo.search.pictures import EmbeddedImages, FilePixels, Parts, embed_pictures, find_pictures, open_picture
 
 AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+
+HERE = Encoding(batch_size=3, workers=0, devices=[torch.device("cpu")])
 
 
 def embedded(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -24,7 +27,7 @@ def embedded(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     found = find_pictures(folder)
     rows: dict[str, torch.Tensor] = {}
     skipped = dict(found.skipped)
-    for batch in embed_pictures(small_model(), folder, found.pictures, batch_size=3, workers=0):
+    for batch in embed_pictures(small_model(), folder, found.pictures, HERE):
         rows |= dict(zip([picture.file for picture in batch.pictures], batch.embeddings, strict=True))
         skipped |= batch.skipped
     return rows, skipped
@@ -47,7 +50,7 @@ def test_pictures_of_every_kind_are_embedded_as_the_model_does(tmp_path):
 
 
 def odd_exif() -> bytes:
-    """A JPEG to be turned, whose width is a word."""
+    """A JPEG to be turned, whose width is a word: Pillow could not write such a thing."""
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a camera"
     file = io.BytesIO()
@@ -78,13 +81,12 @@ def test_files_that_cannot_be_read_are_told_with_the_reason(tmp_path):
     paint(tmp_path / ".thumbnails" / "hidden.png", 2)
     (tmp_path / "more").symlink_to(tmp_path.parent)
     rows, skipped = embedded(tmp_path)
-    assert [*rows] == ["good.png"]
-    assert skipped.keys() == {"cut.png", "empty.jpg", "text.jpg", "bomb.png", "gone.png", "out.png", "more", "odd.jpg"}
+    assert sorted(rows) == ["good.png", "odd.jpg"]
+    assert skipped.keys() == {"cut.png", "empty.jpg", "text.jpg", "bomb.png", "gone.png", "out.png", "more"}
     assert skipped["more"] == "a linked folder, which is not entered"
     assert "not an image, 0 bytes" in skipped["empty.jpg"]
     assert "not an image, 17 bytes" in skipped["text.jpg"]
     assert "3600 megapixels, expected at most 268" in skipped["bomb.png"]
-    assert "cannot be decoded (required argument is not an integer" in skipped["odd.jpg"]
     assert "leads out of" in skipped["out.png"]
     assert skipped["gone.png"] == "no such file or directory"
     assert find_pictures(tmp_path).others == {".txt": 1}
@@ -142,5 +144,5 @@ def test_a_link_to_itself_and_a_pipe_are_skipped_with_a_reason(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     found = find_pictures(tmp_path)
     assert found.skipped == {"loop.png": f"a link that leads out of {tmp_path}"}
-    [batch] = embed_pictures(small_model(), tmp_path, found.pictures, batch_size=2, workers=0)
+    [batch] = embed_pictures(small_model(), tmp_path, found.pictures, HERE)
     assert batch.skipped == {"pipe.png": "not a regular file, expected an image"}

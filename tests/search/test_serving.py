@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import torch
 
 pytest.importorskip("gradio", reason="the page needs Gradio")
 
@@ -87,3 +88,12 @@ def test_examples_are_short_captions_from_all_over_the_list():
     assert len(example_texts(captions)) == 6
     assert example_texts(["one"]) == ["one"]
     assert example_texts([]) == []
+
+
+def test_a_query_is_encoded_in_the_precision_that_is_asked_for(start, capsys):
+    exact, near = (start(f"precision={kind}")["answers"].text("a red circle").embedding for kind in (32, "bf16"))
+    assert not torch.equal(exact, near)
+    assert float(exact[0] @ near[0]) > 0.99
+    with pytest.raises(SystemExit):
+        start("precision=half")
+    assert capsys.readouterr().err == "error: precision=half, expected 32, bf16, 16\n"

@@ -22,7 +22,7 @@ RANGES = {  # last part of a setting's name → what it may be; null means what 
     "port": range(2**16),
 }
 
-FOUND = {"micro_batch"}  # these may be ``auto`` too
+FOUND = {"micro_batch", "workers"}  # these may be ``auto`` too
 
 
 def check_numbers(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vse_gpo.batch import Batch, Indexed
@@ -34,7 +35,7 @@ class PairsDataModule(pl.LightningDataModule):
         images, captions: prepare the inputs of the two backbones.
         batch_size: pairs per optimizer step, over all processes.
         evaluation_batch_size: images or captions per batch, per process.
-        workers: number of loader processes per training process.
+        workers: number of loader processes per training process; ``auto`` for what the CPUs allow.
         seed: seed of order and augmentation.
         drop_last: leave out an epoch's last, smaller batch.
         train_split, dev_split, test_split: names of the splits.
@@ -51,7 +52,7 @@ class PairsDataModule(pl.LightningDataModule):
         captions: CaptionPreparation,
         batch_size: int,
         evaluation_batch_size: int,
-        workers: int,
+        workers: int | str,
         seed: int,
         drop_last: bool,
         train_split: str = "train",
@@ -131,8 +132,10 @@ class PairsDataModule(pl.LightningDataModule):
         return self._loader(items, collate, sampler=share, batch_size=self.evaluation_batch_size)
 
     def _loader(self, items: Dataset[Any], collate: Any, **order: Any) -> DataLoader[Any]:
-        pinned = self.trainer is not None and self.trainer.accelerator.name() == "cuda"
-        return loader(items, collate, workers=self.workers, for_a_run=True, pin_memory=pinned, **order)
+        trainer = self.trainer
+        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        processes = 1 if trainer is None else trainer.num_devices
+        return loader(items, collate, workers=self.workers, device=device, processes=processes, for_a_run=True, **order)
 
     def _share(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

@@ -6,17 +6,17 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
 from torch import nn
 from torch.utils.data import Subset
 
-from vse_gpo.batch import choose_device, encode_batches
+from vse_gpo.batch import choose_devices
 from vse_gpo.data.datamodule import Source
-from vse_gpo.data.loading import loader
+from vse_gpo.data.encoding import Encoding, encode_items
 from vse_gpo.data.pairs import EvaluationImages
 from vse_gpo.data.preparation import ImagePreparation
 from vse_gpo.data.progress import advance, progress_bar
@@ -40,8 +40,10 @@ def extract(
     backbone: dict[str, Any],
     dtype: str,
     batch_size: int,
-    workers: int,
+    workers: int | str,
     accelerator: str,
+    devices: int | str,
+    precision: int | str,
 ) -> None:
     """Write ``precomp/{split}_ims.npy`` with its captions, ids and index, and the ``trunk`` that made them.
 
@@ -55,8 +57,9 @@ def extract(
         backbone: settings of the trunk, stored next to the features.
         dtype: float32 or float16.
         batch_size: images per batch.
-        workers: number of loader processes.
+        workers, precision: see ``Encoding``.
         accelerator: ``cpu`` avoids the GPU.
+        devices: see ``choose_devices``.
 
     Raises:
         VSEError: if ``out`` holds features of other images, of another trunk or type, or made by another
@@ -66,6 +69,9 @@ def extract(
     trunk = folder.parent / "trunk"
     if any(folder.glob("*_ims.npy")) and not trunk.exists():
         raise VSEError(f"out={out}: holds features that this command did not write; name a new folder")
+    encoding = Encoding(
+        batch_size=batch_size, workers=workers, devices=choose_devices(accelerator, devices), precision=precision
+    )
     with only_process_in(folder.parent):
         folder.mkdir(exist_ok=True)
         source, prepare = make_source(), make_prepare()
@@ -80,11 +86,9 @@ def extract(
                 network,
                 EvaluationImages(split, prepare),
                 folder / f"{split.name}_ims.npy",
-                settings={"backbone": backbone, "dtype": dtype},
+                settings={"backbone": backbone, "dtype": dtype, "precision": str(precision)},
                 dtype=dtype,
-                batch_size=batch_size,
-                workers=workers,
-                device=choose_device(accelerator),
+                encoding=encoding,
             )
             copy_texts(Path(root).expanduser() / "precomp", folder, split)
 
@@ -131,27 +135,24 @@ def write_features(
     *,
     settings: Mapping[str, Any],
     dtype: str,
-    batch_size: int,
-    workers: int,
-    device: torch.device,
+    encoding: Encoding,
 ) -> None:
     """Write features (images, items, width) batch by batch; the file gets the name ``path`` only when complete."""
-    network = network.eval().to(device)
     part, progress_file = path.with_suffix(".part.npy"), path.with_suffix(".progress.json")
     first = _rows_done(progress_file, part, settings)
     if path.exists() and not part.exists():
         return
     if not first:
         progress_file.unlink(missing_ok=True)  # it tells of rows that are written over now
-    batches = loader(Subset(images, range(first, len(images))), images.collate, workers=workers, batch_size=batch_size)
+    rest = Subset(images, range(first, len(images)))
     with (
         refused_disk(part, progress_file),
         part.open("r+b" if first else "wb") as file,
         progress_bar(path.stem, total=len(images), done=first) as progress,
     ):
         saved = time.monotonic()
-        for values, index in encode_batches(lambda inputs: network(inputs).values, batches, device):
-            rows = values.cpu().numpy().astype(dtype, order="C")
+        for values, index, _ in encode_items(network, rest, images.collate, encoding, attrgetter("values")):
+            rows = values.numpy().astype(dtype, order="C")
             if file.tell() == 0:
                 begin_array(file, (len(images), *rows.shape[1:]), dtype, first)
             file.write(rows.data)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from vse_gpo.data.decoding import RGB, read_image, rgb_pixels
 from vse_gpo.data.files import Listing, find_images
@@ -60,7 +61,7 @@ class PrepareImages:
 
     def __call__(self, images: Sequence[Any]) -> UInt8[Tensor, "batch 3 size size"]:
         """A batch for evaluation, from images of any kind that ``to_pixels`` takes."""
-        return torch.stack([self.encode(to_pixels(image)) for image in images])
+        return self.collate([self.encode(to_pixels(image)) for image in images])
 
     def listed(self, images: Any) -> Iterable[Any]:
         """One image, or any number of them, as a number of them."""
@@ -76,7 +77,7 @@ class PrepareImages:
         return partial(ImageFiles, folder=image_folder)
 
     def encode(self, pixels: RGB, random: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
-        """Resize; with a generator, crop and flip first, as in training."""
+        """Resize; with a generator, crop and flip first, as in training. Channels are the last in memory."""
         if random is None:
             return self.fit(pixels)
         _, height, width = pixels.shape
@@ -84,15 +85,17 @@ class PrepareImages:
         kept_height, kept_width = max(1, int(height * share)), max(1, int(width * share))
         top = int(random.integers(height - kept_height + 1))
         left = int(random.integers(width - kept_width + 1))
-        resized = self.fit(pixels[:, top : top + kept_height, left : left + kept_width])
-        return resized.flip(-1) if random.random() < self.flip else resized
+        window = pixels[:, top : top + kept_height, left : left + kept_width]
+        return self.fit(window.flip(-1) if random.random() < self.flip else window)
 
     def fit(self, pixels: RGB) -> UInt8[Tensor, "3 size size"]:
         """The whole image at the size of the result."""
         return resize(pixels, self.size)
 
     def collate(self, images: list[Tensor]) -> Tensor:
-        return torch.stack(images)
+        """A batch, channels last in memory; in a loader process it is written at once to the memory that is shared."""
+        batch: Tensor = default_collate([image.permute(1, 2, 0) for image in images])
+        return batch.permute(0, 3, 1, 2)
 
 
 def to_pixels(image: Any) -> RGB:
@@ -126,6 +129,8 @@ def to_pixels(image: Any) -> RGB:
 def resize(pixels: RGB, size: int) -> UInt8[Tensor, "3 size size"]:
     """Resize bilinearly without antialiasing, equal to OpenCV's INTER_LINEAR within one grey level.
 
-    Works on bytes: four times as fast as floats with rounding at the end.
+    Works on bytes: four times as fast as floats with rounding at the end. With the channels last in memory, in and out,
+    it takes half the time and gives the same bytes.
     """
-    return torch.nn.functional.interpolate(pixels[None], (size, size), mode="bilinear", align_corners=False)[0]
+    pixels = pixels[None].contiguous(memory_format=torch.channels_last)
+    return torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", align_corners=False)[0]

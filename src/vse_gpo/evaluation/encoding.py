@@ -24,16 +24,18 @@ class Collector:
 
     Args:
         model: the two encoders.
+        precision: see ``vse_gpo.batch.in_precision``.
     """
 
-    def __init__(self, model: VSE) -> None:
+    def __init__(self, model: VSE, precision: int | str = 32) -> None:
         self.model = model
+        self.precision = precision
         self._collected: tuple[list[Embedded], list[Embedded]] = ([], [])
 
     def add(self, batch: Indexed, modality: int) -> None:
         """Encode a batch of images or captions and keep it."""
         encoder = (self.model.image_encoder, self.model.text_encoder)[modality]
-        self._collected[modality].extend(encode_batches(encoder, [batch], batch.rows.device))
+        self._collected[modality].extend(encode_batches(encoder, [batch], batch.rows.device, self.precision))
 
     def clear(self) -> None:
         """Drop the embeddings kept so far."""
@@ -72,12 +74,13 @@ class EmbeddingModule(pl.LightningModule):
 
     Args:
         model: the two encoders.
+        precision: see ``vse_gpo.batch.in_precision``.
     """
 
-    def __init__(self, model: VSE) -> None:
+    def __init__(self, model: VSE, precision: int | str = 32) -> None:
         super().__init__()
         self.model = model
-        self.collector = Collector(model)
+        self.collector = Collector(model, precision)
         self.embeddings: Embeddings | None = None  # of the last evaluated split
 
     def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
@@ -108,7 +111,7 @@ def open_data(
     *,
     split: str,
     batch_size: int,
-    workers: int,
+    workers: int | str,
 ) -> PairsDataModule:
     """A data set in the form that a model takes: pixels or features, and tokens.
 

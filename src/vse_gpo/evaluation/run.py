@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from rich import get_console
 
-from vse_gpo.batch import choose_device
+from vse_gpo.batch import choose_device, in_precision
 from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.data.datamodule import PairsDataModule, Source
 from vse_gpo.errors import VSEError
@@ -18,7 +18,6 @@ from vse_gpo.evaluation.encoding import EmbeddingModule, open_data
 from vse_gpo.evaluation.published import published_row
 from vse_gpo.evaluation.results import tables, write_results
 from vse_gpo.evaluation.scoring import combine, score
-from vse_gpo.model import VSE
 from vse_gpo.retrieval.embeddings import Encoded, read_encoded, write_embeddings
 from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
 from vse_gpo.retrieval.similarity import similarities
@@ -46,8 +45,10 @@ def evaluate_sources(
     make_source: Callable[[Mapping[str, Any]], Source],
     split: str,
     batch_size: int,
-    workers: int,
-    make_trainer: Callable[[], pl.Trainer],
+    workers: int | str,
+    precision: int | str,
+    devices: int | str | None,
+    make_trainer: Callable[..., pl.Trainer],
     save_embeddings: str | None,
 ) -> None:
     """Evaluate every source, and their ensemble if there are several; print tables and write files.
@@ -63,6 +64,8 @@ def evaluate_sources(
         accelerator: ``cpu`` keeps off the GPU.
         seed: seed of the intervals.
         dataset, make_source, split, batch_size, workers: what the models encode; see ``open_data``.
+        precision: of the encoders; see ``in_precision``.
+        devices: number of devices, each with its share of the data; None leaves it to the trainer.
         make_trainer: builds the trainer that runs the encoders.
         save_embeddings: file for the embeddings.
 
@@ -77,11 +80,14 @@ def evaluate_sources(
         protocols, cxc=cxc, cxc_threshold_originals=cxc_threshold_originals, pmrp=pmrp, seed=seed
     )
     device = choose_device(accelerator)
+    in_precision(device, precision)  # refuses an unknown one
     sources: dict[str, Encoded] = {}
     for name in checkpoints:
         model = load_model(name, tokenizer=tokenizer, vocabulary=vocabulary)
         data = open_data(model, dataset, make_source, split=split, batch_size=batch_size, workers=workers)
-        test = encode(model, data, protocols, trainer=make_trainer(), device=device, save_embeddings=kept_in)
+        module = EmbeddingModule(model, precision)
+        trainer = make_trainer() if devices is None else make_trainer(devices=devices)
+        test = encode(module, data, protocols, trainer=trainer, device=device, save_embeddings=kept_in)
         sources[source_name(name, sources)] = test
     for name in embeddings:
         sources[source_name(name, sources)] = read_encoded(name, device)
@@ -131,7 +137,7 @@ def source_name(path: str, taken: Mapping[str, Any]) -> str:
 
 
 def encode(
-    model: VSE,
+    module: EmbeddingModule,
     data: PairsDataModule,
     protocols: Sequence[str],
     *,
@@ -146,7 +152,6 @@ def encode(
     """
     split = data.split("test")
     check_protocols(protocols, len(split.images), [*PROTOCOLS, *ANNOTATED])
-    module = EmbeddingModule(model)
     trainer.test(module, datamodule=data, verbose=False)
     if module.embeddings is None:
         raise VSEError(f"{split.name}: nothing was encoded, expected every image and caption")

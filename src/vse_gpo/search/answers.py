@@ -1,15 +1,16 @@
 """Answers to a text, an image file or an image of the index: images, captions and the pooling's curve."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vse_gpo.batch import ImageInputs, Tokens, to_device
+from vse_gpo.batch import ImageInputs, Tokens, in_precision, to_device
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
@@ -53,13 +54,18 @@ class Answers:
         index: index of the images.
         model: model that the index was made with.
         captions: captions to search, embedded here; without any, an image finds only images.
+        precision: of the model; see ``in_precision``.
     """
 
-    def __init__(self, index: Index, model: VSE, captions: Sequence[str] = ()) -> None:
+    def __init__(self, index: Index, model: VSE, captions: Sequence[str] = (), *, precision: int | str = 32) -> None:
         self.index = index
         self.model = model
+        self.precision = precision
         self.captions = list(dict.fromkeys(caption for caption in captions if caption.strip()))
-        self._captions = model.encode_captions(self.captions) if self.captions else torch.empty(0, index.width)
+        self._captions = torch.empty(0, index.width)
+        if self.captions:
+            with self._in_precision():
+                self._captions = model.encode_captions(self.captions)
         self._rows = {picture.file: row for row, picture in enumerate(index.pictures)}
 
     def text(self, text: str) -> Query:
@@ -73,7 +79,8 @@ class Answers:
         if len(text) > LONGEST:
             raise VSEError(f"a query of {len(text):,} characters, expected at most {LONGEST:,}")
         check_unicode(text)
-        embedding, remarks = embed_text(self.model, text)
+        with self._in_precision():
+            embedding, remarks = embed_text(self.model, text)
         words = self.model.prepare_captions([text])
         return Query(embedding, curve_of(self.model.text_encoder, words), is_picture=False, remarks=remarks)
 
@@ -84,7 +91,8 @@ class Answers:
             VSEError: if the file cannot be read.
         """
         try:
-            embedding = self.model.encode_images([open_picture(path)])
+            with self._in_precision():
+                embedding = self.model.encode_images([open_picture(path)])
         except VSEError as error:
             raise VSEError(str(error).removeprefix(f"{path}: ").partition(";")[0]) from error
         return Query(embedding, self._curve_of_pictures, is_picture=True)
@@ -109,6 +117,9 @@ class Answers:
             found = (self._captions @ query.embedding[0]).topk(min(top, len(self.captions)))
             captions = [(self.captions[row], score) for score, row in zip(*map(Tensor.tolist, found), strict=True)]
         return Answer([hit for hit in hits if hit.row != query.row][:top], captions)
+
+    def _in_precision(self) -> AbstractContextManager[Any]:
+        return in_precision(next(self.model.parameters()).device, self.precision)
 
     @cached_property
     def _curve_of_pictures(self) -> list[float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 from vse_gpo.search.kinds import Kind, faiss, recall_against_exact, searched
+from vse_gpo.search.scan import DeviceScan
 from vse_gpo.storage.writing import checksum, whole_file, write_text
 
 SETTINGS = "index.json"
@@ -64,7 +66,7 @@ class Index:
         self.exact = exact
         self.pictures = pictures
         self.settings = settings
-        self._searched = searched(exact, approximate)
+        self._searched: faiss.Index | DeviceScan = searched(exact, approximate)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Index":
@@ -126,6 +128,12 @@ class Index:
             [line[there].tolist() for line, there in zip(scores, found, strict=True)],
             [[self.pictures[row].file for row in line[there]] for line, there in zip(rows, found, strict=True)],
         )
+
+    def search_on(self, device: torch.device) -> "Index":
+        """Search on a GPU from now on, with the same answers; an approximate index stays on the CPU."""
+        if device.type != "cpu" and self.settings.recall is None:
+            self._searched = DeviceScan(self.exact, self.embeddings(), device)
+        return self
 
     def embeddings(self) -> Float[np.ndarray, "pictures dim"]:
         """Embeddings of all images, as they are on disk; do not keep them longer than the index."""

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vse_gpo.batch import choose_device
+from vse_gpo.batch import choose_devices
 from vse_gpo.checkpoints.sources import load_model
+from vse_gpo.data.encoding import Encoding
 from vse_gpo.data.progress import advance, progress_bar
 from vse_gpo.errors import VSEError, did_you_mean
 from vse_gpo.model import VSE
@@ -37,9 +38,11 @@ def build_index(
     kind: str,
     kinds: Mapping[str, Callable[[], Kind]],
     batch_size: int,
-    workers: int,
+    workers: int | str,
     seed: int,
     accelerator: str,
+    devices: int | str,
+    precision: int | str,
 ) -> None:
     """Embed the images that an index does not have yet, rewrite the index, and print what it holds now.
 
@@ -50,9 +53,10 @@ def build_index(
         kind: name of one of the kinds.
         kinds: name → builds that kind of index.
         batch_size: images per batch.
-        workers: loader processes.
+        workers, precision: see ``Encoding``.
         seed: seed of the samples that an approximate index is made and measured with.
         accelerator: ``cpu`` keeps off the GPU.
+        devices: see ``choose_devices``.
 
     Raises:
         VSEError: if the kind is unknown, the model cannot be loaded, there is no readable image, an index is of another
@@ -61,6 +65,9 @@ def build_index(
     if kind not in kinds:
         raise VSEError(f"kind={kind}: no such kind{did_you_mean(kind, kinds)}; there are {', '.join(kinds)}")
     chosen = kinds[kind]()
+    encoding = Encoding(
+        batch_size=batch_size, workers=workers, devices=choose_devices(accelerator, devices), precision=precision
+    )
     folder, place = Path(images).expanduser().resolve(), Path(out).expanduser()
     with only_process_in(place):
         former = former_index(place)
@@ -70,11 +77,10 @@ def build_index(
         fingerprint = loaded.fingerprint()
         if former is not None:
             former.check_model(fingerprint, named["model"])
-        loaded.to(choose_device(accelerator))
         parts = Parts(place / UNFINISHED, fingerprint)
         rows = parts.read() | rows_of(former)
         new = [picture for picture in found.pictures if picture not in rows]
-        skipped = found.skipped | embed_new(loaded, folder, new, parts, batch_size=batch_size, workers=workers)
+        skipped = found.skipped | embed_new(loaded, folder, new, parts, encoding)
         rows = parts.read() | rows_of(former)
         pictures = [picture for picture in found.pictures if picture in rows]
         report_skipped(found, skipped)
@@ -159,15 +165,13 @@ def same_settings(former: IndexSettings, settings: IndexSettings) -> bool:
     return (former.images, former.model, former.kind) == (settings.images, settings.model, settings.kind)
 
 
-def embed_new(
-    model: VSE, folder: Path, pictures: Sequence[Picture], parts: Parts, *, batch_size: int, workers: int
-) -> Reasons:
+def embed_new(model: VSE, folder: Path, pictures: Sequence[Picture], parts: Parts, encoding: Encoding) -> Reasons:
     """Embed images into parts; returns the files that could not be read, with the reason."""
     skipped: Reasons = {}
     waiting = []
     saved = time.monotonic()
     with progress_bar("images", total=len(pictures)) as progress:
-        for batch in embed_pictures(model, folder, pictures, batch_size=batch_size, workers=workers):
+        for batch in embed_pictures(model, folder, pictures, encoding):
             skipped |= batch.skipped
             waiting.append(batch)
             if time.monotonic() - saved > SAVE_EVERY:

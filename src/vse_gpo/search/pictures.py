@@ -19,10 +19,10 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vse_gpo.batch import Indexed, encode_batches
+from vse_gpo.batch import Indexed
 from vse_gpo.data.decoding import FORMATS, read_image
+from vse_gpo.data.encoding import Encoding, encode_items
 from vse_gpo.data.images import PrepareImages
-from vse_gpo.data.loading import loader
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 from vse_gpo.search.index import Picture
@@ -99,6 +99,13 @@ class FilePixels(Dataset[tuple[int, Tensor | str]]):
         except VSEError as error:
             return row, str(error).removeprefix(f"{path}: ").partition(";")[0]
 
+    def collate(self, items: Sequence[tuple[int, Tensor | str]]) -> Indexed:
+        """The readable images in one tensor, as each takes a file descriptor; reasons for the others."""
+        read = {row: pixels for row, pixels in items if isinstance(pixels, Tensor)}
+        pixels = self.prepare.collate([*read.values()]) if read else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+        skipped = {row: reason for row, reason in items if isinstance(reason, str)}
+        return Indexed(pixels, torch.tensor([*read], dtype=torch.long), skipped)
+
 
 def open_picture(path: Path, *, side: int | None = None) -> Tensor:
     """Pixels (3, H, W) of an image, rotated as its camera says.
@@ -124,9 +131,9 @@ class EmbeddedImages(NamedTuple):
 
 
 def embed_pictures(
-    model: VSE, folder: Path, pictures: Sequence[Picture], *, batch_size: int, workers: int
+    model: VSE, folder: Path, pictures: Sequence[Picture], encoding: Encoding
 ) -> Iterator[EmbeddedImages]:
-    """Unit embeddings of images, batch by batch, on the model's device.
+    """Unit embeddings of images, batch by batch.
 
     Raises:
         VSEError: if the model does not take images.
@@ -134,22 +141,10 @@ def embed_pictures(
     prepare = model.prepare_images
     if not isinstance(prepare, PrepareImages):
         raise VSEError("the model takes region features, not images; an index needs a model with a grid backbone")
-    device = next(model.parameters()).device
-    batches = loader(FilePixels(folder, pictures, prepare), _together, workers=workers, batch_size=batch_size)
-    for rows, pixels, reasons in batches:
-        embeddings = torch.empty(0, 0)
-        if rows:
-            [batch] = encode_batches(model.image_encoder, [Indexed(pixels, torch.tensor(rows))], device)
-            embeddings = batch.embeddings.cpu()
-        skipped = {pictures[row].file: reason for row, reason in reasons}
-        yield EmbeddedImages([pictures[row] for row in rows], embeddings, skipped)
-
-
-def _together(items: Sequence[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor, list[tuple[int, str]]]:
-    """Rows and pixels of readable images, in one tensor, as each takes a file descriptor; reasons for the others."""
-    read = [(row, pixels) for row, pixels in items if isinstance(pixels, Tensor)]
-    pixels = torch.stack([one for _, one in read]) if read else torch.empty(0)
-    return [row for row, _ in read], pixels, [(row, reason) for row, reason in items if isinstance(reason, str)]
+    files = FilePixels(folder, pictures, prepare)
+    for embeddings, rows, skipped in encode_items(model.image_encoder, files, files.collate, encoding):
+        reasons = {pictures[row].file: reason for row, reason in skipped.items()}
+        yield EmbeddedImages([pictures[row] for row in rows.tolist()], embeddings, reasons)
 
 
 class Parts:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from vse_gpo.batch import choose_device
+from vse_gpo.batch import choose_device, in_precision
 from vse_gpo.data.files import read_lines
 from vse_gpo.search.answers import Answers
 from vse_gpo.search.index import Index
@@ -22,6 +22,7 @@ def serve_page(
     tokenizer: str | None,
     vocabulary: str | None,
     accelerator: str,
+    precision: int | str,
     host: str,
     hosts: Sequence[str],
     port: int,
@@ -35,7 +36,8 @@ def serve_page(
         examples: texts to click; None takes some of the captions.
         top: images to show until another number is chosen.
         model, tokenizer, vocabulary: where the index's model is now; see ``Index.open_model``.
-        accelerator: ``cpu`` keeps off the GPU.
+        accelerator: ``cpu`` keeps off the GPU, on which an exact index is searched too.
+        precision: see ``vse_gpo.batch.in_precision``.
         host, port: address to listen at.
         hosts: names that other machines reach the page by, beside its addresses.
         open: open the page in a browser.
@@ -43,10 +45,12 @@ def serve_page(
     Raises:
         VSEError: if the index, its model or the captions are not there, or the port is taken.
     """
-    found = Index.load(index)
+    device = choose_device(accelerator)
+    in_precision(device, precision)  # refuses an unknown one
+    found = Index.load(index).search_on(device)
     known = [] if captions is None else read_lines(Path(captions).expanduser())
-    encoders = found.open_model(model, tokenizer=tokenizer, vocabulary=vocabulary).to(choose_device(accelerator))
-    answers = Answers(found, encoders, known)
+    encoders = found.open_model(model, tokenizer=tokenizer, vocabulary=vocabulary).to(device)
+    answers = Answers(found, encoders, known, precision=precision)
     texts = [examples] if isinstance(examples, str) else examples
     shown = example_texts(answers.captions) if texts is None else list(texts)
     page = build_page(answers, examples=shown, top=top)

@@ -1,0 +1,154 @@
+"""Encode the items of a data set: on one device in this process, or on several, each by a process of its own."""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from vse_gpo.batch import Embedded, Indexed, encode_batches, in_precision
+from vse_gpo.data.loading import full_memory_told, loader
+from vse_gpo.errors import VSEError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How items are encoded.
+
+    Args:
+        batch_size: items at once.
+        workers: loader processes of each process that encodes; ``auto`` for what the CPUs allow.
+        devices: devices to encode on, each by a process of its own if there are several.
+        precision: see ``vse_gpo.batch.in_precision``.
+
+    Raises:
+        VSEError: if there is no such precision.
+    """
+
+    batch_size: int
+    workers: int | str
+    devices: Sequence[torch.device]
+    precision: int | str = 32
+
+    def __post_init__(self) -> None:
+        in_precision(self.devices[0], self.precision)
+
+
+def encode_items(
+    network: nn.Module,
+    items: Dataset[Any],
+    collate: Callable[[Any], Indexed],
+    encoding: Encoding,
+    output: Callable[[Any], Float[Tensor, "batch ..."]] | None = None,
+) -> Iterator[Embedded]:
+    """The output of every batch on the CPU, in order; the batches, and so the output, are the same on any devices.
+
+    Args:
+        network: put into eval mode, and onto the device if there is one.
+        items: the data set; with several devices, what can be sent to other processes.
+        collate: items → batch.
+        encoding: batch size, devices and precision.
+        output: picks the embeddings from what the network returns, if it returns more.
+
+    Raises:
+        VSEError: as the data set does; or if a process was lost.
+    """
+    network.eval()
+    count = -(-len(items) // encoding.batch_size)  # type: ignore[arg-type]
+    processes = min(len(encoding.devices), count)
+    share = _Share(network, items, collate, encoding, output)
+    if processes <= 1:
+        yield from share.encoded(0, 1)
+        return
+    with _started(share, processes) as pipes:
+        for number in range(count):
+            yield _received(pipes[number % processes], encoding.devices[number % processes])
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What each process needs to encode its share."""
+
+    network: nn.Module
+    items: Dataset[Any]
+    collate: Callable[[Any], Indexed]
+    encoding: Encoding
+    output: Callable[[Any], Tensor] | None
+
+    def encoded(self, rank: int, processes: int) -> Iterator[Embedded]:
+        """Every ``processes``-th batch, from the one numbered ``rank`` on."""
+        how, device, total = self.encoding, self.encoding.devices[rank], len(self.items)  # type: ignore[arg-type]
+        starts = range(rank * how.batch_size, total, processes * how.batch_size)
+        batches = loader(
+            self.items,
+            self.collate,
+            workers=how.workers,
+            device=device,
+            processes=processes,
+            batch_sampler=[range(start, min(start + how.batch_size, total)) for start in starts],
+        )
+        network = self.network.to(device)
+        pick = self.output
+        encode: Callable[[Any], Tensor] = network if pick is None else lambda inputs: pick(network(inputs))
+        for part in encode_batches(encode, batches, device, how.precision):
+            yield part._replace(embeddings=part.embeddings.cpu())
+
+
+@contextmanager
+def _started(share: _Share, processes: int) -> Iterator[list[Connection]]:
+    """Processes that encode, and the pipes that their batches come from; a full pipe makes them wait."""
+    context = torch.multiprocessing.get_context("spawn")  # a forked process could not use a GPU
+    threads = max(1, torch.get_num_threads() // processes)
+    started, pipes = [], []
+    try:
+        for rank in range(processes):
+            here, there = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(there, share, rank, processes, threads))
+            with full_memory_told():  # the weights are sent through it
+                process.start()
+            there.close()
+            started.append(process)
+            pipes.append(here)
+        yield pipes
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.join()
+
+
+def _work(pipe: Connection, share: _Share, rank: int, processes: int, threads: int) -> None:
+    """Send the encoded batches of a share, or the error that ended them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command's process ends this one
+    torch.set_num_threads(threads)
+    if share.encoding.devices[rank].type == "cuda":
+        torch.cuda.set_device(share.encoding.devices[rank])
+    try:
+        for embeddings, rows, skipped in share.encoded(rank, processes):
+            pipe.send((embeddings.numpy(), rows.numpy(), skipped))  # as bytes: shared memory may be small
+    except VSEError as error:
+        pipe.send(error)
+
+
+def _received(pipe: Connection, device: torch.device) -> Embedded:
+    """The next batch of a process.
+
+    Raises:
+        VSEError: that of the process; or if it was lost.
+    """
+    try:
+        sent = pipe.recv()
+    except EOFError:
+        raise VSEError(
+            f"the process of {device} was lost; if it has told no reason, the memory may be used up: lower batch_size="
+        ) from None
+    if isinstance(sent, VSEError):
+        raise sent
+    embeddings, rows, skipped = sent
+    return Embedded(torch.from_numpy(embeddings), torch.from_numpy(rows), skipped)
