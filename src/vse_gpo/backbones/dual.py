@@ -69,7 +69,7 @@ class DualTexts(Backbone):
 
     def forward(self, tokens: Tokens) -> Features:
         check_length(tokens, tower_of(self.network))
-        mask = valid_items(tokens.lengths, *tokens.ids.shape[1:], tokens.ids.device).long() if self.masked else None
+        mask = valid_items(tokens.lengths, tokens.ids.shape[1], tokens.ids.device).long() if self.masked else None
         network: Any = self.network
         made = network.get_text_features(input_ids=tokens.ids, attention_mask=mask)
         return full_sets(_pooled(made)[:, None])
