@@ -3,7 +3,7 @@
 Lengths stay on the CPU, beside values on a GPU: what is decided by them is decided without waiting for the device.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
@@ -52,7 +52,6 @@ class Indexed(NamedTuple):
 
     inputs: ImageInputs | Tokens
     rows: Int[Tensor, " batch"]
-    skipped: Mapping[int, str] = {}  # rows that cannot be read, with the reason
 
     def to(self, device: torch.device) -> "Indexed":
         """Move the batch to a device, without waiting for it; Lightning calls this."""
@@ -64,7 +63,6 @@ class Embedded(NamedTuple):
 
     embeddings: Float[Tensor, "batch ..."]
     rows: Int[Tensor, " batch"]
-    skipped: Mapping[int, str] = {}  # rows that cannot be read, with the reason
 
 
 def to_device(inputs: Inputs, device: torch.device) -> Inputs:
@@ -193,7 +191,7 @@ def encode_batches(
         if len(batch.rows):
             with torch.inference_mode(), in_precision(device, precision):
                 embeddings = encode(batch.inputs).float()
-        yield Embedded(embeddings, batch.rows, batch.skipped)
+        yield Embedded(embeddings, batch.rows)
 
 
 def one_ahead(batches: Iterable[Indexed], device: torch.device) -> Iterator[Indexed]:

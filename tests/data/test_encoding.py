@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from vse_gpo.batch import Embedded, Features, Indexed
-from vse_gpo.data.encoding import Encoding, encode_items
+from vse_gpo.batch import Features
+from vse_gpo.data.encoding import EncodedBatch, Encoding, ReadBatch, encode_items
 from vse_gpo.errors import VSEError
 
 CPU = torch.device("cpu")
@@ -33,11 +33,11 @@ class Numbers(Dataset[int]):
             os.kill(os.getpid(), signal.SIGKILL)
         return row
 
-    def collate(self, rows: list[int]) -> Indexed:
+    def collate(self, rows: list[int]) -> ReadBatch:
         read = [row for row in rows if row != 2]
         values = torch.tensor(read, dtype=torch.float32)[:, None, None].expand(-1, 1, 6)
         sets = Features(values, torch.ones(len(read), dtype=torch.long))
-        return Indexed(sets, torch.tensor(read, dtype=torch.long), {row: "damaged" for row in rows if row == 2})
+        return ReadBatch(sets, torch.tensor(read, dtype=torch.long), {row: "damaged" for row in rows if row == 2})
 
 
 class Doubled(nn.Module):
@@ -51,7 +51,7 @@ class Doubled(nn.Module):
         return "first", 2 * self.layer(sets.values[:, 0])
 
 
-def encoded(network: nn.Module, fails: str = "", **how: object) -> list[Embedded]:
+def encoded(network: nn.Module, fails: str = "", **how: object) -> list[EncodedBatch]:
     settings: dict[str, object] = {"batch_size": 2, "workers": 0, "devices": [CPU]}
     items = Numbers(fails)
     return [*encode_items(network, items, items.collate, Encoding(**settings | how), itemgetter(1))]

@@ -1,20 +1,37 @@
 """Encode the items of a data set: on one device in this process, or on several, each by a process of its own."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from vse_gpo.batch import Embedded, Indexed, encode_batches, in_precision
+from vse_gpo.batch import ImageInputs, Indexed, encode_batches, in_precision
 from vse_gpo.data.loading import full_memory_told, loader
 from vse_gpo.errors import VSEError
+
+
+class ReadBatch(NamedTuple):
+    """A batch of those of some items that can be read."""
+
+    inputs: ImageInputs
+    rows: Int[Tensor, " batch"]
+    skipped: Mapping[int, str] = {}  # the other rows, with the reason
+
+
+class EncodedBatch(NamedTuple):
+    """The output for a batch, on the CPU."""
+
+    embeddings: Float[Tensor, "batch ..."]
+    rows: Int[Tensor, " batch"]
+    skipped: Mapping[int, str]  # rows that cannot be read, with the reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +60,10 @@ class Encoding:
 def encode_items(
     network: nn.Module,
     items: Dataset[Any],
-    collate: Callable[[Any], Indexed],
+    collate: Callable[[Any], Indexed | ReadBatch],
     encoding: Encoding,
     output: Callable[[Any], Float[Tensor, "batch ..."]] | None = None,
-) -> Iterator[Embedded]:
+) -> Iterator[EncodedBatch]:
     """The output of every batch on the CPU, in order; the batches, and so the output, are the same on any devices.
 
     Args:
@@ -77,11 +94,11 @@ class _Share:
 
     network: nn.Module
     items: Dataset[Any]
-    collate: Callable[[Any], Indexed]
+    collate: Callable[[Any], Indexed | ReadBatch]
     encoding: Encoding
     output: Callable[[Any], Tensor] | None
 
-    def encoded(self, rank: int, processes: int) -> Iterator[Embedded]:
+    def encoded(self, rank: int, processes: int) -> Iterator[EncodedBatch]:
         """Every ``processes``-th batch, from the one numbered ``rank`` on."""
         how, device, total = self.encoding, self.encoding.devices[rank], len(self.items)  # type: ignore[arg-type]
         starts = range(rank * how.batch_size, total, processes * how.batch_size)
@@ -96,8 +113,16 @@ class _Share:
         network = self.network.to(device)
         pick = self.output
         encode: Callable[[Any], Tensor] = network if pick is None else lambda inputs: pick(network(inputs))
-        for part in encode_batches(encode, batches, device, how.precision):
-            yield part._replace(embeddings=part.embeddings.cpu())
+        skipped: deque[Mapping[int, str]] = deque()
+
+        def readable() -> Iterator[Indexed]:
+            for batch in batches:
+                read = ReadBatch(*batch)
+                skipped.append(read.skipped)
+                yield Indexed(read.inputs, read.rows)
+
+        for embeddings, rows in encode_batches(encode, readable(), device, how.precision):
+            yield EncodedBatch(embeddings.cpu(), rows, skipped.popleft())
 
 
 @contextmanager
@@ -136,7 +161,7 @@ def _work(pipe: Connection, share: _Share, rank: int, processes: int, threads: i
         pipe.send(error)
 
 
-def _received(pipe: Connection, device: torch.device) -> Embedded:
+def _received(pipe: Connection, device: torch.device) -> EncodedBatch:
     """The next batch of a process.
 
     Raises:
@@ -151,4 +176,4 @@ def _received(pipe: Connection, device: torch.device) -> Embedded:
     if isinstance(sent, VSEError):
         raise sent
     embeddings, rows, skipped = sent
-    return Embedded(torch.from_numpy(embeddings), torch.from_numpy(rows), skipped)
+    return EncodedBatch(torch.from_numpy(embeddings), torch.from_numpy(rows), skipped)

@@ -19,9 +19,8 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vse_gpo.batch import Indexed
 from vse_gpo.data.decoding import FORMATS, read_image
-from vse_gpo.data.encoding import Encoding, encode_items
+from vse_gpo.data.encoding import Encoding, ReadBatch, encode_items
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
@@ -99,12 +98,12 @@ class FilePixels(Dataset[tuple[int, Tensor | str]]):
         except VSEError as error:
             return row, str(error).removeprefix(f"{path}: ").partition(";")[0]
 
-    def collate(self, items: Sequence[tuple[int, Tensor | str]]) -> Indexed:
+    def collate(self, items: Sequence[tuple[int, Tensor | str]]) -> ReadBatch:
         """The readable images in one tensor, as each takes a file descriptor; reasons for the others."""
         read = {row: pixels for row, pixels in items if isinstance(pixels, Tensor)}
         pixels = self.prepare.collate([*read.values()]) if read else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
         skipped = {row: reason for row, reason in items if isinstance(reason, str)}
-        return Indexed(pixels, torch.tensor([*read], dtype=torch.long), skipped)
+        return ReadBatch(pixels, torch.tensor([*read], dtype=torch.long), skipped)
 
 
 def open_picture(path: Path, *, side: int | None = None) -> Tensor:
