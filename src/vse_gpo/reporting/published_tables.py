@@ -14,6 +14,7 @@ ROW_COLUMNS: list[Column] = [
     ("rSum", "f30k_1k", ("rsum",)),
 ]
 PROTOCOL_COLUMNS: list[Column] = [
+    ("COCO 5K R@1 / R@5 i→t, t→i", "coco_5k", RECALLS),
     ("COCO 5K rSum", "coco_5k", ("rsum",)),
     ("COCO 5K R@1, mean of both directions", "coco_5k", ("r1",)),
     ("CxC R@1 / R@5 i→t, t→i, t→t, i→i", "cxc", (*RECALLS, "t2t_r1", "t2t_r5", "i2i_r1", "i2i_r5")),
