@@ -12,6 +12,7 @@ from vse_gpo.backbones.grid import Grid, PixelNormalization, caffe_pixels
 from vse_gpo.backbones.pretrained import check_width, load_weights, read_weights
 from vse_gpo.batch import Features
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.storage.hub import impatient
 
 
 class Regions(Backbone):
@@ -90,7 +91,8 @@ def imagenet_resnet152_grid(
     """
     fetched = resnet.ResNet152_Weights.IMAGENET1K_V1 if pretrained and weights is None else None
     try:
-        network = resnet.resnet152(weights=fetched)
+        with impatient():
+            network = resnet.resnet152(weights=fetched)
     except OSError as error:
         raise VSEError(
             f"ResNet-152: no weights ({first_line(error)}); set backbone.network.weights to a file of them"

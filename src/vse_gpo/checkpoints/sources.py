@@ -12,12 +12,11 @@ from vse_gpo.checkpoints.pickles import model_weights, read_pickle
 from vse_gpo.checkpoints.released import BERT, released_model
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import SETTINGS, VSE, WEIGHTS, build_model
-from vse_gpo.storage.hub import check_pretrained
+from vse_gpo.storage.hub import check_pretrained, is_path
 from vse_gpo.storage.settings import CONFIG
 from vse_gpo.storage.weights import read_whole_weights
 
 BEST = Path("checkpoints", "best.ckpt")  # in a run's folder
-FILES = (".ckpt", ".pth", ".tar", ".pt", ".bin", ".safetensors")  # suffixes that no hub id ends in
 EXPECTED = "expected runs/…/checkpoints/best.ckpt or a released model_best.pth"
 
 
@@ -40,11 +39,6 @@ def load_model(source: str | Path, *, tokenizer: str | Path | None = None, vocab
         return load_checkpoint(path, tokenizer=tokenizer, vocabulary=vocabulary)
     check_pretrained(str(source), "model", SETTINGS)
     return load_folder(Path(snapshot_download(str(source), allow_patterns=["*.json", "*.txt", WEIGHTS])))
-
-
-def is_path(source: str) -> bool:
-    """Whether a source that is not there was meant as a file or folder, as no hub id looks like it."""
-    return Path(source).suffix.lower() in FILES or source.startswith(("/", ".", "~")) or source.count("/") > 1
 
 
 def load_checkpoint(
@@ -83,7 +77,7 @@ def load_folder(folder: Path) -> VSE:
         weights = read_whole_weights(folder / WEIGHTS)
     except VSEError:
         raise
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise VSEError(
             f"{folder}: not a saved model ({first_line(error)}), expected {SETTINGS} and {WEIGHTS} as save_pretrained "
             f"writes them, or a run with {BEST.as_posix()}"

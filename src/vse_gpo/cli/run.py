@@ -25,6 +25,7 @@ from vse_gpo.cli.arguments import read_arguments
 from vse_gpo.cli.folders import config_folder
 from vse_gpo.cli.messages import ignore_remarks, one_line, user_message
 from vse_gpo.cli.names import check_choices, check_settings, plain, without_experiment
+from vse_gpo.cli.places import check_places
 from vse_gpo.cli.ranges import check_numbers
 from vse_gpo.errors import VSEError
 
@@ -106,6 +107,7 @@ def _checked(work: str | Callable[..., object], arguments: Arguments, words: Map
         check_choices(hydra_config.runtime.choices, typed)
         check_settings(plain(config), plain(base))
         check_numbers(plain(config))
+        check_places(plain(config))
         named = arguments(config, Path(hydra_config.runtime.output_dir))
         keep_freed_memory()
         ignore_remarks()

@@ -49,7 +49,7 @@ def read_vocabulary(path: str | Path) -> dict[str, int]:
     expected = "expected a SCAN vocabulary: JSON with word2idx, idx2word and idx"
     try:
         index: dict[str, int] = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))["word2idx"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise VSEError(f"text.vocabulary={path}: {type(error).__name__}: {error}; {expected}") from error
     if isinstance(index, dict) and not all(type(number) is int for number in index.values()):
         raise VSEError(f"{path}: words whose index is not a whole number; {expected}")

@@ -41,8 +41,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
         VSEError: if the folder is not empty or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
+    check_new(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -57,6 +56,16 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder that ``whole_folder`` could not make, before the work that fills it.
+
+    Raises:
+        VSEError: if something is there.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
 
 
 def write_text(path: Path, text: str) -> None:
