@@ -23,6 +23,7 @@ TABLES = {"rows": rows_table, "protocols": protocols_table, "ablations": ablatio
 LINE = 78  # characters of code that a page shows without scrolling
 SETTINGS = re.compile(r"[\w/.]+=\S+( [\w/.]+=\S+)*(\s{3,}.*)?")  # a line of nothing else
 TABLE = re.compile(r"<!-- table: (\w+) -->")
+SUBCOMMANDS = {"prepare_vocabulary": "prepare vocabulary"}  # help → what is typed after vse-
 DOORS = {path.stem for path in (CONFIGS / "hydra" / "help").glob("*.yaml")}
 GROUPS = ("dataset", "backbone", "text", "pooling", "loss", "phases", "optimizer", "optimizer/build", "trainer")
 GROUPS += ("callbacks", "logger", "checkpoint_io", "experiment", "sweep", "debug")
@@ -78,9 +79,10 @@ def command_pages() -> dict[str, Page]:
     ]
     for name in sorted(DOORS):
         help = read_help(name)
-        command = f"vse-{name.replace('_', '-')}"
-        lines.append(f"| [`{command}`]({command}.md) | {prose(help.prose[0])} |")
-        found[f"commands/{command}.md"] = Page(command, command_page(name, command, help))
+        command = f"vse-{SUBCOMMANDS.get(name, name.replace('_', '-'))}"
+        page = f"{command.replace(' ', '-')}.md"
+        lines.append(f"| [`{command}`]({page}) | {prose(help.prose[0])} |")
+        found[f"commands/{page}"] = Page(command, command_page(name, command, help))
     found["commands/index.md"] = Page("All commands", "\n".join(lines) + "\n")
     return found
 
@@ -88,7 +90,7 @@ def command_pages() -> dict[str, Page]:
 def command_page(name: str, command: str, help: Help) -> str:
     """Usage, settings and the config's root of one command."""
     first, *others = help.prose
-    module = f"python -m vse_gpo.{name}"
+    module = f"python -m vse_gpo.{SUBCOMMANDS.get(name, name)}"
     usage = [f"# {text}\n{typed}" if text else typed for typed, text in help.commands if not typed.startswith(module)]
     parts = [f"# {command}", prose(first), fenced("bash", "\n\n".join(usage))]
     parts.append(f"`{module} …` is the same command.")

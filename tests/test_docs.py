@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
-from functools import cache
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -245,22 +244,22 @@ def test_every_block_that_is_to_be_run_is_run_by_a_test():
 # what is checked
 
 
-@cache
-def door_words(module: str) -> dict[str, Any]:
-    """What a door tells the command line of its words, and its config's name."""
+def door_words(module: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """What a door tells the command line of its words, its config's name, and the arguments that it leaves to it."""
     found: dict[str, Any] = {}
     door = import_module(module)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(door, "run_command", lambda _work, config_name, **rest: found.update(rest, name=config_name))
+        patch.setattr(sys, "argv", [module, *arguments])
         door.main()
-    return found
+        return found | {"arguments": sys.argv[1:]}
 
 
 def compose_command(module: str, arguments: Sequence[str]) -> None:
     """Read, compose and check a command as its door does, without the work; of a sweep the first run."""
-    door = door_words(module)
+    door = door_words(module, arguments)
     known = {key: door[key] for key in ("words", "verbatim", "bare") if key in door}
-    typed = read_arguments(arguments, config_name=door["name"], **known)
+    typed = read_arguments(door["arguments"], config_name=door["name"], **known)
     overrides = OverridesParser.create().parse_overrides([one for one in typed.overrides if not one.startswith("-")])
     first = [next(one.sweep_string_iterator()) if one.is_sweep_override() else None for one in overrides]
     pairs = zip(overrides, first, strict=True)

@@ -13,6 +13,14 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def printable(text: str) -> str:
+    """Text from a file, a hub or a user as it is safe to show: characters that steer a terminal or turn the text around
+    them are written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def described(value: object) -> str:
     """A value with its type, as a short part of a line."""
     return f"{' '.join(repr(value).split())[:60]} ({type(value).__name__})"

@@ -16,6 +16,7 @@ from vse_gpo.batch import Batch, ImageInputs, Indexed, Tokens, encode_batches
 from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, described
+from vse_gpo.retrieval.similarity import check_directions
 from vse_gpo.storage.card import Results, model_card
 from vse_gpo.storage.hub import upload
 from vse_gpo.storage.settings import build, without_weights
@@ -67,7 +68,8 @@ class VSE(nn.Module):
             batch_size: images at once.
 
         Raises:
-            VSEError: if there is no image, or one cannot be read; its row is named.
+            VSEError: if there is no image, or one cannot be read; its row is named. Or if the model is broken: an
+                embedding is NaN or zero.
         """
         prepare = self.prepare_images
         listed = _each("image", prepare.read, _listed(images, prepare.listed, "an image"))
@@ -82,7 +84,8 @@ class VSE(nn.Module):
             batch_size: captions at once.
 
         Raises:
-            VSEError: if there is no caption, or one is no text; its row is named.
+            VSEError: if there is no caption, or one is no text; its row is named. Or if the model is broken: an
+                embedding is NaN or zero.
         """
         listed = _listed(captions, lambda given: [given] if isinstance(given, str) else iter(given), "a caption")
         return self._encode(self.text_encoder, self.prepare_captions, _each("caption", _text, listed), batch_size)
@@ -107,7 +110,9 @@ class VSE(nn.Module):
             self.train(was_training)
         if not embeddings:
             raise VSEError("nothing to encode: an empty list")
-        return torch.cat(embeddings)
+        found = torch.cat(embeddings)
+        check_directions("embedding", found)
+        return found
 
     def architecture(self) -> dict[str, Any]:
         """Settings that rebuild the same architecture without weight files; only the tokeniser still needs its files.
@@ -209,6 +214,10 @@ def _each(what: str, read: Callable[[Any], Any], items: Iterable[Any]) -> Iterat
 def _text(caption: Any) -> str:
     if not isinstance(caption, str):
         raise VSEError(f"found {described(caption)}, expected a text")
+    try:
+        caption.encode()
+    except UnicodeEncodeError:
+        raise VSEError(f"found {caption[:60]!r}, which is not Unicode, expected a text") from None
     return caption
 
 
@@ -227,7 +236,8 @@ def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Pa
         raise VSEError("not the settings of a model, expected those of vse_gpo.model.VSE")
     plain = without_weights(settings)
     check_weights(weights, outline(plain, folder))  # before any memory is taken: settings may ask for any size
-    check_values(weights)
+    for part in ("image_encoder.", "text_encoder."):
+        check_values({name: weight for name, weight in weights.items() if name.startswith(part)})
     model: VSE = build(plain, folder)
     model.load_state_dict(weights)
     model.settings = settings

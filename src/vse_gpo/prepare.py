@@ -1,11 +1,22 @@
-"""python -m vse_gpo.prepare SOURCE OUT : write captions of any source as the files that the data sets read."""
+"""python -m vse_gpo.prepare SOURCE OUT : write captions of any source as the files that the data sets read.
+
+python -m vse_gpo.prepare vocabulary SOURCE OUT : write the vocabulary that a BiGRU reads.
+"""
+
+import sys
 
 from vse_gpo.cli.run import run_command
+
+VOCABULARY = "vocabulary"  # as the first word
 
 
 def main() -> None:
     """The command."""
-    run_command("vse_gpo.data.sources:prepare", "prepare", words=("source", "out"))
+    if sys.argv[1:2] == [VOCABULARY]:
+        del sys.argv[1]
+        run_command("vse_gpo.data.vocabulary:prepare_vocabulary", "prepare_vocabulary", words=("source", "out"))
+    else:
+        run_command("vse_gpo.data.sources:prepare", "prepare", words=("source", "out"))
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def test_a_quoted_value_composes_to_exactly_itself(values):
     with initialize_config_dir(config_folder(), version_base="1.3"):
         config = compose("index", read_arguments(typed, config_name="index").overrides)
     for name, value in settings.items():
-        expected = re.sub("^~(?=/|$)", str(Path.home()), value)
+        expected = re.sub(r"^~(?=/|\Z)", str(Path.home()), value)
         assert config[name] == expected or (PLAIN.fullmatch(value) and not isinstance(config[name], str))  # 64, null
 
 

@@ -28,9 +28,11 @@ DOORS: dict[str, tuple[str, list[str]]] = {  # command → its module and what i
     "report": ("vse_gpo.report", ["runs/a", "runs/b"]),
     "check_data": ("vse_gpo.check_data", ["dataset.root=data"]),
     "prepare": ("vse_gpo.prepare", ["captions.csv", "out"]),
+    "prepare_vocabulary": ("vse_gpo.prepare", ["vocabulary", "data", "vocabulary.json"]),
     "plot": ("vse_gpo.plot", ["runs/a", "out.png"]),
 }
-WITH_WORDS = ("compare", "convert", "search", "report", "prepare", "plot")
+WITH_WORDS = ("compare", "convert", "search", "report", "prepare", "prepare_vocabulary", "plot")
+FIRST = {"prepare_vocabulary": ["vocabulary"]}  # words that choose among a door's commands
 every_door = pytest.mark.parametrize("door", DOORS)
 
 
@@ -138,7 +140,9 @@ def test_an_unknown_setting_is_refused(error_of, door):
 
 @pytest.mark.parametrize("door", [door for door, (_, needed) in DOORS.items() if needed])
 def test_what_a_command_cannot_do_without_is_told(error_of, door):
-    assert "; add " in error_of(main_of(door)) or door == "evaluate"  # which may also take embeddings=
+    assert (
+        "; add " in error_of(main_of(door), *FIRST.get(door, [])) or door == "evaluate"
+    )  # which may also take embeddings=
 
 
 @pytest.mark.parametrize(
@@ -174,10 +178,10 @@ from importlib import import_module
 
 LARGE = {"torch", "pytorch_lightning", "transformers", "timm", "wandb", "matplotlib", "optuna", "gradio", "faiss"}
 found = {}
-for name, module in json.loads(sys.argv[1]).items():
+for name, (module, first) in json.loads(sys.argv[1]).items():
     for arguments in (["--help"], ["--cfg", "job"], ["hydra.nope=1"]):
         out, err, status = io.StringIO(), io.StringIO(), 0
-        sys.argv = [f"vse-{name}", *arguments]
+        sys.argv = [f"vse-{name}", *first, *arguments]
         with redirect_stdout(out), redirect_stderr(err):
             try:
                 import_module(module).main()
@@ -192,7 +196,7 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory) -> dict[str, tuple[int, str, str, list[str]]]:
     """Of every command in turn, in one process: exit status, both outputs, and the large packages imported so far."""
-    modules = json.dumps({door: module for door, (module, _) in DOORS.items()})
+    modules = json.dumps({door: (module, FIRST.get(door, [])) for door, (module, _) in DOORS.items()})
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, modules],
         cwd=tmp_path_factory.mktemp("empty"),
@@ -209,7 +213,8 @@ def answers(tmp_path_factory) -> dict[str, tuple[int, str, str, list[str]]]:
 def test_help_a_config_and_its_errors_need_no_torch(answers, door):
     status, text, errors, large = answers[f"{door} --help"]
     assert (status, errors, large) == (0, "", [])
-    assert f"vse_gpo.{door}" in text or f"vse-{door.replace('_', '-')}" in text
+    command = " ".join([f"vse-{DOORS[door][0].split('.')[1].replace('_', '-')}", *FIRST.get(door, [])])
+    assert f"{command} " in text
     status, text, errors, large = answers[f"{door} --cfg"]
     assert (status, errors, large) == (0, "", [])
     assert text

@@ -1,12 +1,15 @@
 """Errors as lines for the user, and remarks that no user needs."""
 
+import tomllib
 import warnings
+from pathlib import Path
 
 import pytest
-from hydra.errors import MissingConfigException
+from hydra.errors import InstantiationException, MissingConfigException
 from omegaconf.errors import ConfigKeyError
 
 from vse_gpo.cli.messages import (
+    EXTRAS,
     REMARKS,
     ignore_remarks,
     no_such_option,
@@ -29,6 +32,34 @@ def test_the_message_of_a_cause_and_of_a_loaders_process_is_found():
 
 def test_a_message_that_holds_a_line_break_is_told_whole():
     assert one_line(user_message(VSEError("a\nb: no such file"), "train")) == "a; b: no such file"
+    assert one_line(user_message(VSEError("a\x1b[2J\u202e: no"), "train")) == "a\\x1b[2J\\u202e: no"
+
+
+def test_a_package_of_an_extra_is_told_with_its_extra():
+    wrapped = InstantiationException("Error locating target 'optuna.samplers.TPESampler'")
+    wrapped.__cause__ = ModuleNotFoundError("No module named 'optuna'", name="optuna")
+    line = "optuna is needed for this and not installed; pip install 'vse_gpo[sweep]'"
+    assert user_message(wrapped, "train") == line
+    assert "[sweep]" in user_message(ModuleNotFoundError(name="joblib.parallel"), "train")
+    assert user_message(ModuleNotFoundError(name="my_own_part"), "train") is None
+    own = VSEError("the search needs FAISS")
+    own.__cause__ = ModuleNotFoundError(name="faiss")
+    assert user_message(own, "index") == "the search needs FAISS"
+    for name in ("joblib", "submitit_slurm"):
+        assert no_such_option(f"hydra/launcher/{name}", ["basic"]).endswith("pip install 'vse_gpo[sweep]'")
+
+
+def test_every_extra_names_packages_that_it_installs():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    for package, extra in EXTRAS.items():
+        assert any(package.replace("_", "-") in needed for needed in extras[extra])
+
+
+def test_a_user_who_is_not_there_is_told():
+    with pytest.raises(RuntimeError) as error:
+        Path("~no-such-user/photos").expanduser()
+    assert user_message(error.value, "index").startswith("a path begins with ~ and a name, but there is no such user")
 
 
 def test_an_option_that_a_file_of_the_users_names_is_told_as_well(monkeypatch):

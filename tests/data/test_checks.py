@@ -15,6 +15,7 @@ from vse_gpo.data.checks import (
     check_features,
     check_images,
     check_split,
+    print_findings,
     verdict,
 )
 from vse_gpo.errors import VSEError
@@ -201,3 +202,14 @@ def test_the_command_ends_with_what_is_missing(tmp_path: Path) -> None:
     assert short.stderr.splitlines() == ["error: missing or wrong for training: captions of train, dev, test"]
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {"precomp", "flickr30k-images", "id_mapping.json"}  # nothing is left behind
+
+
+def test_names_with_brackets_and_escapes_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    finding = Finding(
+        split="a[b]", part="images", expected="3 files in [red]/", found="\x1b[2J", problem="no [c]\u202e"
+    )
+    print_findings("[t]", [finding], {"images": "from [d]"})
+    shown = capsys.readouterr().out
+    for text in ("a[b]", "[red]/", "\\x1b[2J", "no [c]\\u202e", "[t]", "from [d]"):
+        assert text in shown
+    assert "\x1b[2J" not in shown

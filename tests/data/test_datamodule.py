@@ -3,6 +3,7 @@
 import pytest
 
 from tests.helpers.tiny import TinySource, tiny_data
+from vse_gpo.data.datamodule import ReadOnce
 from vse_gpo.data.split import Split
 
 PAIRS = len(TinySource().split("train").captions)
@@ -74,3 +75,11 @@ def test_loader_processes_give_the_same_batches():
     for one, other in zip(alone, shared, strict=True):
         assert one.caption_index.tolist() == other.caption_index.tolist()
         assert one.images.values.equal(other.images.values)
+
+
+def test_a_source_is_read_once():
+    counted = Counting()
+    source = ReadOnce(counted)
+    assert source.split("train") is source.split("train")
+    assert source.split("dev") is not source.split("train")
+    assert counted.asked == ["train", "dev"]

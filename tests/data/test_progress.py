@@ -17,6 +17,14 @@ def test_what_is_done_is_counted_and_stdout_stays_the_commands(capsys: pytest.Ca
     assert "7/7" in shown.err
 
 
+def test_brackets_in_a_name_are_shown_and_escapes_are_not_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("[red]a[/red]\x1b[2J", total=1) as progress:
+        advance(progress)
+    shown = capsys.readouterr().err
+    assert "[red]a[/red]\\x1b[2J" in shown
+    assert "\x1b[2J" not in shown
+
+
 def test_an_error_in_the_work_ends_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyError), progress_bar("images", total=7) as progress:
         raise KeyError("lost")

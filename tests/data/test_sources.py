@@ -9,6 +9,7 @@ import pytest
 from vse_gpo import prepare
 from vse_gpo.data.caption_lists import read_captions
 from vse_gpo.data.files import read_listing, read_mapping
+from vse_gpo.data.sources import prepare as prepare_captions
 from vse_gpo.data.sources import write_captions
 from vse_gpo.errors import VSEError
 
@@ -92,6 +93,19 @@ def test_the_command_says_what_it_wrote_or_what_is_wrong(tmp_path, monkeypatch, 
     with pytest.raises(SystemExit, match="1"):
         prepare.main()
     assert re.match(r"error: .*none\.json: cannot be read", capsys.readouterr().err)
+
+
+def test_notes_about_a_strange_file_steer_no_terminal(tmp_path, capsys):
+    images = [
+        {"imgid": f"{split}\x1b[2J", "filename": f"{split}.jpg", "split": split}
+        | {"sentences": [{"raw": "a dog"}, {"raw": None}]}
+        for split in ("train", "val", "test")
+    ]
+    (tmp_path / "c.json").write_text(json.dumps({"images": images}))
+    prepare_captions(source=str(tmp_path / "c.json"), out=str(tmp_path / "out"), seed=0)
+    shown = capsys.readouterr().out
+    assert shown.startswith("image train\\x1b[2J: blank caption, left out\n")
+    assert "\x1b" not in shown
 
 
 def test_captions_beside_features_stay_as_they_are(tmp_path):

@@ -27,6 +27,16 @@ def test_nothing_of_a_file_becomes_html(tmp_path):
     assert page.count("&lt;script&gt;") > 6
 
 
+def test_nothing_of_a_file_turns_the_text_around_it(tmp_path):
+    evil = "a\u202eb\x1b[31m"
+    shown = ShownQuery(Item(evil, None, True), 3, [Item(evil, None, False)])
+    extra = Extra(scores={}, poolings={}, examples={evil: [shown]})
+    page = render([run(tmp_path / evil, evil)], {evil: extra}, None, [evil])
+    assert "\u202e" not in page
+    assert "\x1b" not in page
+    assert page.count("a\\u202eb\\x1b[31m") > 4
+
+
 def test_nothing_is_fetched(tmp_path):
     page = render([run(tmp_path, "a")], {}, None, [])
     assert re.findall(r"(?:src|href)=.(?!data:)|url\(|@import|https?://", page) == []

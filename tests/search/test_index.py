@@ -10,7 +10,7 @@ import torch
 
 from tests.helpers.photo_folder import unit, written
 from vse_gpo.errors import VSEError
-from vse_gpo.search.index import Index, leads_out, printable
+from vse_gpo.search.index import Index, leads_out
 from vse_gpo.search.kinds import Flat, Graph, InvertedLists
 
 
@@ -162,10 +162,6 @@ def test_an_update_that_fails_leaves_the_index_as_it_was(tmp_path, monkeypatch):
         "index.json",
         "pictures-2.json",
     ]
-
-
-def test_what_a_terminal_shows_has_no_control_characters():
-    assert printable("a\x1b[31m\n\udcff ü.png") == "a\\x1b[31m\\n\\udcff ü.png"
 
 
 def test_another_model_is_refused(tmp_path):

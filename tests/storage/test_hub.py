@@ -1,10 +1,14 @@
 """What goes to the hub and comes from it, and what a name or a network that is not there gives."""
 
+import socket
+import threading
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from httpx import Request, Response
-from huggingface_hub import RepoUrl
+from huggingface_hub import HfApi, RepoUrl
 from huggingface_hub.errors import GatedRepoError
 from transformers import AutoModel
 from transformers.utils import logging
@@ -71,6 +75,55 @@ def test_a_library_is_quiet_only_inside():
     with quietly():
         assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.ERROR, False)
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+def test_a_path_is_never_asked_for(monkeypatch):
+    monkeypatch.setattr(hub, "model_info", lambda *_, **__: pytest.fail("asked the hub"))
+    for name in ("./no", "/no", "~/no", "a/b/c", "a/no.pth"):
+        with pytest.raises(VSEError, match="no such file or folder; name either"):
+            check_pretrained(name, "model")
+
+
+@pytest.fixture
+def silent_hub(monkeypatch):
+    """A hub that takes requests and never answers; the list of its connections."""
+    server = socket.create_server(("127.0.0.1", 0))
+    taken = []
+
+    def accept():
+        with suppress(OSError):
+            while True:
+                taken.append(server.accept()[0])
+
+    listening = threading.Thread(target=accept)
+    listening.start()
+    api = HfApi(endpoint=f"http://127.0.0.1:{server.getsockname()[1]}")
+    monkeypatch.setattr(hub, "model_info", api.model_info)
+    monkeypatch.setattr(hub, "PATIENCE", 0.2)
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    yield taken
+    server.shutdown(socket.SHUT_RDWR)
+    listening.join()
+    for one in (server, *taken):
+        one.close()
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_its_cache_is_used(silent_hub, monkeypatch, tmp_path):
+    with pytest.raises(VSEError, match=r"model=org/name: neither a folder nor a model .*timed out"):
+        check_pretrained("org/name", "model")
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda name, file: str(tmp_path / file))
+    with pytest.warns(UserWarning, match=r"the Hugging Face hub does not answer \(.*timed out\): its cache is used"):
+        check_pretrained("org/name", "model")
+    assert hub.constants.is_offline_mode()
+    check_pretrained("org/name", "model")
+    assert len(silent_hub) == 2
+
+
+def test_a_server_that_does_not_answer_costs_seconds(silent_hub, monkeypatch):
+    api = hub.model_info.__self__
+    with hub.impatient(), pytest.raises(OSError, match="timed out"):
+        urllib.request.urlopen(api.endpoint)  # noqa: S310, as torch.hub asks for weights
+    assert socket.getdefaulttimeout() is None
 
 
 def test_a_folder_is_loaded_and_one_without_a_model_gives_one_line(tmp_path):

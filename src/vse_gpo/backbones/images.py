@@ -12,6 +12,7 @@ from vse_gpo.backbones.grid import Grid, PixelNormalization, caffe_pixels
 from vse_gpo.backbones.pretrained import check_width, load_weights, read_weights
 from vse_gpo.batch import Features
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.storage.hub import impatient
 
 DEPTHS = (50, 101, 152)  # of ResNets whose blocks are bottlenecks
 
@@ -98,7 +99,8 @@ def imagenet_resnet_grid(
         raise VSEError(f"backbone.network.depth={depth}, expected one of {', '.join(map(str, DEPTHS))}")
     fetched = get_weight(f"ResNet{depth}_Weights.IMAGENET1K_V1") if pretrained and weights is None else None
     try:
-        network = getattr(resnet, f"resnet{depth}")(weights=fetched)
+        with impatient():
+            network = getattr(resnet, f"resnet{depth}")(weights=fetched)
     except OSError as error:
         raise VSEError(
             f"ResNet-{depth}: no weights ({first_line(error)}); set backbone.network.weights to a file of them"

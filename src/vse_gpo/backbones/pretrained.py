@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,10 +16,12 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from vse_gpo.batch import Tokens
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.storage.settings import walk
-from vse_gpo.storage.weights import check_values
+from vse_gpo.storage.weights import check_file, check_values
 
 UNSAFE = {"attn_implementation", "auto_map", "dtype", "quantization_config", "torch_dtype"}  # may fetch or run code
 NAMED = {"model_type"}
+HOLDERS = ("state_dict", "model", "state_dict_ema", "model_ema")  # names that trainings keep weights under
+DAMAGED = (pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile)
 
 Network = TypeVar("Network", bound=PreTrainedModel)
 
@@ -40,22 +43,31 @@ def read_weights(path: str) -> dict[str, Any]:
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):
                 found = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+            check_file(file)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, *DAMAGED) as error:
         raise VSEError(f"{path}: cannot be read as weights ({first_line(error)}); fetch it again") from error
     if isinstance(found, Mapping):
-        found = next((found[name] for name in ("state_dict", "model") if isinstance(found.get(name), Mapping)), found)
+        found = next((found[name] for name in HOLDERS if isinstance(found.get(name), Mapping)), found)
     weights = _cleaned(found)
     leaves = {name: value for name, value in walk(weights) if not isinstance(value, dict)}
     if not leaves or not all(isinstance(value, Tensor) for value in leaves.values()):
         kind = f"{len(found)} entries" if isinstance(found, Mapping) else type(found).__name__
-        raise VSEError(f"{path}: holds {kind}, expected weights: name → tensor, or these under state_dict or model")
-    if odd := [name for name, value in leaves.items() if value.is_meta or value.layout != torch.strided]:
-        raise VSEError(f"{path}: {odd[0]} is a sparse tensor or has no values, expected dense weights")
+        raise VSEError(
+            f"{path}: holds {kind}, expected weights: name → tensor, or these under {' or '.join(HOLDERS[:2])}"
+        )
+    if odd := [name for name, value in leaves.items() if not _is_plain(value)]:
+        raise VSEError(
+            f"{path}: {odd[0]} is a sparse, nested or quantized tensor or has no values, expected dense ones"
+        )
     try:
         check_values(leaves)
     except VSEError as error:
         raise VSEError(f"{path}: {error}") from error
     return weights
+
+
+def _is_plain(weight: Tensor) -> bool:
+    return weight.layout == torch.strided and not (weight.is_meta or weight.is_nested or weight.is_quantized)
 
 
 def _cleaned(found: Any) -> dict[str, Any]:

@@ -16,6 +16,10 @@ from vse_gpo.backbones.grid import Grid, PixelNormalization, cells_of, full_sets
 from vse_gpo.backbones.pretrained import misfit, read_weights
 from vse_gpo.batch import Features
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.storage.hub import impatient, refusal
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # of timm's models
+OWN_FILE = "set backbone.network.weights to a file of them"
 
 
 @runtime_checkable
@@ -102,17 +106,18 @@ def create_trunk(name: str, *, size: int | None, pretrained: bool, weights: str 
     arguments: dict[str, Any] = {"num_classes": 0} | ({"img_size": side} if settings.fixed_input_size else {})
     if weights is not None:
         arguments["pretrained_cfg_overlay"] = _own_weights(settings.classifier or (), weights)
+    elif pretrained and settings.hf_hub_id and (reason := refusal(settings.hf_hub_id, *HUB_FILES)):
+        raise VSEError(f"{name}: no weights ({reason}); {OWN_FILE}")
     try:
-        network: Any = timm.create_model(name, pretrained=pretrained or weights is not None, **arguments)
+        with impatient():
+            network: Any = timm.create_model(name, pretrained=pretrained or weights is not None, **arguments)
         network.reset_classifier(0, "")
         if side != settings.input_size[-1]:
             _try(network, side)
     except (OSError, RuntimeError, KeyError) as error:
         if weights is not None:
             raise misfit(weights, error) from error
-        raise VSEError(
-            f"{name}: no weights ({first_line(error)}); set backbone.network.weights to a file of them"
-        ) from error
+        raise VSEError(f"{name}: no weights ({first_line(error)}); {OWN_FILE}") from error
     except (TypeError, ValueError, AssertionError) as error:
         raise VSEError(
             f"timm cannot build {name} without its pooling for {side}×{side} pixels ({first_line(error)}); change "

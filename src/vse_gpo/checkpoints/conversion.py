@@ -5,6 +5,7 @@ from pathlib import Path
 from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.checkpoints.trunk import with_trunk
 from vse_gpo.storage.card import metrics_of_checkpoint, model_card, read_metrics
+from vse_gpo.storage.writing import check_new
 
 
 def convert(
@@ -28,6 +29,7 @@ def convert(
         VSEError: if there is no model, or the folder exists.
     """
     source, folder = Path(model).expanduser(), Path(out).expanduser()
+    check_new(folder)
     scores = metrics_of_checkpoint(source) if metrics is None else read_metrics(Path(metrics).expanduser())
     loaded = load_model(model, tokenizer=tokenizer, vocabulary=vocabulary)
     if trunk is not None:

@@ -22,7 +22,7 @@ from vse_gpo.data.regions import PrepareRegions
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
-from vse_gpo.storage.writing import whole_folder
+from vse_gpo.storage.writing import check_new, whole_folder
 
 SETTINGS = "towers.json"
 TOLERANCE = 1e-4  # of every component of a unit embedding
@@ -125,9 +125,11 @@ def export(*, model: str, out: str, format: str, tokenizer: str | None, vocabula
         raise VSEError(f"format={format}: no such format, expected one of {', '.join(FORMATS)}")
     kind, write, packages = FORMATS[format]
     if missing := [name for name in packages if find_spec(name) is None]:
-        raise VSEError(f"format={format} needs {', '.join(missing)}; install them: pip install vse_gpo[export]")
+        raise VSEError(f"format={format} needs {', '.join(missing)}, not installed; pip install 'vse_gpo[export]'")
+    folder = Path(out).expanduser()
+    check_new(folder)
     loaded = load_model(model, tokenizer=tokenizer, vocabulary=vocabulary)
-    for tower, difference in export_towers(loaded, Path(out).expanduser(), write, kind=kind, seed=seed).items():
+    for tower, difference in export_towers(loaded, folder, write, kind=kind, seed=seed).items():
         print(f"{tower}.{kind}: embeddings differ from the model's by {difference:.1e} at most")
     print(f"written to {out}")
 

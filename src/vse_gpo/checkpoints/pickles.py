@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.storage.weights import check_file
 
 DAMAGED = (
     *(RuntimeError, EOFError, KeyError, ValueError, IndexError, AttributeError, TypeError),
@@ -37,8 +38,7 @@ def read_pickle(path: str | Path, allowed: list[Any]) -> Any:
     try:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(file, map_location="cpu", weights_only=True)
-        if zipfile.is_zipfile(file) and (broken := zipfile.ZipFile(file).testzip()):
-            raise RuntimeError(f"{broken} does not have its checksum")
+        check_file(file)
         return content
     except OSError as error:
         raise VSEError(f"{path}: {(error.strerror or str(error)).lower()}, expected a checkpoint") from error

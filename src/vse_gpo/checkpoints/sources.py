@@ -15,7 +15,7 @@ from vse_gpo.checkpoints.pickles import model_weights, read_pickle
 from vse_gpo.checkpoints.released import BERT, released_model, released_weights
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import SETTINGS, VSE, WEIGHTS, build_model
-from vse_gpo.storage.hub import check_pretrained, fetch
+from vse_gpo.storage.hub import check_pretrained, fetch, is_path
 from vse_gpo.storage.settings import CONFIG
 from vse_gpo.storage.weights import check_values, read_whole_weights
 
@@ -27,7 +27,6 @@ OTHERS_WEIGHTS = [  # safetensors first
 ]
 OPEN_CLIP_WEIGHTS = [("open_clip*.safetensors",), ("open_clip*.bin",)]
 BEST = Path("checkpoints", "best.ckpt")  # in a run's folder
-FILES = (".ckpt", ".pth", ".tar", ".pt", ".bin", ".safetensors")  # suffixes that no hub id ends in
 EXPECTED = "expected runs/…/checkpoints/best.ckpt or a released model_best.pth"
 
 
@@ -112,11 +111,6 @@ def _from_open_clip(source: str) -> VSE:
     return load_open_clip(source)
 
 
-def is_path(source: str) -> bool:
-    """Whether a source that is not there was meant as a file or folder, as no hub id looks like it."""
-    return Path(source).suffix.lower() in FILES or source.startswith(("/", ".", "~")) or source.count("/") > 1
-
-
 def load_checkpoint(
     path: str | Path, *, tokenizer: str | Path | None = None, vocabulary: str | Path | None = None
 ) -> VSE:
@@ -170,7 +164,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return json.loads((folder / SETTINGS).read_text(encoding="utf-8")), read_whole_weights(folder / WEIGHTS)
     except VSEError:
         raise
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise VSEError(
             f"{folder}: not a saved model ({first_line(error)}), expected {SETTINGS} and {WEIGHTS} as save_pretrained "
             f"writes them, or a run with {BEST.as_posix()}"

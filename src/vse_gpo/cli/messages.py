@@ -14,7 +14,7 @@ from vse_gpo.cli.arguments import for_shell, quoted
 from vse_gpo.cli.faults import fault_line
 from vse_gpo.cli.folders import config_folder
 from vse_gpo.cli.names import composed_names
-from vse_gpo.errors import VSEError, did_you_mean
+from vse_gpo.errors import VSEError, did_you_mean, printable
 
 REMARKS = (  # library warnings about what no user can change
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
@@ -30,6 +30,17 @@ REMARKS = (  # library warnings about what no user can change
 )
 
 
+EXTRAS = {  # package → the extra of this package that installs it
+    **dict.fromkeys(("faiss", "gradio"), "search"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
+    **dict.fromkeys(("joblib", "optuna", "submitit"), "sweep"),
+    "eccv_caption": "eval",
+    "open_clip": "open_clip",
+}
+LAUNCHERS = {"joblib", "submitit_local", "submitit_slurm"}  # of Hydra, in an extra
+NO_HOME = "Could not determine home directory."  # what pathlib says about ~name/
+
+
 def ignore_remarks() -> None:
     """Hide library warnings that no user can act on."""
     for remark in REMARKS:
@@ -38,6 +49,8 @@ def ignore_remarks() -> None:
 
 def user_message(error: BaseException | None, config_name: str | None) -> str | None:
     """The line for the user from an error or one of its causes; None if the error is a bug in this package."""
+    if line := missing_extra(error):
+        return line
     while error is not None:
         if isinstance(error, VSEError):
             # an error in a loader's process arrives as a traceback that ends with the message
@@ -52,6 +65,18 @@ def user_message(error: BaseException | None, config_name: str | None) -> str | 
             return _config_message(error, config_name)
         elif (line := fault_line(error)) is not None:
             return line
+        elif isinstance(error, RuntimeError) and str(error) == NO_HOME:
+            return "a path begins with ~ and a name, but there is no such user; write the whole path"
+        error = error.__cause__
+    return None
+
+
+def missing_extra(error: BaseException | None) -> str | None:
+    """The line about a package of an extra that is not installed; None if the error has another cause."""
+    while error is not None and not isinstance(error, VSEError):
+        package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if package in EXTRAS:
+            return f"{package} is needed for this and not installed; pip install 'vse_gpo[{EXTRAS[package]}]'"
         error = error.__cause__
     return None
 
@@ -99,6 +124,8 @@ def no_such_option(path: str, options: Iterable[str] | None) -> str:
     options = list(options or sorted(path.stem for path in (Path(config_folder()) / group).glob("*.yaml")))
     overrides = (argument.partition("=") for argument in sys.argv[1:])
     typed = (name for name, _, value in overrides if name.partition("@")[0] == group and value == choice)
+    if group == "hydra/launcher" and choice in LAUNCHERS:
+        return f"{group}={choice}: not installed; pip install 'vse_gpo[sweep]'"
     hint = did_you_mean(choice, options)
     return f"{next(typed, group)}={choice}: no such option{hint}; there are {', '.join(options)}"
 
@@ -130,5 +157,5 @@ def several_values(override: str) -> str:
 
 
 def one_line(message: str) -> str:
-    """Join the lines of a message."""
-    return "; ".join(line.strip() for line in message.splitlines() if line.strip())
+    """Join the lines of a message, and escape what would steer the terminal."""
+    return printable("; ".join(line.strip() for line in message.splitlines() if line.strip()))

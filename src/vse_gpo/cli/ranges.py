@@ -16,6 +16,7 @@ RANGES = {  # last part of a setting's name → what it may be; null means what 
     "check_val_every_n_epoch": COUNT,
     "workers": range(2**15),
     "seed": range(2**32),  # what numpy takes
+    "min_count": COUNT,
     "top": COUNT,
     "rows": COUNT,
     "queries": range(2**31),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from vse_gpo.data.vocabulary import read_vocabulary
 from vse_gpo.storage.settings import CONFIG
 from vse_gpo.training.processes import run_id
 
@@ -13,8 +14,6 @@ WANDB_ID = "logger.wandb.id"
 
 def words_in(path: str) -> int:
     """Number of words in a SCAN vocabulary file, ``<mask>`` included."""
-    from vse_gpo.data.captions import read_vocabulary  # noqa: PLC0415, help does without torch
-
     return len(read_vocabulary(path))
 
 
@@ -28,7 +27,7 @@ def wandb_id(resume: str | None, folder: str) -> str:
     """W&B run id: that of the checkpoint to resume or of the run in the folder, otherwise new."""
     earlier = None
     if resume is not None and Path(resume).expanduser().is_file():
-        from vse_gpo.checkpoints.pickles import read_pickle  # noqa: PLC0415, as above
+        from vse_gpo.checkpoints.pickles import read_pickle  # noqa: PLC0415, help does without torch
 
         settings = read_pickle(Path(resume).expanduser(), []).get("settings", {})
         earlier = OmegaConf.select(OmegaConf.create(settings), WANDB_ID)

@@ -26,6 +26,7 @@ from vse_gpo.cli.folders import config_folder
 from vse_gpo.cli.gpu import warn_of_unused_gpu
 from vse_gpo.cli.messages import ignore_remarks, one_line, user_message
 from vse_gpo.cli.names import check_choices, check_settings, plain, without_experiment
+from vse_gpo.cli.places import check_places
 from vse_gpo.cli.products import product_settings
 from vse_gpo.cli.ranges import check_numbers
 from vse_gpo.errors import VSEError
@@ -112,6 +113,7 @@ def _checked(
         check_choices(hydra_config.runtime.choices, typed)
         check_settings(plain(config), plain(base))
         check_numbers(plain(config))
+        check_places(plain(config))
         computing = product_settings(plain(config))
         named = arguments(config, Path(hydra_config.runtime.output_dir))
         keep_freed_memory()

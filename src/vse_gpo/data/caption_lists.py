@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vse_gpo.data.files import read_text
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, described
 
 IMAGE = ("image", "image_name", "filename", "file_name", "file", "image_path", "filepath", "path", "img")
 CAPTION = ("caption", "comment", "text", "sentence", "description", "raw")
@@ -47,7 +47,7 @@ def read_captions(path: Path) -> CaptionList:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     notes: list[str] = []
     if text.lstrip().startswith(("{", "[")):
-        found = _read_json(text, path)
+        found = _read_json(text, path, notes)
     elif TOKEN.match(text):
         found = _read_token(text, path)
     else:
@@ -61,6 +61,10 @@ def read_captions(path: Path) -> CaptionList:
 
 def _checked(one: Described, place: str, notes: list[str]) -> Described | None:
     """The caption on one line; None, with a note, where it is blank."""
+    for text in one:
+        _check_text(text, place)
+    if one.image_id != one.image_id.strip() or len(one.image_id.splitlines()) > 1:
+        raise VSEError(f"{place}: image id {one.image_id!r}, expected one line without blanks around it")
     caption = " ".join(one.caption.split())
     if not caption or not one.image_id:
         notes.append(f"{place}: blank {'caption' if one.image_id else 'image'}, left out")
@@ -70,49 +74,75 @@ def _checked(one: Described, place: str, notes: list[str]) -> Described | None:
     return one._replace(caption=caption)
 
 
+def _check_text(text: Any, place: str) -> None:
+    """Refuse what is no text, or no Unicode: JSON may hold anything, half of a character too."""
+    if not isinstance(text, str):
+        raise VSEError(f"{place}: found {described(text)}, expected a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise VSEError(f"{place}: {text[:60]!r} is not Unicode, expected a text") from None
+
+
 def _check_files(described: list[Described], path: Path) -> None:
     files: dict[str, str] = {}
     for one in described:
         if files.setdefault(one.image_id, one.file) != one.file:
-            raise VSEError(
-                f"{path}: image id {one.image_id} stands for {files[one.image_id]} and {one.file}, expected one file "
-                "for each id; give them ids of their own"
-            )
+            raise VSEError(_two_files(path, one.image_id, files[one.image_id], one.file))
+
+
+def _two_files(path: Path, image_id: Any, file: str, other: str) -> str:
+    return (
+        f"{path}: image id {image_id} stands for {file} and {other}, expected one file for each id; give them ids of "
+        "their own"
+    )
 
 
 Found = Iterator[tuple[str, Described]]  # where it stands, and what
 
 
-def _read_json(text: str, path: Path) -> Found:
+def _read_json(text: str, path: Path, notes: list[str]) -> Found:
     try:
         content = json.loads(text)
         if isinstance(content, dict) and "annotations" in content:
-            yield from _read_coco(content)
+            yield from _read_coco(content, path, notes)
         else:
-            yield from _read_karpathy(content)
-    except (ValueError, KeyError, TypeError) as error:
+            yield from _read_karpathy(content, notes)
+    except VSEError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise VSEError(
             f"{path}: {type(error).__name__} {error}; expected Karpathy's JSON (images with sentences) or COCO's "
             "(images and annotations)"
         ) from error
 
 
-def _read_karpathy(content: Any) -> Found:
+def _read_karpathy(content: Any, notes: list[str]) -> Found:
     """Sentences; ids are COCO's own where they are known."""
     for image in content["images"]:
         image_id = str(image.get("cocoid", image["imgid"]))
         file = str(Path(image.get("filepath", ""), image["filename"]))
+        if not image["sentences"]:
+            notes.append(f"image {image_id}: no caption, left out")
         for sentence in image["sentences"]:
-            yield f"image {image_id}", Described(image["split"], image_id, file, sentence["raw"] or "")
+            yield (
+                f"image {image_id}",
+                Described(image["split"] or "", image_id, file, "" if sentence["raw"] is None else sentence["raw"]),
+            )
 
 
-def _read_coco(content: Any) -> Found:
+def _read_coco(content: Any, path: Path, notes: list[str]) -> Found:
     """COCO's ``captions_*.json``; it names no split."""
-    files = {image["id"]: image["file_name"] for image in content["images"]}
+    files: dict[Any, str] = {}
+    for image in content["images"]:
+        if files.setdefault(image["id"], image["file_name"]) != image["file_name"]:
+            raise VSEError(_two_files(path, image["id"], files[image["id"]], image["file_name"]))
     described: dict[Any, list[str]] = {image: [] for image in files}
     for annotation in content["annotations"]:
-        described[annotation["image_id"]].append(annotation["caption"] or "")
+        described[annotation["image_id"]].append("" if annotation["caption"] is None else annotation["caption"])
     for image, captions in described.items():
+        if not captions:
+            notes.append(f"image {image}: no caption, left out")
         for caption in captions:
             yield f"image {image}", Described("", str(image), files[image], caption)
 
@@ -167,6 +197,10 @@ def _header(text: str, path: Path) -> tuple[str, tuple[int, int, int | None]]:
             next((names.index(name) for name in known if name in names), None) for known in (IMAGE, CAPTION, SPLIT)
         )
         if image is not None and caption is not None:
+            if doubled := [
+                names[place] for place in (image, caption, split) if place is not None and names.count(names[place]) > 1
+            ]:
+                raise VSEError(f"{path}: two columns are called {doubled[0]}, expected one; rename the other")
             return delimiter, (image, caption, split)
     raise VSEError(
         f"{path}: no columns for image and caption in its first line {line[:80]!r}, expected image, caption and maybe "

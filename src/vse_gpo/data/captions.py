@@ -1,6 +1,5 @@
 """Captions → tokens: tokenisers, and the word-level noise of size augmentation (Chen et al. 2021, section 4.3)."""
 
-import json
 import shutil
 import warnings
 from collections.abc import Iterable, Sequence
@@ -14,11 +13,11 @@ import torch
 from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase
 
 from vse_gpo.batch import Tokens, pad_sets
+from vse_gpo.data.vocabulary import LONGEST, MASK, TreebankWords, read_vocabulary
 from vse_gpo.errors import VSEError
 from vse_gpo.storage.hub import load_pretrained
 
 Words = list[list[int]]  # token ids of each word
-LONGEST = 100_000  # characters of a caption that a tokeniser sees
 SPACE = "▁"  # begins the first piece of a word in SentencePiece
 WATCHED = 5000  # number of words that a vocabulary is judged by
 
@@ -147,10 +146,9 @@ class WordPieces:
 class TreebankVocabulary:
     """Lower-case Treebank words looked up in a SCAN vocabulary; <start> and <end> count as words.
 
-    The released program calls NLTK's ``word_tokenize``: sentences by a Punkt model that must be downloaded, then
-    Treebank words, which split off a full stop only at the end of a sentence. Here Punkt runs without its model; its
-    abbreviations ("mr.", "st.") are the words that the vocabulary holds with a full stop. Compared to
-    ``word_tokenize``, 4 of COCO's 25,000 test captions get other token ids, and none of its 5,000 dev captions.
+    Abbreviations ("mr.", "st.") are the words that the vocabulary holds with a full stop. Compared to the released
+    program's ``word_tokenize``, 4 of COCO's 25,000 test captions get other token ids, and none of its 5,000 dev
+    captions.
 
     Warns if more than 5 % of the first words are unknown (0.5 % of COCO's are): training gives no other sign of
     captions that were read or split wrongly.
@@ -164,8 +162,6 @@ class TreebankVocabulary:
     """
 
     def __init__(self, path: str, size: int | None = None) -> None:
-        from nltk.tokenize import NLTKWordTokenizer, punkt  # noqa: PLC0415, takes a second: imports all of NLTK
-
         self._path = path
         self._watched = self._unknown = 0  # numbers of words
         self._index = read_vocabulary(path)
@@ -175,17 +171,14 @@ class TreebankVocabulary:
                 f"text.vocabulary={path}: {self.vocabulary_size} words with <mask>, the model knows {size}; give the "
                 f"vocabulary that it was trained with, or for a new model text.vocabulary_size={self.vocabulary_size}"
             )
-        language = punkt.PunktParameters()
-        language.abbrev_types = {word[:-1] for word in self._index if word.endswith(".") and word[-2:-1].isalpha()}
-        self._sentences = punkt.PunktSentenceTokenizer(language)
-        self._words = NLTKWordTokenizer()
-        self.mask_id = self._index["<mask>"]
+        abbreviations = {word[:-1] for word in self._index if word.endswith(".") and word[-2:-1].isalpha()}
+        self._words = TreebankWords(abbreviations)
+        self.mask_id = self._index[MASK]
         self.unknown_id = self._index["<unk>"]
 
     def split(self, caption: str) -> list[str]:
         """Lower-case words of a caption."""
-        sentences = self._sentences.tokenize(caption[:LONGEST].lower())
-        return [word for sentence in sentences for word in self._words.tokenize(sentence)]
+        return self._words.split(caption)
 
     def words(self, caption: str) -> Words:
         words = self.split(caption)
@@ -209,31 +202,6 @@ class TreebankVocabulary:
                 "about 1 %; is it the vocabulary of this data set?",
                 stacklevel=2,
             )
-
-
-def read_vocabulary(path: str | Path) -> dict[str, int]:
-    """Read a SCAN vocabulary file as word → index; <mask> is added as the last word.
-
-    Raises:
-        VSEError: if the file is missing or not such a vocabulary, or its indices have gaps.
-    """
-    expected = "expected a SCAN vocabulary: JSON with word2idx, idx2word and idx"
-    try:
-        index: dict[str, int] = json.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))["word2idx"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VSEError(f"text.vocabulary={path}: {type(error).__name__}: {error}; {expected}") from error
-    if isinstance(index, dict) and not all(type(number) is int for number in index.values()):
-        raise VSEError(f"{path}: words whose index is not a whole number; {expected}")
-    if not isinstance(index, dict) or [index.get(word) for word in ("<pad>", "<start>", "<end>", "<unk>")] != [
-        0,
-        1,
-        2,
-        3,
-    ]:
-        raise VSEError(f"{path}: <pad>, <start>, <end> and <unk> are not 0 to 3; {expected}")
-    if sorted(index.values()) != list(range(len(index))):
-        raise VSEError(f"{path}: indices are not 0 to {len(index) - 1}; {expected}")
-    return {"<mask>": len(index)} | index
 
 
 class WordNoise:

@@ -11,11 +11,12 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from vse_gpo.data.decoding import read_image
 from vse_gpo.data.files import HELP, Listing, feature_rows, find_images, name_some, open_features, read_listing
 from vse_gpo.data.progress import advance, progress_bar
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, printable
 
 BACKBONES = {"features": "region backbones", "images": "grid backbones"}  # what each kind of input trains
 UNCHECKED = "not checked: captions and ids come first"
@@ -77,7 +78,7 @@ def check_data(*, dataset: Mapping[str, Any], inputs: str, rows: int, decode: bo
             decode=decode,
         )
     print_findings(f"{dataset['name']} in {root}", findings, dataset["sources"])
-    Console(soft_wrap=True, highlight=False).print(verdict(findings, inputs))
+    Console(soft_wrap=True, highlight=False).print(verdict(findings, inputs), markup=False)
 
 
 def check_split(
@@ -216,18 +217,19 @@ def undecodable(paths: Sequence[Path], task: str) -> Iterator[str]:
 def print_findings(title: str, findings: Sequence[Finding], sources: dict[str, str]) -> None:
     """Print a table of all findings, then the problems of each part and where to get that part."""
     console = Console(soft_wrap=True, highlight=False)
-    table = Table("split", "part", "expected", "found", "", title=escape(title))
+    table = Table("split", "part", "expected", "found", "", title=Text(printable(title)))
     for finding in findings:
         marks = {None: "[green]ok[/]", UNCHECKED: "[yellow]not checked[/]"}
         mark = marks.get(finding.problem, "[red]missing or wrong[/]")
-        table.add_row(finding.split, finding.part, finding.expected, finding.found, mark)
+        cells = (finding.split, finding.part, finding.expected, finding.found)
+        table.add_row(*(Text(printable(cell)) for cell in cells), mark)
     console.print(table)
     for part, source in sources.items():
         problems = dict.fromkeys(finding.problem for finding in findings if finding.part == part and finding.problem)
         if problems:
             console.print(f"[bold]{part}[/]: {escape(source)}")
         for problem in problems:
-            console.print(f"  {problem}", markup=False)
+            console.print(f"  {printable(problem)}", markup=False)
 
 
 def verdict(findings: Sequence[Finding], inputs: str) -> str:

@@ -27,6 +27,24 @@ class Source(Protocol):
     def split(self, name: str) -> Split: ...
 
 
+class ReadOnce:
+    """A data set whose splits are read only once.
+
+    Args:
+        source: the data set.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._splits: dict[str, Split] = {}
+
+    def split(self, name: str) -> Split:
+        """Read one split, or give it again."""
+        if name not in self._splits:
+            self._splits[name] = self.source.split(name)
+        return self._splits[name]
+
+
 class PairsDataModule(pl.LightningDataModule):
     """Pairs for training; every image and every caption once for validation and test.
 

@@ -201,7 +201,7 @@ def read_mapping(path: Path, folder: str) -> dict[str, str]:
         mapping = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise VSEError(f"{path}: {_reason(error)}, {expected}; {HELP}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise VSEError(f"{path}: not JSON ({error}), {expected}") from None
     if not isinstance(mapping, dict) or not all(isinstance(name, str) for name in mapping.values()):
         raise VSEError(f"{path}: not a mapping of names to names, {expected}")

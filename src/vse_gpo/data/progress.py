@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vse_gpo.errors import printable
+
 
 @contextmanager
 def progress_bar(task: str, *, total: int, done: int = 0) -> Iterator[Progress]:
@@ -16,9 +18,9 @@ def progress_bar(task: str, *, total: int, done: int = 0) -> Iterator[Progress]:
         total: number of items.
         done: number of items that an earlier start finished.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        progress.add_task(task, total=total, completed=done)
+        progress.add_task(printable(task), total=total, completed=done)
         yield progress
 
 

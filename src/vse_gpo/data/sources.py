@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vse_gpo.data.caption_lists import Described, read_captions
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, printable
 from vse_gpo.storage.writing import write_text
 
 SPLITS = {"train": "train", "restval": "train", "val": "dev", "dev": "dev", "test": "test"}
@@ -52,7 +52,7 @@ def prepare(*, source: str, out: str, seed: int) -> None:
     captions = read_captions(Path(source).expanduser())
     counts = write_captions(captions.described, Path(out).expanduser(), seed)
     for note in captions.notes[:SHOWN]:
-        print(note)
+        print(printable(note))
     if len(captions.notes) > SHOWN:
         print(f"and {len(captions.notes) - SHOWN} more rows left out or changed")
     for split, (images, texts) in counts.items():

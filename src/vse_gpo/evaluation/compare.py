@@ -7,7 +7,7 @@ from rich import get_console
 from rich.markup import escape
 from rich.table import Table
 
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, printable
 from vse_gpo.evaluation.results import Evaluated, heading, read_queries
 from vse_gpo.retrieval.recalls import Outcome
 from vse_gpo.retrieval.uncertainty import compare
@@ -29,7 +29,7 @@ def compare_evaluations(*, first: str, second: str, protocol: str | None, seed: 
     one, other = read_queries(Path(first).expanduser()), read_queries(Path(second).expanduser())
     for name in shared_protocols(one, other, protocol, first, second):
         if one.outcomes[name].queries:
-            title = escape(f"{name}: {first} → {second}")
+            title = escape(printable(f"{name}: {first} → {second}"))
             get_console().print(gap_table(title, one.outcomes[name], other.outcomes[name], one.images, seed))
 
 

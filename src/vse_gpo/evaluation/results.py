@@ -16,7 +16,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from vse_gpo.errors import VSEError, first_line
+from vse_gpo.errors import VSEError, first_line, printable
 from vse_gpo.retrieval.embeddings import Encoded
 from vse_gpo.retrieval.recalls import Metrics, Outcome, Queries
 from vse_gpo.retrieval.uncertainty import Interval
@@ -74,7 +74,7 @@ def _table(title: str, rows: Sequence[Result], names: Sequence[str]) -> Table:
     for name in names:
         table.add_column(heading(name).replace(" ", "\n"), justify="right")
     for result in rows:
-        table.add_row(escape(result.source), *(cell(result, name) for name in names))
+        table.add_row(escape(printable(result.source)), *(cell(result, name) for name in names))
         known = result.published
         if any(name in known for name in names):
             table.add_row("  published", *(f"{known[name]:.1f}" if name in known else "" for name in names))

@@ -12,6 +12,7 @@ from rich import get_console
 from vse_gpo.batch import choose_device, in_precision
 from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.data.datamodule import PairsDataModule, Source
+from vse_gpo.data.files import read_listing
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.annotated import ANNOTATED, read_annotations
 from vse_gpo.evaluation.encoding import EmbeddingModule, open_data
@@ -21,10 +22,10 @@ from vse_gpo.evaluation.scoring import combine, score
 from vse_gpo.retrieval.embeddings import Encoded, read_encoded, write_embeddings
 from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
 from vse_gpo.retrieval.similarity import similarities
+from vse_gpo.storage.hub import is_path
 from vse_gpo.storage.settings import CONFIG
 
 ENSEMBLE = "ensemble"
-FILES = (".ckpt", ".pth", ".tar", ".npz", ".npy", ".safetensors")
 
 
 def evaluate_sources(
@@ -79,6 +80,8 @@ def evaluate_sources(
     annotations = read_annotations(  # what is missing stops the evaluation before any work
         protocols, cxc=cxc, cxc_threshold_originals=cxc_threshold_originals, pmrp=pmrp, seed=seed
     )
+    if checkpoints and "root" in dataset:
+        read_listing(Path(dataset["root"]).expanduser(), split)  # the disk comes before any hub
     device = choose_device(accelerator)
     in_precision(device, precision)  # refuses an unknown one
     sources: dict[str, Encoded] = {}
@@ -122,7 +125,7 @@ def check_sources(
         if save_embeddings.suffix != ".npz":
             raise VSEError(f"save_embeddings={save_embeddings}: expected a file that ends in .npz")
     for name in [*checkpoints, *embeddings]:
-        if Path(name).suffix in FILES and not Path(name).expanduser().exists():
+        if is_path(name) and not Path(name).expanduser().exists():
             raise VSEError(f"{name}: no such file")
 
 

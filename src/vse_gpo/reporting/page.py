@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from vse_gpo.evaluation.published import published_row
 from vse_gpo.evaluation.results import heading
 from vse_gpo.reporting.charts import Chart, line_chart
 from vse_gpo.reporting.queries import ShownQuery
 from vse_gpo.reporting.runs import CURVES, Run, Scores, compare_settings
+from vse_gpo.storage.pages import page_templates
 
 Cell = tuple[str, str]  # a number, and its interval below
 
@@ -45,18 +44,21 @@ def render(runs: list[Run], extras: Mapping[str, Extra], published: str | None, 
     """
     trained = [run for run in runs if run.settings is not None]
     differing, shared = compare_settings(runs)
-    pages = Environment(loader=PackageLoader("vse_gpo.reporting", "."), autoescape=True, undefined=StrictUndefined)
-    return pages.get_template("page.html").render(
-        runs=runs,
-        trained=trained,
-        tables=score_tables(runs, extras, published),
-        charts=curve_charts(runs),
-        poolings=[(name, chart) for name, extra in extras.items() for chart in pooling_charts(extra)],
-        examples=[(name, extra.examples) for name, extra in extras.items() if extra.examples],
-        differing=differing,
-        shared=shared,
-        notes=notes,
-        single=len(runs) == 1,
+    return (
+        page_templates("vse_gpo.reporting")
+        .get_template("page.html")
+        .render(
+            runs=runs,
+            trained=trained,
+            tables=score_tables(runs, extras, published),
+            charts=curve_charts(runs),
+            poolings=[(name, chart) for name, extra in extras.items() for chart in pooling_charts(extra)],
+            examples=[(name, extra.examples) for name, extra in extras.items() if extra.examples],
+            differing=differing,
+            shared=shared,
+            notes=notes,
+            single=len(runs) == 1,
+        )
     )
 
 

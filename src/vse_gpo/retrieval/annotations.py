@@ -240,7 +240,7 @@ def eccv_folder() -> Path:
     """
     found = importlib.util.find_spec("eccv_caption")
     if found is None or not found.submodule_search_locations:
-        raise VSEError("the annotations of ECCV Caption are not installed; pip install eccv-caption")
+        raise VSEError("the annotations of ECCV Caption are not installed; pip install 'vse_gpo[eval]'")
     return Path(found.submodule_search_locations[0]) / "data"
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vse_gpo.errors import VSEError, first_line
-from vse_gpo.retrieval.similarity import check_finite
+from vse_gpo.retrieval.similarity import check_directions
 
 Array = npt.NDArray[Any] | Tensor | Sequence[Any]  # of floats in any precision and byte order, or nested lists of them
 Index = npt.NDArray[Any] | Tensor | Sequence[Any]  # of integers
@@ -57,13 +57,7 @@ def unit_rows(rows: Float[Tensor, "rows dim"], what: str) -> Float[Tensor, "rows
         rows: float32 or float64.
         what: a row is, for messages.
     """
-    check_finite(what, rows)
-    zero = (rows == 0).all(1)
-    if zero.any():
-        raise VSEError(
-            f"{what} {int(zero.nonzero()[0])} is zero, as are {int(zero.sum()) - 1} more; expected a direction to "
-            "compare, leave such rows out"
-        )
+    check_directions(what, rows)
     unit = rows
     for first in range(0, len(rows), ROWS_AT_ONCE):
         part = slice(first, first + ROWS_AT_ONCE)
@@ -91,6 +85,8 @@ def float_tensor(values: Array, what: str) -> Float[Tensor, "..."]:
         values = torch.from_numpy(array if array.flags.writeable else array.copy())
     if not values.is_floating_point():
         raise VSEError(f"{what} of {values.dtype}, expected floats")
+    if values.layout != torch.strided or values.is_meta:
+        raise VSEError(f"{what} in a sparse tensor or one without values, expected dense ones")
     values = values.detach()
     return values if values.dtype == torch.float64 else values.float()
 
@@ -113,6 +109,8 @@ def read_index(caption_to_image: Index, captions: int) -> npt.NDArray[np.int64]:
 def _array(values: Array, what: str) -> npt.NDArray[Any]:
     if isinstance(values, Tensor):
         return values.detach().cpu().numpy()
+    if np.ma.is_masked(values):
+        raise VSEError(f"{what} with masked values, expected all of them")
     try:
         return np.asarray(values)
     except ValueError as error:

@@ -21,6 +21,7 @@ from vse_gpo.storage.writing import whole_file
 
 NEEDED = ("image_embeddings", "caption_embeddings", "caption_to_image")
 HELP = "expected arrays image_embeddings (images, E), caption_embeddings (captions, E), caption_to_image (captions,)"
+TOO_LARGE = (MemoryError, RecursionError)  # a damaged header asks for any size, JSON may nest without end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def read_encoded(path: str | Path, device: torch.device | None = None) -> Encode
         arrays = readers[path.suffix](path)
     except OSError as error:
         raise VSEError(f"embeddings={path}: {(error.strerror or str(error)).lower()}; {HELP}") from error
-    except (ValueError, zipfile.BadZipFile, zlib.error, SafetensorError, KeyError, EOFError) as error:
+    except (ValueError, zipfile.BadZipFile, zlib.error, SafetensorError, KeyError, EOFError, *TOO_LARGE) as error:
         raise VSEError(f"embeddings={path}: damaged or something else ({first_line(error)}); {HELP}") from error
     return _of_embeddings(arrays, path, device)
 
@@ -128,13 +129,15 @@ def _ids(ids: Ids, name: str, rows: int) -> list[str] | None:
     """Ids of any type as strings, one per row."""
     if ids is None:
         return None
-    listed = [
-        one.decode() if isinstance(one, bytes) else str(one)
-        for one in (ids if isinstance(ids, list) else np.asarray(ids).tolist())
-    ]
-    if len(listed) != rows:
-        raise VSEError(f"{len(listed)} {name} for {rows} rows, expected one for each")
-    return listed
+    known = ids if isinstance(ids, list) else np.asarray(ids).tolist()
+    if not isinstance(known, list) or any(isinstance(one, list | dict) for one in known):
+        raise VSEError(f"{name} that are no list of texts or numbers, expected one for each of {rows} rows")
+    if len(known) != rows:
+        raise VSEError(f"{len(known)} {name} for {rows} rows, expected one for each")
+    try:
+        return [one.decode() if isinstance(one, bytes) else str(one) for one in known]
+    except UnicodeDecodeError as error:
+        raise VSEError(f"{name} that are not UTF-8, expected texts or numbers") from error
 
 
 def _of_matrix(values: npt.NDArray[Any], path: Path, device: torch.device | None) -> Encoded:
@@ -183,7 +186,7 @@ def _read_npy(path: Path) -> npt.NDArray[Any]:
         raise VSEError(f"embeddings={path}: {(error.strerror or str(error)).lower()}") from error
     except VSEError as error:
         raise VSEError(f"embeddings={path}: {error}") from error
-    except (ValueError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+    except (ValueError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError, *TOO_LARGE) as error:
         raise VSEError(
             f"embeddings={path}: damaged or something else ({first_line(error)}); expected a similarity matrix or the "
             "released program's {'npts', 'sims'}"

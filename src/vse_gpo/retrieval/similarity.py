@@ -244,6 +244,17 @@ def ensemble(members: Sequence[Similarities]) -> Similarities:
     )
 
 
+def check_directions(what: str, values: Float[Tensor, "rows dim"]) -> None:
+    """Refuse rows that have no direction to compare: NaN, infinity or only zeros; names the first row."""
+    check_finite(what, values)
+    zero = (values == 0).all(1)
+    if zero.any():
+        raise VSEError(
+            f"{what} {int(zero.nonzero()[0])} is zero, as are {int(zero.sum()) - 1} more; expected a direction to "
+            "compare, leave such rows out"
+        )
+
+
 def check_finite(what: str, values: Float[Tensor, "rows dim"]) -> None:
     """Refuse NaN and infinity, naming the first row."""
     if torch.isfinite(values.sum()):  # one pass; a sum that overflows decides nothing

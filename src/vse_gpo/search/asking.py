@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from vse_gpo.errors import printable
 from vse_gpo.model import VSE
-from vse_gpo.search.index import Index, printable
+from vse_gpo.search.index import Index
 from vse_gpo.search.pictures import open_picture
 from vse_gpo.search.texts import check_unicode, embed_text
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
+from vse_gpo.retrieval.similarity import check_directions
 from vse_gpo.search.kinds import Kind, faiss, recall_against_exact, searched
 from vse_gpo.search.scan import DeviceScan
 from vse_gpo.storage.writing import checksum, whole_file, write_text
@@ -114,12 +115,14 @@ class Index:
         """Scores and files for each query, best first; an approximate index may find fewer than ``top``.
 
         Raises:
-            VSEError: if ``top`` is not positive, or the embeddings come from another model.
+            VSEError: if ``top`` is not positive, or the embeddings come from another model, or are NaN or zero.
         """
         if top < 1:
             raise VSEError(f"top={top}, expected 1 or more")
-        if embeddings.shape[1] != self.width:
-            raise VSEError(f"embeddings of width {embeddings.shape[1]}, the index holds {self.width}; {REMEDY}")
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.width:
+            found = tuple(embeddings.shape)
+            raise VSEError(f"embeddings of shape {found}, the index holds embeddings of width {self.width}; {REMEDY}")
+        check_directions("query", embeddings)
         scores, rows = self._searched.search(
             np.ascontiguousarray(embeddings.numpy(), dtype=np.float32), min(top, len(self))
         )
@@ -196,11 +199,6 @@ def leads_out(file: str) -> bool:
     return drive or not parts[0] or parts[-1] in ("", ".") or ".." in parts or "\0" in file
 
 
-def printable(name: str) -> str:
-    """A file name that is safe to show on a terminal: unprintable characters are escaped."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
-
-
 def is_index(folder: Path) -> bool:
     """Whether a folder holds an index."""
     return (folder / SETTINGS).is_file()
@@ -250,10 +248,11 @@ def write_index(
         random: draws the samples to find lists and to measure recall.
 
     Raises:
-        VSEError: if the index cannot be written.
+        VSEError: if an embedding is NaN or zero, or the index cannot be written.
     """
     exact: Any = None
     for block in embeddings:
+        check_directions("embedding of image", torch.from_numpy(block))
         if exact is None:
             exact = faiss.IndexFlatIP(block.shape[1])
         exact.add(block)

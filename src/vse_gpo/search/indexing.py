@@ -12,9 +12,9 @@ from vse_gpo.batch import choose_devices
 from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.data.encoding import Encoding
 from vse_gpo.data.progress import advance, progress_bar
-from vse_gpo.errors import VSEError, did_you_mean
+from vse_gpo.errors import VSEError, did_you_mean, printable
 from vse_gpo.model import VSE
-from vse_gpo.search.index import FILES, Index, IndexSettings, Picture, is_index, printable, write_index
+from vse_gpo.search.index import FILES, Index, IndexSettings, Picture, is_index, write_index
 from vse_gpo.search.kinds import Kind
 from vse_gpo.search.pictures import Found, Parts, Reasons, Rows, embed_pictures, find_pictures
 from vse_gpo.storage.locks import LOCK, only_process_in
@@ -73,6 +73,9 @@ def build_index(
         former = former_index(place)
         named = model_settings(former, model=model, tokenizer=tokenizer, vocabulary=vocabulary)
         found = find_pictures(folder)
+        if not found.pictures:
+            report_skipped(found, found.skipped)
+            raise VSEError(f"images={folder}: no image that can be read, so there is nothing to index")
         loaded = load_model(named["model"], tokenizer=named["tokenizer"], vocabulary=named["vocabulary"])
         fingerprint = loaded.fingerprint()
         if former is not None:
@@ -192,7 +195,7 @@ def blocks(pictures: Sequence[Picture], rows: Rows, size: int = 4096) -> Iterato
 def report_skipped(found: Found, skipped: Reasons) -> None:
     """Print which files were skipped, and why."""
     for file in sorted(skipped)[:SHOWN]:
-        print(f"skipped {printable(file)}: {skipped[file]}")
+        print(f"skipped {printable(f'{file}: {skipped[file]}')}")
     if len(skipped) > SHOWN:
         print(f"skipped {len(skipped) - SHOWN} more")
     if found.others:

@@ -5,17 +5,17 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from torchvision.transforms.v2.functional import to_pil_image
 
 from vse_gpo.errors import VSEError
 from vse_gpo.search.answers import Answer, Query
-from vse_gpo.search.index import Index, printable
+from vse_gpo.search.index import Index
 from vse_gpo.search.pictures import open_picture
+from vse_gpo.storage.pages import page_templates
 
 SIDE = 320  # pixels of an image on the page
 STYLE = Path(__file__).with_name("answer.css").read_text(encoding="utf-8")
-PAGES = Environment(loader=PackageLoader("vse_gpo.search", "."), autoescape=True, undefined=StrictUndefined)
+PAGES = page_templates("vse_gpo.search")
 
 
 class PageQuery(NamedTuple):
@@ -44,7 +44,7 @@ class DrawnHit(NamedTuple):
 
 def answer_markup(index: Index, asked: PageQuery, answer: Answer, milliseconds: float) -> str:
     """The results, below a line about the query."""
-    said = [f"like {printable(asked.name)}"] if asked.image else []
+    said = [f"like {asked.name}"] if asked.image else []
     said += [f"{len(answer.hits):,} of {len(index):,} images in {milliseconds:.0f} ms", *asked.query.remarks]
     return _render(
         line=" · ".join(said),
@@ -68,7 +68,7 @@ def draw_hit(index: Index, file: str) -> DrawnImage:
     try:
         return draw_image(index.path(file), file)
     except VSEError:
-        return DrawnImage(printable(file), reason="refused: it leads out of the folder")
+        return DrawnImage(file, reason="refused: it leads out of the folder")
 
 
 def draw_image(path: Path, name: str) -> DrawnImage:
@@ -76,7 +76,7 @@ def draw_image(path: Path, name: str) -> DrawnImage:
     try:
         pixels = open_picture(path, side=SIDE)
     except VSEError as error:
-        return DrawnImage(printable(name), reason=printable(str(error).removeprefix(f"{path}: ").partition(";")[0]))
+        return DrawnImage(name, reason=str(error).removeprefix(f"{path}: ").partition(";")[0])
     file = BytesIO()
     to_pil_image(pixels).save(file, "JPEG", quality=88)
-    return DrawnImage(printable(name), base64.b64encode(file.getvalue()).decode())
+    return DrawnImage(name, base64.b64encode(file.getvalue()).decode())

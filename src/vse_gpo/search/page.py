@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.search.answers import LONGEST, Answers
 from vse_gpo.search.guard import Guard, without_settings_of_gradio
-from vse_gpo.search.index import printable
 from vse_gpo.search.markup import STYLE, PageQuery, answer_markup, line_markup
 
 without_settings_of_gradio()  # Gradio reads some of them when it is imported
@@ -79,7 +78,7 @@ class Handlers:
             asked = ask()
             answer = self.answers.answer(asked.query, top)
         except VSEError as error:
-            return PageState(text, line_markup(printable(str(error))), curve_plot([]), None)
+            return PageState(text, line_markup(str(error)), curve_plot([]), None)
         milliseconds = 1000 * (time.perf_counter() - start)
         results = answer_markup(self.answers.index, asked, answer, milliseconds)
         return PageState(text, results, curve_plot(asked.query.curve), asked)

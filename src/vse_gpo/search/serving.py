@@ -61,5 +61,5 @@ def serve_page(
 
 def example_texts(captions: list[str]) -> list[str]:
     """Some short captions, from all over the list."""
-    short = [caption for caption in captions if len(caption) <= SHORT]
+    short = [caption for caption in captions if len(caption) <= SHORT and caption.isprintable()]
     return short[:: max(1, len(short) // SHOWN)][:SHOWN]

@@ -1,16 +1,34 @@
-"""Models on the Hugging Face hub: checked by one request, so that a wrong name or a missing network fails fast."""
+"""Models on the Hugging Face hub: asked once, so that a wrong name, a missing network or a silent hub fails fast."""
 
+import socket
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import create_repo, model_info, snapshot_download, try_to_load_from_cache, upload_folder
+from huggingface_hub import (
+    constants,
+    create_repo,
+    model_info,
+    snapshot_download,
+    try_to_load_from_cache,
+    upload_folder,
+)
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from transformers.utils import logging
 
 from vse_gpo.errors import VSEError, first_line
 
 Loaded = TypeVar("Loaded")
+
+PATIENCE = 5.0  # seconds that a server may take to answer
+FILES = (".ckpt", ".pth", ".tar", ".pt", ".bin", ".safetensors", ".npz", ".npy")  # suffixes that no hub id ends in
+
+
+def is_path(source: str) -> bool:
+    """Whether a source that is not there was meant as a file or folder, as no hub id looks like it."""
+    return Path(source).suffix.lower() in FILES or source.startswith(("/", ".", "~")) or source.count("/") > 1
 
 
 def load_pretrained(load: Callable[[str], Loaded], name: str, setting: str, *, expected: str, remedy: str) -> Loaded:
@@ -38,7 +56,7 @@ def load_pretrained(load: Callable[[str], Loaded], name: str, setting: str, *, e
 
 
 def check_pretrained(name: str, setting: str, *files: str) -> None:
-    """Fail fast if neither this machine nor the hub has a model; the loaders would retry for half a minute or longer.
+    """Fail fast if neither this machine nor the hub has a model; the loaders would repeat their requests for minutes.
 
     Args:
         name: hub id of a model, or a folder.
@@ -48,16 +66,43 @@ def check_pretrained(name: str, setting: str, *files: str) -> None:
     Raises:
         VSEError: if it is not a folder or in the hub's cache, and the hub does not know it or cannot be reached.
     """
-    if Path(name).is_dir():
-        return
+    if not Path(name).is_dir() and (reason := refusal(name, *files)):
+        raise VSEError(f"{setting}={name}: {reason}; name either")
+
+
+def refusal(name: str, *files: str) -> str:
+    """Why the hub does not give a model; empty if it does, or its cache has the model.
+
+    A hub that does not answer is not asked again in this process, where only its cache is then used.
+
+    Args:
+        name: hub id of a model.
+        files: see ``check_pretrained``.
+    """
+    if is_path(name):
+        return "no such file or folder"
     try:
-        if not any(isinstance(try_to_load_from_cache(name, file), str) for file in files or ("config.json",)):
-            model_info(name, timeout=10)
+        model_info(name, timeout=PATIENCE)
     except Exception as error:  # from the hub, or from its HTTP library, which depends on its version
-        raise VSEError(
-            f"{setting}={name}: neither a folder nor a model that the Hugging Face hub gives ({first_line(error)}); "
-            "name either"
-        ) from error
+        if not any(isinstance(try_to_load_from_cache(name, file), str) for file in files or ("config.json",)):
+            return f"neither a folder nor a model that the Hugging Face hub gives ({first_line(error)})"
+        if not isinstance(error, HfHubHTTPError | OfflineModeIsEnabled):
+            warnings.warn(
+                f"the Hugging Face hub does not answer ({first_line(error)}): its cache is used", stacklevel=2
+            )
+            constants.HF_HUB_OFFLINE = True  # the loaders of transformers, timm and the hub look at it
+    return ""
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """A server that is asked inside has a few seconds for each answer; without this, some loaders wait forever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def fetch(name: str, setting: str, patterns: Sequence[str]) -> Path:

@@ -1,6 +1,7 @@
 """Write weights as safetensors, and check that weights belong to a network."""
 
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,13 @@ HASH = "sha256"  # in a file's metadata
 
 
 def write_weights(module: nn.Module, path: Path) -> None:
-    """Write all weights as safetensors, with their hash."""
+    """Write all weights as safetensors, with their hash.
+
+    Raises:
+        VSEError: if they hold NaN or infinity, or all matrices are zero.
+    """
     weights = {name: weight.contiguous() for name, weight in module.state_dict().items()}
+    check_values(weights)
     save_file(weights, path, {HASH: hash_of(weights)})
 
 
@@ -69,12 +75,30 @@ def check_values(weights: Mapping[str, Tensor]) -> None:
     Raises:
         VSEError: if one holds NaN or infinity, or all matrices are zero.
     """
-    floats = {name: weight for name, weight in weights.items() if weight.is_floating_point()}
-    if broken := [name for name, weight in floats.items() if not torch.isfinite(weight).all()]:
+    floats = {name: weight for name, weight in weights.items() if weight.is_floating_point() or weight.is_complex()}
+    if broken := [name for name, weight in floats.items() if not _is_finite(weight)]:
         raise VSEError(
             f"weights with NaN or infinity: {len(broken)} of {len(weights)}, first {min(broken)}; take an earlier "
             "checkpoint"
         )
-    matrices = [weight for weight in floats.values() if weight.ndim > 1]
-    if matrices and not any(weight.any() for weight in matrices):
+    matrices = [weight.float() if weight.itemsize == 1 else weight for weight in floats.values() if weight.ndim > 1]
+    if matrices and not any((weight != 0).any() for weight in matrices):
         raise VSEError(f"all {len(matrices)} matrices are zero; expected trained weights, fetch them again")
+
+
+def _is_finite(weight: Tensor) -> bool:
+    if weight.itemsize == 1:  # eight bits, whose values PyTorch only converts
+        weight = weight.float()
+    return bool(torch.isfinite(weight).all())
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file of ``torch.save`` in which a bit has flipped; the format before zip has no checksums.
+
+    Raises:
+        RuntimeError: if a part does not have its checksum.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            if broken := file.testzip():
+                raise RuntimeError(f"{broken} does not have its checksum")

@@ -50,8 +50,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         VSEError: if the folder is not empty or cannot be written.
     """
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
+        check_new(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _part_of(folder, Path.mkdir) as part:
             yield part
@@ -61,6 +60,16 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             part.replace(folder)
     except (OSError, SafetensorError) as error:
         raise VSEError(f"{folder}: cannot be written ({first_line(error)})") from error
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder that ``whole_folder`` could not make, before the work that fills it.
+
+    Raises:
+        VSEError: if something is there.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise VSEError(f"{folder}: exists and is not empty, expected a new folder")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,11 +12,12 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from vse_gpo.checkpoints.initial import start_from
 from vse_gpo.checkpoints.sources import saved_weights
-from vse_gpo.data.datamodule import PairsDataModule
+from vse_gpo.data.datamodule import PairsDataModule, ReadOnce
 from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
 from vse_gpo.storage.locks import only_process_in
 from vse_gpo.storage.settings import CONFIG, read_config
+from vse_gpo.training.accelerator import check_accelerator
 from vse_gpo.training.out_of_memory import memory_explained
 from vse_gpo.training.processes import end_with_parent, lightning_starts_processes, wait_for
 from vse_gpo.training.run_folder import (
@@ -45,7 +46,9 @@ def train(
     in_sweep: bool,
     seed: int,
     max_epochs: int | None,
+    splits: Sequence[str],
     test_protocols: Sequence[str] | None,
+    make_source: Maker,
     make_data: Maker,
     make_module: Maker,
     make_trainer: Maker,
@@ -67,9 +70,10 @@ def train(
         in_sweep: whether other runs follow in this process.
         seed: seed of everything random.
         max_epochs: epochs of the run; None or −1 sets no end.
+        splits: names of the splits that the run reads.
         test_protocols: protocols of the test; None tests nothing.
-        make_data, make_module, make_trainer, make_callbacks, make_loggers, make_checkpoint_io: build the parts, after
-            the seed is set; the result of ``make_module`` takes the settings.
+        make_source, make_data, make_module, make_trainer, make_callbacks, make_loggers, make_checkpoint_io: build the
+            parts, after the seed is set; ``make_data`` takes the source, the result of ``make_module`` the settings.
 
     Returns:
         The best rSum on dev, the objective of a sweep.
@@ -94,10 +98,11 @@ def train(
             start, taken = (checkpoint_to_resume(folder) if resumes else None), None
             if start is None and resume is not None:
                 start, taken = resume, steps_taken(resume, max_epochs)
+            check_accelerator(settings["trainer"]["accelerator"])
             bare = make_trainer(logger=False, default_root_dir=str(folder))  # refuses its settings before all reading
             initial = None if init is None or start is not None else saved_weights(init)
             pl.seed_everything(seed, workers=True, verbose=False)
-            data = opened_data(make_data, test_protocols)
+            data = opened_data(make_source, make_data, splits, test_protocols)
             check_validation(bare, len(data.train_dataloader()))
             module = make_module()(settings=settings)
             if initial is not None:
@@ -136,9 +141,14 @@ def only_run_in(folder: Path, devices: Any) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def opened_data(make_data: Maker, test_protocols: Sequence[str] | None) -> PairsDataModule:
-    """Read and check the data, so that bad test data stop a run now and not after the training."""
-    data: PairsDataModule = make_data()
+def opened_data(
+    make_source: Maker, make_data: Maker, splits: Sequence[str], test_protocols: Sequence[str] | None
+) -> PairsDataModule:
+    """Read and check the data: before a hub is asked for the tokeniser, and bad test data before the training."""
+    source = ReadOnce(make_source())
+    for name in splits:
+        source.split(name)
+    data: PairsDataModule = make_data(source=source)
     data.setup("fit")
     if test_protocols is not None:
         data.setup("test")

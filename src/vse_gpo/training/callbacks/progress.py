@@ -10,6 +10,8 @@ import torch
 from pytorch_lightning.callbacks import Callback, RichProgressBar
 from rich import get_console
 
+from vse_gpo.errors import printable
+
 
 class Bar(RichProgressBar):
     """The epoch's batches, with loss, learning rate, best rSum and the run's time left; off without a terminal."""
@@ -107,4 +109,4 @@ def is_logged(trainer: pl.Trainer, step: int) -> bool:
 def print_line(trainer: pl.Trainer, line: str) -> None:
     """Print a line on the console, above the bar if there is one, only from the first process."""
     if trainer.is_global_zero:
-        get_console().print(line, soft_wrap=True, markup=False, highlight=False)
+        get_console().print(printable(line), soft_wrap=True, markup=False, highlight=False)
