@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vse_gpo.batch import Batch, ImageInputs, Indexed, Tokens, encode_batches
 from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.encoder import Encoder
-from vse_gpo.errors import VSEError, described
+from vse_gpo.errors import VSEError, described, first_line
 from vse_gpo.retrieval.similarity import check_directions
 from vse_gpo.storage.card import Results, model_card
 from vse_gpo.storage.hub import upload
@@ -245,11 +245,20 @@ def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Pa
 
 
 def outline(settings: dict[str, Any], folder: Path | None) -> dict[str, Tensor]:
-    """Names and shapes of a model's weights, without the memory for them."""
+    """Names and shapes of a model's weights, without the memory for them.
+
+    Raises:
+        VSEError: if the settings do not describe a model.
+    """
     shapes: dict[str, Tensor] = {}
-    with torch.device("meta"):
-        for part in ("image_encoder", "text_encoder", "logits"):
-            module: nn.Module | None = build(settings.get(part), folder)
-            state = {} if module is None else module.state_dict()
-            shapes |= {f"{part}.{name}": value for name, value in state.items()}
+    try:
+        with torch.device("meta"):
+            for part in ("image_encoder", "text_encoder", "logits"):
+                module: nn.Module | None = build(settings.get(part), folder)
+                state = {} if module is None else module.state_dict()
+                shapes |= {f"{part}.{name}": value for name, value in state.items()}
+    except VSEError:
+        raise
+    except (RuntimeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise VSEError(f"settings of no model ({first_line(error)}); fetch them again") from error
     return shapes

@@ -1,5 +1,6 @@
 """Extraction of features: what is written, and what a killed one leaves to the next."""
 
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers.held import holder
 from tests.helpers.on_disk import CAPTIONS, FOLDER, write_images, write_texts
 from vse_gpo import extract
 from vse_gpo.backbones.images import timm_grid
@@ -162,6 +164,37 @@ def test_features_may_lie_beside_their_captions_and_are_of_their_images_alone(tm
             extracted(root, folder)
         assert "features of other images than train has now; name a new folder" in capsys.readouterr().err
     assert read_listing(out, "train").image_ids == list(CAPTIONS)
+
+
+def test_a_folder_that_another_process_fills_is_left_to_it(tmp_path, capsys):
+    root, out = tmp_path / "data", tmp_path / "out"
+    write_texts(root)
+    write_images(root, list(CAPTIONS))
+    with holder(out), pytest.raises(SystemExit):
+        extracted(root, out)
+    assert "is at work in it; wait for its end, or name another folder" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize(("call", "times", "kept"), [("posix_fallocate", 0, 0), ("fsync", 4, 2)])
+def test_a_full_disk_is_told_and_leaves_only_what_can_be_resumed(images, tmp_path, monkeypatch, call, times, kept):
+    real, calls = getattr(os, call), []
+
+    def full(*arguments: int) -> None:
+        calls.append(arguments)
+        if len(calls) > times:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*arguments)
+
+    monkeypatch.setattr(extraction, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(VSEError, match=r"part\.npy: cannot be written .*No space left"):
+        write(images, tmp_path / "test_ims.npy", Means())
+    monkeypatch.setattr(os, call, real)
+    assert len(list(tmp_path.iterdir())) == kept
+    assert write(images, tmp_path / "test_ims.npy", Means()).seen == (4 - kept)  # of four batches
+    write(images, tmp_path / "whole.npy", Means())
+    assert (tmp_path / "test_ims.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
 KILLED = """

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.held import holder
 from tests.helpers.photo_folder import paint, small_model, touch
 from tests.helpers.photo_index import FILES, run_index, vectors
 from tests.helpers.tiny_duals import dual_folder
@@ -122,6 +123,14 @@ def test_an_index_killed_while_it_was_written_is_written_again(pictures, model, 
     run_index(f"images={pictures}", f"model={model}", f"out={out}", "kind=hnsw")
     assert_encoded(out, pictures, model, FILES)
     run_index(f"images={pictures}", f"out={out}")
+
+
+def test_an_index_that_another_process_makes_is_left_to_it(made, pictures):
+    before = {path: path.read_bytes() for path in made.iterdir()}
+    with holder(made), pytest.raises(VSEError, match="is at work in it; wait for its end, or name another folder"):
+        run_index(f"images={pictures}", f"out={made}", "kind=ivf")
+    (made / ".lock").unlink()
+    assert {path: path.read_bytes() for path in made.iterdir()} == before
 
 
 def test_what_cannot_become_an_index_gets_one_line(made, pictures, model, tmp_path):

@@ -129,9 +129,12 @@ def test_parts_are_kept_and_read_again(tmp_path):
     }
     with pytest.raises(VSEError, match="left by an unfinished index of another model"):
         Parts(tmp_path / "parts", "theirs").read()
-    (tmp_path / "parts" / "000000.safetensors").write_bytes(b"cut")
-    with pytest.raises(VSEError, match=r"000000\.safetensors: damaged .*; remove it"):
-        parts.read()
+    flipped = bytearray((tmp_path / "parts" / "000000.safetensors").read_bytes())
+    flipped[-1] ^= 1
+    for content in (b"cut", flipped):
+        (tmp_path / "parts" / "000000.safetensors").write_bytes(content)
+        with pytest.raises(VSEError, match=r"000000\.safetensors: damaged .*; remove it"):
+            parts.read()
     (tmp_path / "parts" / "000000.safetensors").unlink()
     parts.write([EmbeddedImages([a], torch.zeros(1, 3), {})])
     assert parts.read().keys() == {a, b}

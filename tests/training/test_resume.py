@@ -57,9 +57,15 @@ def uninterrupted(folder: Path) -> dict[str, torch.Tensor]:
         (None, STEPS_PER_EPOCH + 3, STEPS_PER_EPOCH, 0),
         (4, STEPS_PER_EPOCH + 3, 8, 0),
         (4, 2 * STEPS_PER_EPOCH + 1, 12, 0),
+        (None, STEPS_PER_EPOCH + 3, STEPS_PER_EPOCH, 2),
         (4, STEPS_PER_EPOCH + 3, 8, 2),
+        (4, 2 * STEPS_PER_EPOCH + 1, 12, 2),
     ],
-    ids=["epoch boundary", "inside an epoch", "epoch's last step", "inside an epoch, loader processes"],
+    ids=[
+        f"{where}{who}"
+        for who in ("", ", loader processes")
+        for where in ("epoch boundary", "inside an epoch", "epoch's last step")
+    ],
 )
 def test_a_killed_run_ends_bit_equal_to_an_uninterrupted_one(
     processes, tmp_path, every_n_steps, killed_at, resumed_from, workers

@@ -12,6 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from tests.helpers.held import holder
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
 
@@ -93,6 +94,16 @@ def test_a_resumed_run_that_is_started_again_goes_on_and_is_left_when_finished(r
     train.main()
     assert "epoch 2" not in capsys.readouterr().out
     assert json.loads((here / "metrics.json").read_text()) == written
+
+
+def test_a_second_process_in_the_folder_is_refused(tmp_path, monkeypatch, capsys):
+    here = tmp_path / "here"
+    monkeypatch.setattr(sys, "argv", ["vse-train", *tiny_root(tmp_path / "data"), f"hydra.run.dir={here}"])
+    with holder(here) as process, pytest.raises(SystemExit):
+        train.main()
+    line = rf"error: {here}: process {process.pid} on \S+ is at work in it; wait for its end, or name another folder\n"
+    assert re.fullmatch(line, capsys.readouterr().err)
+    assert [path.name for path in here.iterdir()] == [".lock"]
 
 
 def test_a_run_that_ends_inside_an_epoch_says_what_was_not_validated(tmp_path, monkeypatch, capsys):

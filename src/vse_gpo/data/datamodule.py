@@ -118,11 +118,13 @@ class PairsDataModule(pl.LightningDataModule):
             processes=processes,
             images=pairs.split.caption_to_image if self.distinct_images else None,
         )
-        if self.trainer is not None:  # a resumed run continues within the epoch of its checkpoint
-            done = self.trainer.fit_loop.epoch_loop.batch_progress
-            batches_done: Any = done.current  # Lightning types it as a base class without ``processed``
-            batches.set_epoch(self.trainer.current_epoch)
-            batches.first_batch = 0 if done.is_last_batch else batches_done.processed
+        if self.trainer is not None:  # a resumed run continues within the epoch of its checkpoint, or with the next
+            epochs: Any = self.trainer.fit_loop.epoch_progress.current  # of types that Lightning does not declare
+            done: Any = self.trainer.fit_loop.epoch_loop.batch_progress
+            # now, not when Lightning names the epoch: loader processes begin as soon as they are there
+            ended = done.is_last_batch and epochs.started > epochs.processed
+            batches.set_epoch(epochs.processed + ended)
+            batches.first_batch = 0 if done.is_last_batch else done.current.processed
         return self._loader(pairs, pairs.collate, batch_sampler=batches)
 
     def largest_batch(self) -> Batch:

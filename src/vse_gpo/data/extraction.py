@@ -146,22 +146,22 @@ def write_features(
         progress_file.unlink(missing_ok=True)  # it tells of rows that are written over now
     rest = Subset(images, range(first, len(images)))
     with (
-        refused_disk(part, progress_file),
         part.open("r+b" if first else "wb") as file,
         progress_bar(path.stem, total=len(images), done=first) as progress,
     ):
         saved = time.monotonic()
         for values, index, _ in encode_items(network, rest, images.collate, encoding, attrgetter("values")):
             rows = values.numpy().astype(dtype, order="C")
-            if file.tell() == 0:
-                begin_array(file, (len(images), *rows.shape[1:]), dtype, first)
-            file.write(rows.data)
             done = int(index[-1]) + 1
-            if time.monotonic() - saved > SAVE_EVERY or done == len(images):
-                file.flush()
-                os.fsync(file.fileno())
-                write_text(progress_file, json.dumps({"rows": done, "settings": settings}))
-                saved = time.monotonic()
+            with refused_disk(part, progress_file):
+                if file.tell() == 0:
+                    begin_array(file, (len(images), *rows.shape[1:]), dtype, first)
+                file.write(rows.data)
+                if time.monotonic() - saved > SAVE_EVERY or done == len(images):
+                    file.flush()
+                    os.fsync(file.fileno())
+                    write_text(progress_file, json.dumps({"rows": done, "settings": settings}))
+                    saved = time.monotonic()
             advance(progress, len(index))
     part.replace(path)
     progress_file.unlink()

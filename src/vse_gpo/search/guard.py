@@ -6,6 +6,7 @@ and by a name of that site that suddenly stands for this machine (DNS rebinding)
 
 import ipaddress
 import os
+import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -71,6 +72,8 @@ class Guard:
 
     def is_known(self, host: str) -> bool:
         """Whether a ``Host`` names this machine: no other site can make its visitors send an address."""
+        if not re.fullmatch(r"(\[[\da-fA-F:.]+\]|[\w.-]+)(:\d+)?", host):
+            return False
         name = urlsplit(f"//{host}").hostname or ""
         if name == "localhost" or name in self.hosts:
             return True

@@ -169,7 +169,8 @@ class Parts:
             try:
                 with safe_open(path, "numpy") as part:
                     about, embeddings = part.metadata(), part.get_tensor("embeddings")
-                if about.get(HASH) != hash_of({"embeddings": torch.from_numpy(embeddings)}, about["pictures"].encode()):
+                whole = hash_of({"embeddings": torch.from_numpy(embeddings)}, about["pictures"].encode())
+                if about.get(HASH, whole) != whole:  # parts of earlier versions have none
                     raise ValueError("its embeddings have changed on the disk")
                 pictures = [Picture(*row) for row in json.loads(about["pictures"])]
                 fingerprint = about["fingerprint"]
