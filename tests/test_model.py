@@ -137,6 +137,15 @@ def test_weights_of_another_model_are_refused(model, tmp_path):
         VSE.from_pretrained(tmp_path / "model")
 
 
+@pytest.mark.parametrize("width", [2**31, -1])
+def test_sizes_that_no_model_has_are_told_in_one_line(model, width):
+    settings = json.loads(json.dumps(SETTINGS))
+    settings["image_encoder"]["backbone"]["width"] = width
+    with pytest.raises(VSEError) as error:
+        build_model(settings, model.state_dict())
+    assert "\n" not in str(error.value)
+
+
 def test_a_fingerprint_tells_models_apart_and_survives_saving(model, tmp_path):
     model.save_pretrained(tmp_path / "model")
     again = VSE.from_pretrained(tmp_path / "model")

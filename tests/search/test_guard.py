@@ -39,6 +39,9 @@ def client(tmp_path):
         ("rebound.example:7860", 421),
         ("127.0.0.1.nip.io:7860", 421),
         ("localhost.example", 421),
+        ("[::1].example", 421),
+        ("rebound.example@127.0.0.1", 421),
+        ("127.0.0.1#.rebound.example", 421),
         ("", 421),
     ],
 )
