@@ -250,6 +250,21 @@ def test_what_holds_no_model_is_told(source, message, places, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("value", "message"), [(torch.nan, "NaN or infinity"), (0.0, "is zero")])
+def test_a_broken_model_gives_no_embedding_and_is_neither_saved_nor_built(value, message, tmp_path):
+    broken = build_model(SETTINGS, build(SETTINGS).state_dict())
+    for weight in broken.text_encoder.parameters():
+        weight.data.fill_(value)
+    with pytest.raises(VSEError, match=f"^embedding 0 .*{message}"):
+        broken.encode_captions(CAPTIONS)
+    with pytest.raises(VSEError, match=r"NaN or infinity|matrices are zero"):
+        build_model(SETTINGS, broken.state_dict())
+    if value != 0:
+        with pytest.raises(VSEError, match="weights with NaN or infinity"):
+            broken.save_pretrained(tmp_path / "model")
+        assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "held"),
     [

@@ -77,3 +77,22 @@ def test_a_width_is_checked_where_one_is_expected():
     check_width("resnet18", 512, 512, "backbone.width")
     with pytest.raises(VSEError, match=r"resnet18 gives features 512 wide, backbone\.width is 8; set backbone\.width="):
         check_width("resnet18", 512, 8, "backbone.width")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # both kinds of tensor are going or coming
+def test_weights_that_a_flipped_bit_or_another_kind_of_tensor_spoils_are_refused(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"model_ema": {"a": torch.ones(100, 100)}}, path)
+    assert [*read_weights(str(path))] == ["a"]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(VSEError, match=r"cannot be read as weights .*does not have its checksum"):
+        read_weights(str(path))
+    for odd in (
+        torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8),
+        torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    ):
+        torch.save({"a": odd}, path)
+        with pytest.raises(VSEError, match="a is a sparse, nested or quantized tensor"):
+            read_weights(str(path))

@@ -20,6 +20,12 @@ def captions_of(path: Path) -> list[tuple[str, str]]:
     return [(one.image_id, one.caption) for one in read_captions(path).described]
 
 
+def karpathy(raw: str = '"a dog"', imgid: str = "0") -> str:
+    """The JSON of one image with one caption."""
+    image = f'{{"imgid": {imgid}, "filename": "a.jpg", "split": null, "sentences": [{{"raw": {raw}}}]}}'
+    return f'{{"images": [{image}]}}'
+
+
 EXPECTED = [("a.jpg", "a cat, asleep"), ("a.jpg", "a dog"), ("b.jpg", "two birds")]
 
 
@@ -94,11 +100,30 @@ def test_what_is_left_out_or_joined_is_noted(tmp_path):
             ' {"imgid": 0, "filename": "b.jpg", "split": "train", "sentences": [{"raw": "y"}]}]}',
             r"image id 0 stands for a\.jpg and b\.jpg, expected one file for each id",
         ),
+        (
+            '{"images": [{"id": 0, "file_name": "a.jpg"}, {"id": 0, "file_name": "b.jpg"}], "annotations": []}',
+            r"image id 0 stands for a\.jpg and b\.jpg, expected one file for each id",
+        ),
+        ("image,caption,Caption\na.jpg,x,y\n", "two columns are called caption, expected one; rename the other"),
+        (karpathy(raw="5"), r"image 0: found 5 \(int\), expected a text"),
+        (karpathy(raw='"half \\ud800"'), r"image 0: 'half .* is not Unicode, expected a text"),
+        (karpathy(imgid='"0\\n1"'), r"image id '0\\n1', expected one line without blanks around it"),
+        (karpathy(imgid='" 0"'), r"image id ' 0', expected one line without blanks around it"),
+        ("[" * 100_000, "RecursionError"),
     ],
 )
 def test_what_would_change_captions_is_refused(text, message, tmp_path):
     with pytest.raises(VSEError, match=message):
         read_captions(written(tmp_path / "c", text))
+
+
+def test_an_image_without_captions_is_noted(tmp_path):
+    coco = {"images": [{"id": n, "file_name": f"{n}.jpg"} for n in (1, 2)]}
+    coco["annotations"] = [{"image_id": 1, "caption": "a dog"}]
+    assert read_captions(written(tmp_path / "c", json.dumps(coco))).notes == ["image 2: no caption, left out"]
+    found = json.loads(karpathy())
+    found["images"].append({"imgid": 2, "filename": "b.jpg", "split": "train", "sentences": []})
+    assert read_captions(written(tmp_path / "k", json.dumps(found))).notes == ["image 2: no caption, left out"]
 
 
 def test_a_file_that_is_not_there_or_not_utf8_is_named(tmp_path):

@@ -86,3 +86,16 @@ def test_a_long_double_beyond_float64_is_refused():
         pytest.skip("a long double is a float64 here")
     with pytest.raises(VSEError, match="image embedding 0 holds NaN or infinity"):
         normalized(np.full((1, 3), np.finfo(np.longdouble).max))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.eye(3).to_sparse(), "in a sparse tensor or one without values"),
+        (torch.empty(2, 3, device="meta"), "in a sparse tensor or one without values"),
+        (np.ma.masked_array(UNIT, mask=UNIT > 0.7), "with masked values"),
+    ],
+)
+def test_values_that_are_not_there_are_refused(values, message):
+    with pytest.raises(VSEError, match=f"image embeddings {message}"):
+        normalized(values)

@@ -151,3 +151,32 @@ def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write_embeddings(Path("~/ours.npz"), **{**arrays(), "image_ids": ["a", "b", "c"]})
     assert read_encoded("~/ours.npz").image_ids == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (np.array([b"\xff", b"a", b"b"]), "image_ids that are not UTF-8"),
+        (np.eye(3), "image_ids that are no list of texts or numbers, expected one for each of 3 rows"),
+        (np.array(3), "image_ids that are no list"),
+    ],
+)
+def test_ids_of_another_kind_are_refused(ids, message, tmp_path):
+    np.savez(tmp_path / "e.npz", **arrays(image_ids=ids))
+    with pytest.raises(VSEError, match=message):
+        read_encoded(tmp_path / "e.npz")
+
+
+@pytest.mark.parametrize("ids", ["5", '{"a": 1}', "[" * 100_000])
+def test_ids_in_metadata_are_a_list(ids, tmp_path):
+    tensors = {name: torch.from_numpy(value) for name, value in arrays(image_ids=None).items()}
+    save_file(tensors, tmp_path / "e.safetensors", metadata={"image_ids": ids})
+    with pytest.raises(VSEError, match="damaged or something else"):
+        read_encoded(tmp_path / "e.safetensors")
+
+
+def test_a_header_that_asks_for_more_than_any_memory_gives_one_line(tmp_path):
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (10000000, 1000000000), }".ljust(117) + b"\n"
+    (tmp_path / "m.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(VSEError, match="damaged or something else"):
+        read_encoded(tmp_path / "m.npy")

@@ -174,3 +174,15 @@ def test_another_model_is_refused(tmp_path):
 def test_no_index_is_told(tmp_path):
     with pytest.raises(VSEError, match=r"no index \(no such file or directory\); python -m vse_gpo\.index makes one"):
         Index.load(Path(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(("value", "message"), [(torch.nan, "holds NaN or infinity"), (0.0, "is zero")])
+def test_embeddings_and_queries_without_a_direction_are_refused(value, message, tmp_path):
+    embeddings = unit(3)
+    index = written(tmp_path / "index", embeddings)
+    embeddings[1] = value
+    with pytest.raises(VSEError, match=f"embedding of image 1 {message}"):
+        written(tmp_path / "other", embeddings)
+    assert not any((tmp_path / "other").iterdir())
+    with pytest.raises(VSEError, match=f"query 1 {message}"):
+        index.search(embeddings, 1)

@@ -79,6 +79,8 @@ def _read_npz(path: Path) -> dict[str, Any]:
 def _read_safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         lists = {name: json.loads(text) for name, text in (file.metadata() or {}).items() if name.endswith("_ids")}
+        if odd := [name for name, ids in lists.items() if not isinstance(ids, list)]:
+            raise ValueError(f"{odd[0]} that are no list")
         return lists | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is not a mapping
 
 

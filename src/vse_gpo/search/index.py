@@ -119,9 +119,8 @@ class Index:
         """
         if top < 1:
             raise VSEError(f"top={top}, expected 1 or more")
-        if embeddings.ndim != 2 or embeddings.shape[1] != self.width:
-            shape = tuple(embeddings.shape)
-            raise VSEError(f"embeddings of shape {shape}, the index holds embeddings of width {self.width}; {REMEDY}")
+        if embeddings.shape[1] != self.width:
+            raise VSEError(f"embeddings of width {embeddings.shape[1]}, the index holds {self.width}; {REMEDY}")
         check_directions("query", embeddings)
         scores, rows = self._searched.search(
             np.ascontiguousarray(embeddings.numpy(), dtype=np.float32), min(top, len(self))
