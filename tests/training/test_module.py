@@ -144,6 +144,18 @@ def test_a_loaded_model_is_trained_with_its_dropout(tmp_path):
     assert all(torch.equal(value, weights(expected)[name]) for name, value in weights(module).items())
 
 
+def test_the_losss_products_are_float32_whatever_a_run_allows():
+    losses = []
+
+    class Watched(TripletLoss):
+        def forward(self, similarity, hardest=True, not_negative=None):
+            losses.append(similarity.grad_fn.name())
+            return super().forward(similarity, hardest, not_negative)
+
+    quiet_trainer(max_epochs=1).fit(tiny_module(loss=Watched()), datamodule=tiny_data())
+    assert set(losses) == {"_FullProductBackward"}  # which test_precision.py tests
+
+
 def test_every_step_and_process_has_a_seed_of_its_own():
     numbers = product(range(3), range(20), range(4), range(2))
     assert len({step_seed(*of_batch) for of_batch in numbers}) == 3 * 20 * 4 * 2
@@ -157,11 +169,14 @@ def test_accumulated_batches_draw_numbers_of_their_own():
     assert len(set(drawn)) == len(drawn) > 2
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("bf16-mixed", 0.02)])
-def test_training_in_micro_batches_is_training(tmp_path, precision, tolerance):
-    """Frozen, ramped and hardest epochs, gradients clipped; an epoch's last batch holds a single pair."""
+@pytest.mark.parametrize(("precision", "size", "tolerance"), [("32-true", 3, 1e-5), ("bf16-mixed", 2, 0.01)])
+def test_training_in_micro_batches_is_training(tmp_path, precision, size, tolerance):
+    """Frozen, ramped and hardest epochs, gradients clipped; an epoch's last batch holds a single pair.
+
+    In half precision most sizes and seeds differ by 0.001; with some, rounding decides which negative is the hardest.
+    """
     ends = []
-    for micro_batch in (None, 3):
+    for micro_batch in (None, size):
         module = tiny_module(dropout=0.0, drop_regions=0.0, micro_batch=micro_batch)
         losses = Losses()
         trainer = quiet_trainer(max_epochs=3, callbacks=[losses], precision=precision)

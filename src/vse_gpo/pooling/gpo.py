@@ -11,6 +11,7 @@ from vse_gpo.batch import hand_over, valid_items
 from vse_gpo.pooling.kernels.recurrence import run_both_ways
 from vse_gpo.pooling.kernels.sorting import weigh_by_rank
 from vse_gpo.pooling.sets import Lengths, Pooling, check_lengths, distinct_lengths, read_lengths, trimmed
+from vse_gpo.precision import full_product
 
 TEMPERATURE = 0.1  # softmax temperature over positions
 
@@ -64,7 +65,7 @@ class GPO(Pooling):
         weight = self.linear.weight
         positions = hand_over(encode_positions(items, self.d_position), weight.device).to(weight.dtype)
         states = run_both_ways(self.gru, positions, sizes)
-        scores = (states * weight.to(states)).sum(-1)  # no product, which a GPU may round
+        scores = full_product(states.flatten(0, 1), weight.to(states)).view(states.shape[:2])
         padded = ~valid_items(sizes, items, scores.device)
         return (scores / TEMPERATURE).masked_fill(padded, -torch.inf).softmax(-1).to(positions)
 
