@@ -21,7 +21,7 @@ WAITS = {"mpnet": 2}  # its attention is its own, and its mask is read: once for
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_mask_is_read_back_and_the_features_are_the_same(family):
     torch.manual_seed(0)
-    backbone = bert_of(FAMILIES[family].to_dict(), groups=2).eval()
+    backbone = bert_of(FAMILIES[family].to_dict()).eval()  # as a whole, as on a GPU
     expected = backbone(TOKENS).values
     with waits_noted() as waits:
         backbone.to(FAR)

@@ -17,6 +17,8 @@ from vse_gpo.errors import VSEError
         ("embedding_width=0", "embedding_width=0, expected a whole number from 1 to 2147483647"),
         ("micro_batch=0", "micro_batch=0, expected a whole number from 1 to 2147483647 or auto"),
         ("micro_batch=true", "micro_batch=True, expected a whole number from 1 to 2147483647 or auto"),
+        ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5, expected a whole number from -1 to 2147483647"),
+        ("backbone.width=0", "backbone.width=0, expected a whole number from 1 to 2147483647"),
         ("seed=x", "seed=x, expected a whole number from 0 to 4294967295"),
         ("seed=-1", "seed=-1, expected a whole number from 0 to 4294967295"),
         ("data.batch_size=-2", "data.batch_size=-2, expected a whole number from 1 to 2147483647"),

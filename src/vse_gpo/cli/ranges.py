@@ -16,6 +16,12 @@ RANGES = {  # last part of a setting's name → what it may be; null means what 
     "check_val_every_n_epoch": COUNT,
     "workers": range(2**15),
     "seed": range(2**32),  # what numpy takes
+    "width": COUNT,
+    "word_width": COUNT,
+    "size": COUNT,
+    "dev_captions": COUNT,
+    "train_captions": COUNT,
+    "max_epochs": range(-1, 2**31),  # -1: no end
     "min_count": COUNT,
     "top": COUNT,
     "rows": COUNT,

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.helpers.drawn_scenes import tiny_shapes
+from vse_gpo.data.shapes.dataset import ShapesDataset
 from vse_gpo.errors import VSEError
 
 
@@ -49,3 +50,10 @@ def test_no_two_test_images_share_a_caption_or_a_picture(test_split):
 def test_an_unknown_split_is_named_with_the_known_ones(shapes):
     with pytest.raises(VSEError, match="no split 'val', expected one of dev, test, train"):
         shapes.split("val")
+
+
+@pytest.mark.parametrize("name", ["train", "dev", "test", "size", "captions"])
+def test_shapes_of_nothing_are_refused(name):
+    numbers = {"train": 1, "dev": 1, "test": 1, "size": 64, "captions": 1}
+    with pytest.raises(VSEError, match=f"shapes with {name}=0, expected 1 or more"):
+        ShapesDataset(**numbers | {name: 0}, seed=0)

@@ -23,9 +23,15 @@ class ShapesDataset:
         size: side of the images, in pixels.
         captions: number of captions per image.
         seed: determines everything.
+
+    Raises:
+        VSEError: if there would be no image or no caption.
     """
 
     def __init__(self, *, train: int, dev: int, test: int, size: int, captions: int, seed: int) -> None:
+        numbers = {"train": train, "dev": dev, "test": test, "size": size, "captions": captions}
+        if none := [name for name, number in numbers.items() if number < 1]:
+            raise VSEError(f"shapes with {none[0]}={numbers[none[0]]}, expected 1 or more")
         self.images = {"test": test, "dev": dev, "train": train}  # in the order of generation
         self.size = size
         self.captions = captions
