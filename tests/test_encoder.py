@@ -8,7 +8,7 @@ from tests.golden import assert_close, load, under
 from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.backbones.images import Regions
 from vse_gpo.batch import Features
-from vse_gpo.checkpoints.released import grid_head_names, region_names
+from vse_gpo.checkpoints.released import grid_names, region_names
 from vse_gpo.encoder import DropCells, DropRegions, Encoder, ResidualProjection, keep_items, normalize
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO, Mean
@@ -65,7 +65,7 @@ def undo_statistics(encoder: Encoder, regions: Features) -> None:
 def test_grid_head_equals_the_released_program():
     golden = load("grid_head")
     encoder = Encoder(backbone=Given(), projection=nn.Linear(20, 16), pooling=GPO()).eval()
-    encoder.load_state_dict(grid_head_names(under(golden, "w/")))
+    encoder.load_state_dict(grid_names({f"image_encoder.{name}": value for name, value in under(golden, "w/").items()}))
     grids = golden["grids"]
     assert_close(encoder(Features(grids, torch.full((len(grids),), grids.shape[1]))), golden["embedding"])
 

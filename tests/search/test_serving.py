@@ -90,8 +90,9 @@ def test_examples_are_short_captions_from_all_over_the_list():
     assert example_texts([]) == []
 
 
-def test_a_query_is_encoded_in_the_precision_that_is_asked_for(start, capsys):
-    exact, near = (start(f"precision={kind}")["answers"].text("a red circle").embedding for kind in (32, "bf16"))
+def test_a_query_is_encoded_in_the_precision_that_is_asked_for(start, home, capsys):
+    image = home / "pictures" / "0.png"
+    exact, near = (start(f"precision={kind}")["answers"].picture(image).embedding for kind in (32, "bf16"))
     assert not torch.equal(exact, near)
     assert float(exact[0] @ near[0]) > 0.99
     with pytest.raises(SystemExit):

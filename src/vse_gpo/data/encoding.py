@@ -77,9 +77,10 @@ def encode_items(
         VSEError: as the data set does; or if a process was lost.
     """
     network.eval()
-    count = -(-len(items) // encoding.batch_size)  # type: ignore[arg-type]
+    total = len(items)  # type: ignore[arg-type]
+    count = -(-total // encoding.batch_size)
     processes = min(len(encoding.devices), count)
-    share = _Share(network, items, collate, encoding, output)
+    share = _Share(network, items, total, collate, encoding, output)
     if processes <= 1:
         yield from share.encoded(0, 1)
         return
@@ -94,21 +95,22 @@ class _Share:
 
     network: nn.Module
     items: Dataset[Any]
+    total: int
     collate: Callable[[Any], Indexed | ReadBatch]
     encoding: Encoding
     output: Callable[[Any], Tensor] | None
 
     def encoded(self, rank: int, processes: int) -> Iterator[EncodedBatch]:
         """Every ``processes``-th batch, from the one numbered ``rank`` on."""
-        how, device, total = self.encoding, self.encoding.devices[rank], len(self.items)  # type: ignore[arg-type]
-        starts = range(rank * how.batch_size, total, processes * how.batch_size)
+        how, device = self.encoding, self.encoding.devices[rank]
+        starts = range(rank * how.batch_size, self.total, processes * how.batch_size)
         batches = loader(
             self.items,
             self.collate,
             workers=how.workers,
             device=device,
             processes=processes,
-            batch_sampler=[range(start, min(start + how.batch_size, total)) for start in starts],
+            batch_sampler=[range(start, min(start + how.batch_size, self.total)) for start in starts],
         )
         network = self.network.to(device)
         pick = self.output
