@@ -2,6 +2,7 @@
 
 import secrets
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -24,6 +25,13 @@ def local(place: str) -> str:
     return str(path.resolve()) if path.exists() else place
 
 
+def dual(pretrained: str, name: str) -> Any:
+    """A setting that follows from a pretrained dual encoder; see ``dual_facts``."""
+    from vse_gpo.checkpoints.fine_tuning import dual_facts  # noqa: PLC0415, as above
+
+    return dual_facts(local(pretrained))[name]
+
+
 def wandb_id(resume: str | None, folder: str) -> str:
     """W&B run id: that of the checkpoint to resume or of the run in the folder, otherwise new."""
     earlier = None
@@ -43,6 +51,7 @@ def register() -> None:
     first = "first"
     OmegaConf.register_new_resolver(first, lambda *values: next(value for value in values if value is not None))
     OmegaConf.register_new_resolver("count", len)
+    OmegaConf.register_new_resolver("dual", dual)  # as words_in
     OmegaConf.register_new_resolver("local", local)
     OmegaConf.register_new_resolver("words_in", words_in)  # a resolved config no longer needs the file
     OmegaConf.register_new_resolver("run_id", run_id, use_cache=True)
