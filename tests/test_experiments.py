@@ -190,6 +190,8 @@ def test_an_experiment_composes_builds_trains_a_step_and_validates(
     before = trunk_statistics(module)
     trainer.fit(module, datamodule=instantiate(config.data))
     assert trainer.global_step == 1
+    if experiment in DUALS:
+        assert_trained(module)
     if experiment != "shapes":  # whose trunk is trained from scratch
         assert all(torch.equal(value, before[name]) for name, value in trunk_statistics(module).items())
     assert 0 <= trainer.callback_metrics["val/rsum"] <= 600
@@ -206,6 +208,17 @@ def assert_zero_shot(model: VSE, expected: VSE) -> None:
     torch.testing.assert_close(
         model.logits(images @ captions.T), expected.logits(images @ captions.T), atol=1e-5, rtol=0
     )
+
+
+def assert_trained(module: RetrievalModule) -> None:
+    """The gates and the logit scale are trained, the scale in the group without weight decay, and towers by layers."""
+    for encoder in (module.model.image_encoder, module.model.text_encoder):
+        assert encoder.pooling.gate.item() != 0
+    groups = {group["name"]: group for group in module.trainer.optimizers[0].param_groups}
+    assert {"image_backbone_2", "text_backbone_2"} <= groups.keys()
+    assert module.model.logits is not None
+    assert any(parameter is module.model.logits.log_scale for parameter in groups["loss"]["params"])
+    assert groups["loss"]["weight_decay"] == 0
 
 
 @pytest.mark.parametrize("experiment", FAMILIES)

@@ -1,9 +1,13 @@
-"""Functions that configs call, such as ``${words_in:FILE}``."""
+"""Functions that configs call, such as ``${words_in:FILE}``.
+
+They import what they need by its name when they are called: help does without torch.
+"""
 
 import secrets
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import get_method
 from omegaconf import OmegaConf
 
 from vse_gpo.storage.settings import CONFIG
@@ -14,9 +18,7 @@ WANDB_ID = "logger.wandb.id"
 
 def words_in(path: str) -> int:
     """Number of words in a SCAN vocabulary file, ``<mask>`` included."""
-    from vse_gpo.data.captions import read_vocabulary  # noqa: PLC0415, help does without torch
-
-    return len(read_vocabulary(path))
+    return len(get_method("vse_gpo.data.captions.read_vocabulary")(path))
 
 
 def local(place: str) -> str:
@@ -27,17 +29,14 @@ def local(place: str) -> str:
 
 def dual(pretrained: str, name: str) -> Any:
     """A setting that follows from a pretrained dual encoder; see ``dual_facts``."""
-    from vse_gpo.checkpoints.fine_tuning import dual_facts  # noqa: PLC0415, as above
-
-    return dual_facts(local(pretrained))[name]
+    return get_method("vse_gpo.checkpoints.fine_tuning.dual_facts")(local(pretrained))[name]
 
 
 def wandb_id(resume: str | None, folder: str) -> str:
     """W&B run id: that of the checkpoint to resume or of the run in the folder, otherwise new."""
     earlier = None
     if resume is not None and Path(resume).expanduser().is_file():
-        from vse_gpo.checkpoints.pickles import read_pickle  # noqa: PLC0415, as above
-
+        read_pickle = get_method("vse_gpo.checkpoints.pickles.read_pickle")
         settings = read_pickle(Path(resume).expanduser(), []).get("settings", {})
         earlier = OmegaConf.select(OmegaConf.create(settings), WANDB_ID)
     elif (Path(folder) / CONFIG).is_file():
