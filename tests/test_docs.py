@@ -137,13 +137,18 @@ def test_getting_started(tmp_path, monkeypatch, capsys):
     assert Path("report.html").is_file()
 
 
-def test_training_on_own_images(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def write_captions() -> None:
+    """The images and the table of captions that pages call my_images and my_captions.csv."""
     with Path("my_captions.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", "caption"])
         for name in draw_images(Path("my_images")):
             table.writerows([[name, f"an image called {name}"], [name, "one of many"]])
+
+
+def test_training_on_own_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_captions()
     model = ["text.width=8", "embedding_width=16", "batch_size=8"]
     train = [*SHORT, *model, f"text.pretrained={roberta_folder(tmp_path / 'text')}"]
     small = {
@@ -203,6 +208,21 @@ def test_using_a_pretrained_model(tmp_path, monkeypatch, capsys):
     assert VSE.from_pretrained("my_copy").fingerprint() == found["model"].fingerprint()
 
 
+@pytest.mark.filterwarnings("ignore:captions are cut")  # the tiny CLIP reads 16 tokens
+def test_fine_tuning_a_pretrained_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_captions()
+    dual_folder("clip", Path("my_clip"))
+    small = {"vse-train": [*SHORT, "batch_size=8", "callbacks=[default,ema]"], "vse-index": ["workers=0"]}
+    for command in commands_of("fine_tune_clip.md"):
+        start([*command, *small.get(command[0], [])], monkeypatch)
+    metrics = json.loads(Path("runs/tuned/metrics.json").read_text())
+    assert {"test/all/rsum", "test/ema/all/rsum"} <= metrics.keys()
+    tuned, zero_shot = VSE.from_pretrained("runs/tuned"), VSE.from_pretrained("my_clip")
+    assert tuned.logits.log_scale != zero_shot.logits.log_scale
+    assert tuned.image_encoder.pooling.gate != 0
+
+
 def test_exporting(tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
     monkeypatch.chdir(tmp_path)
@@ -232,6 +252,7 @@ def test_every_block_that_is_to_be_run_is_run_by_a_test():
     run = {"getting_started.md", "train_on_your_data.md", "evaluate_a_checkpoint.md", "compare_and_report.md"}
     run |= {
         "use_a_pretrained_model.md",
+        "fine_tune_clip.md",
         "search_your_images.md",
         "library.md",
         "export.md",

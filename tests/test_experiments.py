@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from tests.golden import FOLDER
 from tests.helpers.far_device import waits_of_steps
 from tests.helpers.on_disk import write_features, write_texts
 from tests.helpers.tiny import tiny_trainer
+from tests.helpers.tiny_duals import dual_folder, photographs
 from tests.helpers.tiny_encoders import clip_folder
-from vse_gpo import train
+from vse_gpo import VSE, train
 from vse_gpo.backbones.timm_trunks import TimmGrid
 from vse_gpo.batch import Features
 from vse_gpo.checkpoints.released import released_weights
@@ -37,6 +39,11 @@ from vse_gpo.training.phases import Phase
 
 EXPERIMENTS = sorted(path.stem for path in (Path(config_folder()) / "experiment").glob("*.yaml"))
 PUBLISHED_EXPERIMENTS = [name for name in EXPERIMENTS if re.match("(coco|f30k)_.*(region|grid|vsrn)", name)]
+DUALS = {  # experiment that starts from a zero-shot model → its family
+    f"{data}_{model}{'_zeroshot' if (data, model) == ('coco', 'clip_vitb32') else ''}": model.split("_")[0]
+    for data in ("f30k", "coco")
+    for model in ("clip_vitb32", "clip_vitl14", "siglip_base", "siglip_so400m", "siglip2_base")
+}
 SWEEPS = sorted(path.stem for path in (Path(config_folder()) / "sweep").glob("*.yaml"))
 HEADER_PROTOCOLS = {
     "COCO 1K 5-fold": "coco_1k_5fold",
@@ -94,6 +101,14 @@ def clip(tmp_path_factory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
+def duals(tmp_path_factory) -> dict[str, Path]:
+    """Family → folder of a tiny dual encoder."""
+    return {
+        family: dual_folder(family, tmp_path_factory.mktemp(family) / "model") for family in sorted({*DUALS.values()})
+    }
+
+
+@pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     """Regions of width 4 and photographs of 40×30 pixels, one to three captions each, and a vocabulary."""
     folder = tmp_path_factory.mktemp("root")
@@ -125,7 +140,9 @@ def composed(experiment: str, *overrides: str) -> DictConfig:
         return compose("train", [f"experiment={experiment}", *overrides], return_hydra_config=True)
 
 
-def overrides_of(experiment: str, root: Path, text_folder: Path, clip: list[str]) -> list[str]:
+def overrides_of(
+    experiment: str, root: Path, text_folder: Path, clip: list[str], duals: Mapping[str, Path] | None = None
+) -> list[str]:
     choices = composed(experiment).hydra.runtime.choices
     overrides = ["embedding_width=8", "workers=0", "batch_size=4"]
     if choices.dataset == "shapes":
@@ -136,7 +153,10 @@ def overrides_of(experiment: str, root: Path, text_folder: Path, clip: list[str]
         overrides += [f"text.pretrained={text_folder}", "text.width=8", "text.network.random_weights=true"]
     if choices.text in ("bigru", "gru"):
         overrides += [f"text.vocabulary={root / 'vocabulary.json'}", f"text.vocabulary_size={len(SCAN_WORDS) + 1}"]
-    if choices.backbone == "clip":
+    if choices.backbone == "dual":
+        assert duals is not None
+        overrides += [f"backbone.pretrained={duals[DUALS[experiment]]}", "micro_batch=null"]
+    elif choices.backbone == "clip":
         overrides += ["backbone.prepare.size=32", *clip]
     elif choices.backbone == "butd_region":
         overrides.append("backbone.width=4")
@@ -153,10 +173,12 @@ def trunk_statistics(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_composes_builds_trains_a_step_and_validates(
-    experiment, root, text_folder, tmp_path, clip, shallow_resnets
+    experiment, root, text_folder, tmp_path, clip, duals, shallow_resnets
 ):
-    config = composed(experiment, *overrides_of(experiment, root, text_folder, clip))
+    config = composed(experiment, *overrides_of(experiment, root, text_folder, clip, duals))
     module = instantiate(config.module)(settings={})
+    if experiment in DUALS:
+        assert_zero_shot(module.model, VSE.from_pretrained(duals[DUALS[experiment]]))
     trainer = tiny_trainer(
         tmp_path,
         callbacks=[],
@@ -168,10 +190,35 @@ def test_an_experiment_composes_builds_trains_a_step_and_validates(
     before = trunk_statistics(module)
     trainer.fit(module, datamodule=instantiate(config.data))
     assert trainer.global_step == 1
+    if experiment in DUALS:
+        assert_trained(module)
     if experiment != "shapes":  # whose trunk is trained from scratch
         assert all(torch.equal(value, before[name]) for name, value in trunk_statistics(module).items())
     assert 0 <= trainer.callback_metrics["val/rsum"] <= 600
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
+
+
+def assert_zero_shot(model: VSE, expected: VSE) -> None:
+    """Embeddings and logits of a model are those of another, before its first step."""
+    images, captions = model.encode_images(photographs(4)), model.encode_captions(WORDS)
+    torch.testing.assert_close(images, expected.encode_images(photographs(4)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(captions, expected.encode_captions(WORDS), atol=1e-6, rtol=0)
+    assert model.logits is not None
+    assert expected.logits is not None
+    torch.testing.assert_close(
+        model.logits(images @ captions.T), expected.logits(images @ captions.T), atol=1e-5, rtol=0
+    )
+
+
+def assert_trained(module: RetrievalModule) -> None:
+    """The gates and the logit scale are trained, the scale in the group without weight decay, and towers by layers."""
+    for encoder in (module.model.image_encoder, module.model.text_encoder):
+        assert encoder.pooling.gate.item() != 0
+    groups = {group["name"]: group for group in module.trainer.optimizers[0].param_groups}
+    assert {"image_backbone_2", "text_backbone_2"} <= groups.keys()
+    assert module.model.logits is not None
+    assert any(parameter is module.model.logits.log_scale for parameter in groups["loss"]["params"])
+    assert groups["loss"]["weight_decay"] == 0
 
 
 @pytest.mark.parametrize("experiment", FAMILIES)
@@ -383,6 +430,20 @@ def test_a_header_gives_the_published_numbers(experiment):
     """All of the row that the experiment trains."""
     rows = [row.protocols for row in published_rows().values() if row.experiment == experiment]
     assert published_in(header(experiment)) == (rows[0] if rows else {})
+
+
+@pytest.mark.parametrize("experiment", DUALS)
+def test_a_header_gives_the_published_zero_shot_numbers(experiment):
+    text = header(experiment)
+    assert "not run here" in text
+    found = re.search(r"^# Zero-shot, published=(\w+), (.*)", text, re.MULTILINE)
+    if found is None:
+        assert "no row of published= has it" in text
+        return
+    row = published_rows()[found[1]]
+    protocols = published_in(f"# Published, {found[2]}")
+    assert protocols.items() <= row.protocols.items()
+    assert row.experiment is None
 
 
 def published_in(text: str) -> dict[str, dict[str, float]]:

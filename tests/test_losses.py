@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.golden import assert_close, load
 from vse_gpo.cli.run import config_folder
 from vse_gpo.errors import VSEError
-from vse_gpo.losses import InfoNCE, PairLogits, PhasedLoss, SigmoidLoss, TripletLoss
+from vse_gpo.losses import InfoNCE, PairLogits, PhasedLoss, SigmoidLoss, TripletLoss, share_logits
 
 MARGIN, TEMPERATURE, BIAS = 0.3, 0.1, -2.0
 FAMILY = {
@@ -219,6 +219,8 @@ def test_every_shipped_loss_builds_with_its_published_values(option):
         "margin_softmax": InfoNCE(0.05, margin=0.3),
         "sigmoid": SigmoidLoss(0.1, -10.0),
         "softmax_then_triplet": PhasedLoss(all_negatives=InfoNCE(0.05), hardest_negatives=TripletLoss(0.2)),
+        "infonce_pretrained": InfoNCE(1.0),  # until it shares a model's logits
+        "sigmoid_pretrained": SigmoidLoss(1.0, 0.0),
     }[option]
     assert type(loss) is type(expected)
     assert all(loss(similarity, hard).item() == expected(similarity, hard).item() for hard in (True, False))
@@ -236,3 +238,51 @@ def test_pair_logits_scale_and_shift_and_are_saved_but_not_trained():
     torch.testing.assert_close(logits(torch.tensor([[0.5, -0.1]])), torch.tensor([[40.0, -20.0]]))
     assert [*logits.parameters()] == []
     assert set(logits.state_dict()) == {"log_scale", "bias"}
+
+
+def pretrained_losses() -> dict[str, nn.Module]:
+    """Losses that take the scale of a pretrained model, and the bias of one."""
+    softmax = InfoNCE(None)
+    return {
+        "softmax": softmax,
+        "softmax with margin": InfoNCE(None, margin=MARGIN),
+        "sigmoid": SigmoidLoss(None, None),
+        "phased": PhasedLoss(all_negatives=softmax, hardest_negatives=TripletLoss(MARGIN)),
+    }
+
+
+@pytest.mark.parametrize("name", pretrained_losses())
+@pytest.mark.parametrize("hardest", [False, True])
+def test_a_loss_starts_from_the_logits_of_a_pretrained_model_and_trains_them(name, hardest):
+    logits, loss = PairLogits(-math.log(TEMPERATURE), BIAS), pretrained_losses()[name]
+    share_logits(loss, logits)
+    similarity = torch.randn(4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    value = loss(similarity, hardest)
+    expected = ORACLES[name](similarity.tolist(), [0, 1, 2, 3], hardest)
+    assert value.item() == pytest.approx(expected, rel=1e-6)
+    before = {part: number.item() for part, number in logits.state_dict().items()}
+    if any(parameter.requires_grad for parameter in loss.parameters()) and not (name == "phased" and hardest):
+        value.backward()
+        torch.optim.SGD(loss.parameters(), lr=0.1).step()
+        assert logits.log_scale.item() != before["log_scale"]
+        assert (logits.bias.item() != before["bias"]) is (name == "sigmoid")
+    scale, bias = logits.log_scale.exp().item(), logits.bias.item()
+    torch.testing.assert_close(logits(similarity), similarity * scale + bias, check_dtype=False)
+    again = PairLogits()
+    again.load_state_dict(logits.state_dict())  # a saved model has them as constants
+    assert dict(again.named_parameters()) == {}
+
+
+def test_a_loss_keeps_a_temperature_that_is_set_and_gives_it_to_the_model():
+    logits = PairLogits(1.0, -3.0)
+    share_logits(SigmoidLoss(TEMPERATURE, None), logits)
+    assert (logits.log_scale.item(), logits.bias.item()) == pytest.approx((-math.log(TEMPERATURE), -3.0))
+    constant = PairLogits(1.0)
+    share_logits(TripletLoss(), constant)
+    assert dict(constant.named_parameters()) == {}
+
+
+@pytest.mark.parametrize(("loss", "setting"), [(InfoNCE(None), "temperature"), (SigmoidLoss(0.1, None), "bias")])
+def test_a_model_without_logits_has_none_to_start_from(loss, setting):
+    with pytest.raises(VSEError, match=rf"loss\.{setting}=null: the model brings none of its own"):
+        share_logits(loss, None)

@@ -50,7 +50,53 @@ class TripletLoss(nn.Module):
         return against_captions.sum() + against_images.sum()
 
 
-class InfoNCE(nn.Module):
+class PairLogits(nn.Module):
+    """Similarities → logits, by the scale and bias that a pretrained model brings; no ranking depends on them.
+
+    A softmax of CLIP's logits over the captions, or a sigmoid of SigLIP's, is the probability of a pair.
+
+    Args:
+        log_scale: logarithm of what similarities are multiplied by.
+        bias: added after that; 0 for models trained with a softmax.
+    """
+
+    def __init__(self, log_scale: float = 0.0, bias: float = 0.0) -> None:
+        super().__init__()
+        self.log_scale: Tensor
+        self.bias: Tensor
+        self.register_buffer("log_scale", torch.tensor(log_scale))
+        self.register_buffer("bias", torch.tensor(bias))
+
+    def forward(self, similarity: Float[Tensor, "images captions"]) -> Float[Tensor, "images captions"]:
+        return similarity * self.log_scale.exp() + self.bias
+
+
+class ScaledLoss(nn.Module):
+    """Base of the losses of scaled similarities, whose scale is trained.
+
+    Args:
+        temperature: initial value, the inverse of the scale; None takes the scale of the pretrained model.
+        learnable: whether the scale is trained.
+    """
+
+    def __init__(self, temperature: float | None, learnable: bool) -> None:
+        super().__init__()
+        self.own_scale = temperature is not None
+        self.log_scale = nn.Parameter(_log_scale(1.0 if temperature is None else temperature), requires_grad=learnable)
+
+    def share(self, logits: PairLogits | None) -> None:
+        """Make the scale of a model the one that this loss trains, so that the model's logits stay those of the loss.
+
+        Args:
+            logits: of the model; None if it brings none.
+
+        Raises:
+            VSEError: if the scale of a pretrained model is asked for, and there is none.
+        """
+        self.log_scale = _shared("temperature", "log_scale", self.log_scale, self.own_scale, logits)
+
+
+class InfoNCE(ScaledLoss):
     """Softmax cross-entropy over in-batch negatives, both directions (van den Oord et al. 2018; Radford et al. 2021).
 
     With a margin, the additive margin softmax of Yang et al. (2019, "Improving multilingual sentence embedding using
@@ -60,14 +106,13 @@ class InfoNCE(nn.Module):
     the triplet loss. It ignores ``hardest``: the softmax already gives hard negatives more weight.
 
     Args:
-        temperature: initial value; the similarities are divided by it.
+        temperature: initial value; the similarities are divided by it. None takes the scale of the pretrained model.
         learnable: whether the temperature is trained.
         margin: subtracted from a positive's cosine similarity, before the division by the temperature.
     """
 
-    def __init__(self, temperature: float = 0.05, learnable: bool = True, margin: float = 0.0) -> None:
-        super().__init__()
-        self.log_scale = nn.Parameter(_log_scale(temperature), requires_grad=learnable)
+    def __init__(self, temperature: float | None = 0.05, learnable: bool = True, margin: float = 0.0) -> None:
+        super().__init__(temperature, learnable)
         self.margin = margin
 
     def forward(
@@ -86,7 +131,7 @@ class InfoNCE(nn.Module):
         return both * len(logits) / 2
 
 
-class SigmoidLoss(nn.Module):
+class SigmoidLoss(ScaledLoss):
     """Classify each pair on its own: does this caption belong to this image? (Zhai et al. 2023, SigLIP, algorithm 1).
 
     Summed over all B² pairs, which is the paper's average over the batch times the batch size, as for the softmax. It
@@ -95,14 +140,20 @@ class SigmoidLoss(nn.Module):
 
     Args:
         temperature: initial value; the similarities are divided by it. The paper's t' is the logarithm of its inverse.
-        bias: initial value, added to the scaled similarities.
+            None takes the scale of the pretrained model.
+        bias: initial value, added to the scaled similarities; None takes that of the pretrained model.
         learnable: whether temperature and bias are trained.
     """
 
-    def __init__(self, temperature: float = 0.1, bias: float = -10.0, learnable: bool = True) -> None:
-        super().__init__()
-        self.log_scale = nn.Parameter(_log_scale(temperature), requires_grad=learnable)
-        self.bias = nn.Parameter(torch.tensor(bias), requires_grad=learnable)
+    def __init__(self, temperature: float | None = 0.1, bias: float | None = -10.0, learnable: bool = True) -> None:
+        super().__init__(temperature, learnable)
+        self.own_bias = bias is not None
+        self.bias = nn.Parameter(torch.tensor(0.0 if bias is None else bias), requires_grad=learnable)
+
+    def share(self, logits: PairLogits | None) -> None:
+        """See ``ScaledLoss``; the bias too."""
+        super().share(logits)
+        self.bias = _shared("bias", "bias", self.bias, self.own_bias, logits)
 
     def forward(
         self,
@@ -143,25 +194,32 @@ class PhasedLoss(nn.Module):
         return value
 
 
-class PairLogits(nn.Module):
-    """Similarities → logits, by the scale and bias that a pretrained model brings; no ranking depends on them.
-
-    A softmax of CLIP's logits over the captions, or a sigmoid of SigLIP's, is the probability of a pair.
+def share_logits(loss: nn.Module, logits: PairLogits | None) -> None:
+    """Let the scaled losses in a loss train the logits of a model; see ``ScaledLoss.share``.
 
     Args:
-        log_scale: logarithm of what similarities are multiplied by.
-        bias: added after that; 0 for models trained with a softmax.
+        loss: any loss; others have no scale, and leave the logits as they are.
+        logits: of the model; None if it brings none.
+
+    Raises:
+        VSEError: if a loss asks for what the model does not bring.
     """
+    for part in loss.modules():
+        if isinstance(part, ScaledLoss):
+            part.share(logits)
 
-    def __init__(self, log_scale: float = 0.0, bias: float = 0.0) -> None:
-        super().__init__()
-        self.log_scale: Tensor
-        self.bias: Tensor
-        self.register_buffer("log_scale", torch.tensor(log_scale))
-        self.register_buffer("bias", torch.tensor(bias))
 
-    def forward(self, similarity: Float[Tensor, "images captions"]) -> Float[Tensor, "images captions"]:
-        return similarity * self.log_scale.exp() + self.bias
+def _shared(setting: str, name: str, own: nn.Parameter, keeps: bool, logits: PairLogits | None) -> nn.Parameter:
+    """A loss's parameter, which becomes that of the logits; from their value, unless it keeps its own."""
+    if logits is None:
+        if not keeps:
+            raise VSEError(f"loss.{setting}=null: the model brings none of its own; set loss.{setting} to a number")
+        return own
+    if not keeps:
+        with torch.no_grad():
+            own.copy_(getattr(logits, name))
+    setattr(logits, name, own)
+    return own
 
 
 def _positives(similarity: Float[Tensor, "batch batch"]) -> Bool[Tensor, "batch batch"]:

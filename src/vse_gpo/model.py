@@ -16,6 +16,7 @@ from vse_gpo.batch import Batch, ImageInputs, Indexed, Tokens, encode_batches
 from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, described, first_line
+from vse_gpo.losses import PairLogits
 from vse_gpo.retrieval.similarity import check_directions
 from vse_gpo.storage.card import Results, model_card
 from vse_gpo.storage.hub import upload
@@ -44,7 +45,7 @@ class VSE(nn.Module):
         text_encoder: Encoder,
         prepare_images: ImagePreparation,
         prepare_captions: CaptionPreparation,
-        logits: nn.Module | None = None,
+        logits: PairLogits | None = None,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder

@@ -20,6 +20,7 @@ from vse_gpo.pooling import (
     Max,
     Mean,
     RankPooling,
+    ResidualGPO,
     SelfAttention,
     Seq2Seq,
     SizePooling,
@@ -50,6 +51,7 @@ FAMILY = {
     "gcn_mean": lambda: GCN(WIDTH, pooling=Mean()),
     "gcn_seq2seq": lambda: GCN(WIDTH, pooling=Seq2Seq(WIDTH, bidirectional=False)),
     "gpo": GPO,
+    "residual_gpo": ResidualGPO,
     "gpo_transformer": lambda: SizePooling(SizeGenerator(positions=SinCos(), sequence=Transformer())),
     "gpo_mlp": lambda: SizePooling(SizeGenerator(positions=SinCos(), sequence=MLP())),
     "gpo_learned_index": lambda: SizePooling(SizeGenerator(positions=LearnedIndex(size=8), sequence=RankGRU())),
@@ -57,7 +59,7 @@ FAMILY = {
     "gpo_interpolated": lambda: SizePooling(InterpolatedVector(5)),
     "gpo_conditioned": lambda: RankPooling(FeatureGenerator(WIDTH)),
 }
-ORDER_COUNTS = {"first", "last", "seq2seq", "seq2seq_both_ways", "gcn_seq2seq"}
+ORDER_COUNTS = {"first", "residual_gpo", "last", "seq2seq", "seq2seq_both_ways", "gcn_seq2seq"}
 
 
 def trained(name: str) -> torch.nn.Module:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from vse_gpo.backbones.backbone import Backbone, Layers, transformer_layers
+from vse_gpo.backbones.backbone import Backbone, Layers, checkpoint_transformer, transformer_layers
 from vse_gpo.backbones.grid import PixelNormalization, full_sets
 from vse_gpo.backbones.pretrained import check_length, config_of, network_of
 from vse_gpo.batch import Features, Tokens, valid_items
@@ -23,94 +23,162 @@ IMAGES, TEXTS = "vis", "text"  # how the names of a tower's parts begin
 
 
 class DualImages(Backbone):
-    """The image tower of a dual encoder; its pooled and projected embedding is the only item of the set.
+    """The image tower of a dual encoder; its pooled and projected embedding is the first item of the set.
 
     Args:
         network: a dual encoder without its text tower; see ``towers``.
         mean, std, scale: see ``PixelNormalization``.
+        tokens: whether the projected patches follow as further items; see ``projected_tokens``.
     """
 
     def __init__(
-        self, network: PreTrainedModel, *, mean: Sequence[float], std: Sequence[float], scale: float = 255.0
+        self,
+        network: PreTrainedModel,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        scale: float = 255.0,
+        tokens: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
+        self.tokens = tokens
         self.normalization = PixelNormalization(mean, std, scale=scale)
         self._normalized_by = {"mean": [*mean], "std": [*std], "scale": scale}
 
     def forward(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Features:
         network: Any = self.network
         made = network.get_image_features(pixel_values=self.normalization(pixels))
-        return full_sets(_pooled(made)[:, None])
+        own = _pooled(made)[:, None]
+        if not self.tokens:
+            return full_sets(own)
+        tower: Any = tower_of(self.network)
+        patches = made.last_hidden_state[:, -tower.embeddings.num_patches :]  # the class token is before them
+        if not hasattr(tower, "head"):  # CLIP normalises only the token that it pools
+            patches = tower.post_layernorm(patches)
+        return full_sets(torch.cat([own, projected_tokens(self.network, patches)], dim=1))
 
     def layers(self, *, coarse: bool = False) -> Layers:
         return tower_layers(self.network)
+
+    def enable_checkpointing(self, setting: str) -> None:
+        checkpoint_transformer(self.network, setting)
 
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
         return {
             "_target_": "vse_gpo.backbones.dual.dual_images_of",
             "config": _stored_config(self.network),
             **self._normalized_by,
+            **({"tokens": True} if self.tokens else {}),
         }
 
 
 class DualTexts(Backbone):
-    """The text tower of a dual encoder; its pooled and projected embedding is the only item of the set.
+    """The text tower of a dual encoder; its pooled and projected embedding is the first item of the set.
 
     Args:
         network: a dual encoder without its image tower; see ``towers``.
         masked: whether attention leaves padding out; False for towers that were trained to read it.
+        tokens: whether the projected tokens of the caption follow as further items; see ``projected_tokens``.
+        pad_to: number of tokens that the tower pads every caption to, for towers that read padding and whose tokeniser
+            does not write it; 0 pads nothing.
+        pad_id: token that it pads with.
     """
 
-    def __init__(self, network: PreTrainedModel, *, masked: bool) -> None:
+    def __init__(
+        self, network: PreTrainedModel, *, masked: bool, tokens: bool = False, pad_to: int = 0, pad_id: int = 0
+    ) -> None:
         super().__init__()
         self.network = network
         self.masked = masked
+        self.tokens = tokens
+        self.pad_to, self.pad_id = pad_to, pad_id
 
     def forward(self, tokens: Tokens) -> Features:
         check_length(tokens, tower_of(self.network))
-        mask = valid_items(tokens.lengths, tokens.ids.shape[1], tokens.ids.device).long() if self.masked else None
+        items = tokens.ids.shape[1]
+        valid = valid_items(tokens.lengths, items, tokens.ids.device)
+        ids = tokens.ids
+        if self.pad_to:
+            ids = nn.functional.pad(ids.masked_fill(~valid, self.pad_id), (0, self.pad_to - items), value=self.pad_id)
         network: Any = self.network
-        made = network.get_text_features(input_ids=tokens.ids, attention_mask=mask)
-        return full_sets(_pooled(made)[:, None])
+        made = network.get_text_features(input_ids=ids, attention_mask=valid.long() if self.masked else None)
+        own = _pooled(made)[:, None]
+        if not self.tokens:
+            return full_sets(own)
+        words = projected_tokens(self.network, made.last_hidden_state[:, :items])
+        return Features(torch.cat([own, words], dim=1), tokens.lengths + 1)
 
     def layers(self, *, coarse: bool = False) -> Layers:
         return tower_layers(self.network)
+
+    def enable_checkpointing(self, setting: str) -> None:
+        checkpoint_transformer(self.network, setting)
 
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
         return {
             "_target_": "vse_gpo.backbones.dual.dual_texts_of",
             "config": _stored_config(self.network),
             "masked": self.masked,
+            **({"tokens": True} if self.tokens else {}),
+            **({"pad_to": self.pad_to, "pad_id": self.pad_id} if self.pad_to else {}),
         }
 
 
 def dual_images_of(
-    config: Mapping[str, Any], *, mean: Sequence[float], std: Sequence[float], scale: float = 255.0
+    config: Mapping[str, Any],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    scale: float = 255.0,
+    tokens: bool = False,
 ) -> DualImages:
     """Build the image tower of a dual encoder; its weights are loaded next and hold anything until then.
 
     Args:
         config: a Hugging Face config of the whole model.
-        mean, std, scale: see ``PixelNormalization``.
+        mean, std, scale, tokens: see ``DualImages``.
 
     Raises:
         VSEError: if the config does not describe a dual encoder.
     """
-    return DualImages(_without(_empty(config), TEXTS), mean=mean, std=std, scale=scale)
+    return DualImages(_without(_empty(config), TEXTS), mean=mean, std=std, scale=scale, tokens=tokens)
 
 
-def dual_texts_of(config: Mapping[str, Any], *, masked: bool) -> DualTexts:
+def dual_texts_of(
+    config: Mapping[str, Any], *, masked: bool, tokens: bool = False, pad_to: int = 0, pad_id: int = 0
+) -> DualTexts:
     """Build the text tower of a dual encoder; see ``dual_images_of``.
 
     Args:
         config: a Hugging Face config of the whole model.
-        masked: see ``DualTexts``.
+        masked, tokens, pad_to, pad_id: see ``DualTexts``.
 
     Raises:
         VSEError: if the config does not describe a dual encoder.
     """
-    return DualTexts(_without(_empty(config), IMAGES), masked=masked)
+    texts = _without(_empty(config), IMAGES)
+    return DualTexts(texts, masked=masked, tokens=tokens, pad_to=pad_to, pad_id=pad_id)
+
+
+def projected_tokens(
+    half: PreTrainedModel, tokens: Float[Tensor, "batch items width"]
+) -> Float[Tensor, "batch items dim"]:
+    """Tokens in the space of the embedding: what the tower's head and projection make of each token on its own.
+
+    CLIP projects the token that it pools; here it projects every token. SigLIP's image tower pools by attention; here a
+    token is pooled by itself, without the attention's choice ("MaskCLIP", Zhou et al. 2022).
+
+    Args:
+        half: an image or text tower with its projection.
+        tokens: as the tower's pooling takes them.
+    """
+    tower = tower_of(half)
+    rows = tokens.flatten(0, 1)[:, None]
+    heads = [part for name, part in tower.named_children() if name == "head"]
+    for part in [*heads, *(part for part in half.children() if part is not tower)]:
+        rows = part(rows)
+    return rows.reshape(*tokens.shape[:2], -1)
 
 
 def dual_class(config: PreTrainedConfig) -> type[PreTrainedModel] | None:

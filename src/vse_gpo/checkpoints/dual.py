@@ -38,11 +38,11 @@ def load_dual(folder: Path) -> VSE:
         VSEError: if the folder holds another kind of model, lacks weights or the files of its processor, or needs code
             of its own.
     """
-    folder = _inner_folder(folder)
-    config = _config(folder)
-    network = _network(folder, config)
-    settings, tokenizer = json.loads(_processor(folder).to_json_string()), _tokenizer(folder)
-    logits = _logits(network)
+    folder = inner_folder(folder)
+    config = dual_config(folder)
+    network = dual_network(folder, config)
+    settings, tokenizer = json.loads(image_processor(folder).to_json_string()), tokenizer_in(folder)
+    logits = logits_of(network)
     images, texts = towers(network)
     padded = "attention_mask" not in tokenizer.model_input_names  # the tower was trained to read the padding
     try:
@@ -54,9 +54,9 @@ def load_dual(folder: Path) -> VSE:
                 "_target_": "vse_gpo.data.captions.WordPieces",
                 "pretrained": str(folder),
                 "max_tokens": min(longest_text(tower_of(texts)), tokenizer.model_max_length),
-                "mask_token": _mask_token(tokenizer),
+                "mask_token": mask_token_of(tokenizer),
                 "padded": padded,
-                "lower_case": _ignores_lower_case(tokenizer),
+                "lower_case": ignores_lower_case(tokenizer),
             },
             logits=logits,
         )
@@ -121,10 +121,10 @@ def check_dual(folder: Path) -> None:
     Raises:
         VSEError: see ``load_dual``.
     """
-    folder = _inner_folder(folder)
-    _config(folder)
-    _processor(folder)
-    _tokenizer(folder)
+    folder = inner_folder(folder)
+    dual_config(folder)
+    image_processor(folder)
+    tokenizer_in(folder)
 
 
 def is_foreign(folder: Path) -> bool:
@@ -139,7 +139,7 @@ def _read(path: Path) -> Any:
         raise VSEError(f"{path}: cannot be read ({first_line(error)}); fetch it again") from error
 
 
-def _inner_folder(folder: Path) -> Path:
+def inner_folder(folder: Path) -> Path:
     """The folder of the only module of a sentence-transformers model; any other folder itself."""
     if not (folder / MODULES).is_file():
         return folder
@@ -157,7 +157,7 @@ def _inner_folder(folder: Path) -> Path:
     return place
 
 
-def _config(folder: Path) -> PreTrainedConfig:
+def dual_config(folder: Path) -> PreTrainedConfig:
     """The config of a dual encoder, without anything that could run code.
 
     Raises:
@@ -178,7 +178,7 @@ def _config(folder: Path) -> PreTrainedConfig:
     return config
 
 
-def _network(folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
+def dual_network(folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
     """The whole network in float32.
 
     Raises:
@@ -203,7 +203,12 @@ def _network(folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
     return loaded
 
 
-def _processor(folder: Path) -> Any:
+def image_processor(folder: Path) -> Any:
+    """The image processor in a folder.
+
+    Raises:
+        VSEError: if there is none.
+    """
     try:
         return AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
@@ -213,7 +218,12 @@ def _processor(folder: Path) -> Any:
         ) from error
 
 
-def _tokenizer(folder: Path) -> Any:
+def tokenizer_in(folder: Path) -> Any:
+    """The tokeniser in a folder.
+
+    Raises:
+        VSEError: if there is none.
+    """
     expected = "expected tokenizer.json or the files of its own program"
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -224,7 +234,7 @@ def _tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _logits(network: PreTrainedModel) -> dict[str, float]:
+def logits_of(network: PreTrainedModel) -> dict[str, float]:
     """Logit scale and bias of a dual encoder; a temperature is the inverse of the scale."""
     own = dict(network.named_parameters(recurse=False))
     found = {}
@@ -237,13 +247,13 @@ def _logits(network: PreTrainedModel) -> dict[str, float]:
     return found
 
 
-def _mask_token(tokenizer: Any) -> str:
+def mask_token_of(tokenizer: Any) -> str:
     """A token that stands for a masked word in training: CLIP has none and reads only lower case, so that M is free."""
     free = "M" if "M" in tokenizer.get_vocab() else tokenizer.unk_token
     return str(tokenizer.mask_token or free or tokenizer.eos_token)
 
 
-def _ignores_lower_case(tokenizer: Any) -> bool:
+def ignores_lower_case(tokenizer: Any) -> bool:
     """Whether the files ask for lower case and the tokeniser does not do it: SigLIP 2's, read by a Gemma tokeniser."""
     asked = bool(tokenizer.init_kwargs.get("do_lower_case", False))
     upper, lower = (tokenizer(text)["input_ids"] for text in ("A Dog", "a dog"))

@@ -80,17 +80,21 @@ def _place(source: str | Path) -> Path:
         return path / BEST if is_run else path
     if path.is_file() or is_path(str(source)):
         return path
-    return _fetched(str(source))
+    return fetched(str(source))
 
 
-def _fetched(name: str) -> Path:
+def fetched(name: str, setting: str = "model") -> Path:
     """The folder of a model of the hub: its small files first, which tell whether it is one and what its weights are.
+
+    Args:
+        name: hub id.
+        setting: setting that gave the name, for messages.
 
     Raises:
         VSEError: if the hub has no such model or does not give it, or it is of another kind.
     """
-    check_pretrained(name, "model", SETTINGS, OTHERS_CONFIG, OPEN_CLIP_CONFIG)
-    folder = fetch(name, "model", SMALL)
+    check_pretrained(name, setting, SETTINGS, OTHERS_CONFIG, OPEN_CLIP_CONFIG)
+    folder = fetch(name, setting, SMALL)
     weights: Sequence[tuple[str, ...]] = [(WEIGHTS,)]
     if not (folder / SETTINGS).is_file():
         if is_foreign(folder):
@@ -99,7 +103,7 @@ def _fetched(name: str) -> Path:
         elif (folder / OPEN_CLIP_CONFIG).is_file():
             weights = OPEN_CLIP_WEIGHTS
     for patterns in weights:
-        folder = fetch(name, "model", [*SMALL, *patterns])
+        folder = fetch(name, setting, [*SMALL, *patterns])
         if any(path.match(pattern) for path in folder.rglob("*") for pattern in patterns):
             break
     return folder

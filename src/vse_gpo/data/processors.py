@@ -23,15 +23,17 @@ class ProcessorImages(PrepareImages):
     """Images → a batch of square uint8 pixels, as a model's own processor makes them before it normalises them.
 
     Args:
-        processor: settings of the processor, as Hugging Face writes them; they may come from anywhere.
+        processor: settings of the processor, as Hugging Face writes them, or their JSON; they may come from anywhere.
         crop, flip: see ``PrepareImages``.
 
     Raises:
         VSEError: if they describe no processor, or one whose images are not squares of one size.
     """
 
-    def __init__(self, *, processor: Mapping[str, Any], crop: Sequence[float] = (0.9, 1.0), flip: float = 0.0) -> None:
-        self.processor = processor_of(processor)
+    def __init__(
+        self, *, processor: Mapping[str, Any] | str, crop: Sequence[float] = (0.9, 1.0), flip: float = 0.0
+    ) -> None:
+        self.processor = processor_of(json.loads(processor) if isinstance(processor, str) else processor)
         try:
             made = self._made(torch.zeros(PROBE, dtype=torch.uint8))
         except (TypeError, ValueError, KeyError, RuntimeError) as error:

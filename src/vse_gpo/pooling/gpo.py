@@ -70,6 +70,32 @@ class GPO(Pooling):
         return (scores / TEMPERATURE).masked_fill(padded, -torch.inf).softmax(-1).to(positions)
 
 
+class ResidualGPO(Pooling):
+    """The first item plus a gated GPO over the others: a pretrained embedding, and what pooling its tokens adds.
+
+    The gate starts at 0, so that a new model gives the pretrained embeddings exactly ("ReZero", Bachlechner et al.
+    2021). A set of one item is that item.
+
+    Args:
+        d_position, d_hidden: see ``GPO``.
+    """
+
+    def __init__(self, d_position: int = 32, d_hidden: int = 32) -> None:
+        super().__init__()
+        self.gpo = GPO(d_position, d_hidden)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def pool_sizes(
+        self, features: Float[Tensor, "batch items dim"], sizes: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dim"]:
+        first, others = features[:, 0], features[:, 1:]
+        if not others.shape[1]:
+            return first + self.gate * 0.0
+        alone = hand_over(sizes == 1, features.device)
+        others = others.masked_fill(alone[:, None, None], 0.0)  # its padding may hold anything
+        return first + self.gate * self.gpo.pool_sizes(others, (sizes - 1).clamp(min=1))
+
+
 class _KeptRows:
     """Cache of coefficients by size, valid as long as the weights that generate them stay the same.
 

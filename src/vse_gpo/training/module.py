@@ -15,6 +15,7 @@ from vse_gpo.batch import Batch, Indexed
 from vse_gpo.encoder import SharedBatchNorm
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.encoding import Collector, EmbeddingModule
+from vse_gpo.losses import share_logits
 from vse_gpo.model import VSE
 from vse_gpo.precision import full_product
 from vse_gpo.retrieval.protocols import Gallery, run_protocols
@@ -83,6 +84,7 @@ class RetrievalModule(EmbeddingModule):
             compile_networks(model, compile)
         if micro_batch not in (None, AUTO) and not (isinstance(micro_batch, int) and micro_batch >= 1):
             raise VSEError(f"micro_batch={micro_batch}, expected at least 1 pair, auto, or null for the whole batch")
+        share_logits(loss, model.logits)
         self.loss = loss
         self.phases = phases
         self.optimization = optimization

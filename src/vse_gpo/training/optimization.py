@@ -54,6 +54,7 @@ class Optimization:
             "text_backbone": (model.text_encoder.backbone, self.text_backbone_scale),
         }
         grouped = {id(parameter) for backbone, _ in backbones.values() for parameter in backbone.parameters()}
+        grouped |= {id(parameter) for parameter in loss.parameters()}  # a pretrained model's logits are the loss's too
         heads = [parameter for parameter in model.parameters() if id(parameter) not in grouped]
         groups: Groups = [{"name": "heads", "params": heads, "lr": self.lr}]
         for name, (backbone, scale) in backbones.items():
