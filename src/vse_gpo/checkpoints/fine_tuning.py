@@ -27,11 +27,11 @@ from vse_gpo.checkpoints.dual import (
     mask_token_of,
     tokenizer_in,
 )
-from vse_gpo.checkpoints.sources import fetched, is_path
+from vse_gpo.checkpoints.sources import fetched
 from vse_gpo.data.processors import ProcessorImages
 from vse_gpo.errors import VSEError
 from vse_gpo.losses import PairLogits
-from vse_gpo.storage.hub import quietly
+from vse_gpo.storage.hub import is_path, quietly
 
 SETTING = "backbone.pretrained"
 
