@@ -25,11 +25,11 @@ class ShapesDataset:
         seed: determines everything.
 
     Raises:
-        VSEError: if there would be no image or no caption.
+        VSEError: if images have no size, or no caption.
     """
 
     def __init__(self, *, train: int, dev: int, test: int, size: int, captions: int, seed: int) -> None:
-        numbers = {"train": train, "dev": dev, "test": test, "size": size, "captions": captions}
+        numbers = {"size": size, "captions": captions}
         if none := [name for name, number in numbers.items() if number < 1]:
             raise VSEError(f"shapes with {none[0]}={numbers[none[0]]}, expected 1 or more")
         self.images = {"test": test, "dev": dev, "train": train}  # in the order of generation
@@ -41,11 +41,13 @@ class ShapesDataset:
         """Draw and describe one split.
 
         Raises:
-            VSEError: if there is no split of this name.
+            VSEError: if there is no split of this name, or no image in it.
         """
         if name not in self.images:
             raise VSEError(f"shapes have no split {name!r}, expected one of {', '.join(sorted(self.images))}")
         scenes = self.scenes[name]
+        if not scenes:
+            raise VSEError(f"shapes with {name}={self.images[name]}, expected 1 or more")
         names = [f"{name}_{row:05d}" for row in range(len(scenes))]
         return Split(
             name=name,
