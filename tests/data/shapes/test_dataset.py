@@ -56,4 +56,4 @@ def test_an_unknown_split_is_named_with_the_known_ones(shapes):
 def test_shapes_of_nothing_are_refused(name):
     numbers = {"train": 1, "dev": 1, "test": 1, "size": 64, "captions": 1}
     with pytest.raises(VSEError, match=f"shapes with {name}=0, expected 1 or more"):
-        ShapesDataset(**numbers | {name: 0}, seed=0)
+        ShapesDataset(**numbers | {name: 0}, seed=0).split(name)
