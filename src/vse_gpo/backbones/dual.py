@@ -97,12 +97,14 @@ class DualTexts(Backbone):
     def forward(self, tokens: Tokens) -> Features:
         check_length(tokens, tower_of(self.network))
         items = tokens.ids.shape[1]
-        valid = valid_items(tokens.lengths, items, tokens.ids.device)
-        ids = tokens.ids
+        ids, mask = tokens.ids, None
+        if self.masked:
+            mask = valid_items(tokens.lengths, items, ids.device).long()
         if self.pad_to:
+            valid = valid_items(tokens.lengths, items, ids.device)
             ids = nn.functional.pad(ids.masked_fill(~valid, self.pad_id), (0, self.pad_to - items), value=self.pad_id)
         network: Any = self.network
-        made = network.get_text_features(input_ids=ids, attention_mask=valid.long() if self.masked else None)
+        made = network.get_text_features(input_ids=ids, attention_mask=mask)
         own = _pooled(made)[:, None]
         if not self.tokens:
             return full_sets(own)
