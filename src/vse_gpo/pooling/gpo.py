@@ -88,12 +88,10 @@ class ResidualGPO(Pooling):
     def pool_sizes(
         self, features: Float[Tensor, "batch items dim"], sizes: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        first, others = features[:, 0], features[:, 1:]
-        if not others.shape[1]:
-            return first + self.gate * 0.0
+        others = nn.functional.pad(features[:, 1:], (0, 0, 0, 1))  # a row for sets that have no others
         alone = hand_over(sizes == 1, features.device)
         others = others.masked_fill(alone[:, None, None], 0.0)  # its padding may hold anything
-        return first + self.gate * self.gpo.pool_sizes(others, (sizes - 1).clamp(min=1))
+        return features[:, 0] + self.gate * self.gpo.pool_sizes(others, (sizes - 1).clamp(min=1))
 
 
 class _KeptRows:
