@@ -28,6 +28,7 @@ def test_interpreted_kernels_equal_the_stable_sort_with_all_gradients() -> None:
     assert (done.returncode, done.stdout) == (0, f"{len(CASES)} cases"), done.stderr
 
 
+@pytest.mark.timeout(1500)  # a minute and more for 1,024 items
 @pytest.mark.parametrize(
     ("capability", "items"),
     [
