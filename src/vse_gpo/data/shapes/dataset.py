@@ -23,15 +23,9 @@ class ShapesDataset:
         size: side of the images, in pixels.
         captions: number of captions per image.
         seed: determines everything.
-
-    Raises:
-        VSEError: if images have no size, or no caption.
     """
 
     def __init__(self, *, train: int, dev: int, test: int, size: int, captions: int, seed: int) -> None:
-        numbers = {"size": size, "captions": captions}
-        if none := [name for name, number in numbers.items() if number < 1]:
-            raise VSEError(f"shapes with {none[0]}={numbers[none[0]]}, expected 1 or more")
         self.images = {"test": test, "dev": dev, "train": train}  # in the order of generation
         self.size = size
         self.captions = captions
@@ -41,13 +35,14 @@ class ShapesDataset:
         """Draw and describe one split.
 
         Raises:
-            VSEError: if there is no split of this name, or no image in it.
+            VSEError: if there is no split of this name, or it would be empty.
         """
         if name not in self.images:
             raise VSEError(f"shapes have no split {name!r}, expected one of {', '.join(sorted(self.images))}")
+        numbers = {name: self.images[name], "size": self.size, "captions": self.captions}
+        if none := [number for number, value in numbers.items() if value < 1]:
+            raise VSEError(f"shapes with {none[0]}={numbers[none[0]]}, expected 1 or more")
         scenes = self.scenes[name]
-        if not scenes:
-            raise VSEError(f"shapes with {name}={self.images[name]}, expected 1 or more")
         names = [f"{name}_{row:05d}" for row in range(len(scenes))]
         return Split(
             name=name,
