@@ -22,7 +22,27 @@ from vse_gpo.errors import VSEError
 IMAGES, TEXTS = "vis", "text"  # how the names of a tower's parts begin
 
 
-class DualImages(Backbone):
+class DualTower(Backbone):
+    """Half of a dual encoder, its projection included.
+
+    Args:
+        network: a dual encoder without its other tower; see ``towers``.
+        tokens: whether the projected tokens follow the embedding as further items; see ``projected_tokens``.
+    """
+
+    def __init__(self, network: PreTrainedModel, *, tokens: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.tokens = tokens
+
+    def layers(self, *, coarse: bool = False) -> Layers:
+        return tower_layers(self.network)
+
+    def enable_checkpointing(self, setting: str) -> None:
+        checkpoint_transformer(self.network, setting)
+
+
+class DualImages(DualTower):
     """The image tower of a dual encoder; its pooled and projected embedding is the first item of the set.
 
     Args:
@@ -40,9 +60,7 @@ class DualImages(Backbone):
         scale: float = 255.0,
         tokens: bool = False,
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.tokens = tokens
+        super().__init__(network, tokens=tokens)
         self.normalization = PixelNormalization(mean, std, scale=scale)
         self._normalized_by = {"mean": [*mean], "std": [*std], "scale": scale}
 
@@ -58,12 +76,6 @@ class DualImages(Backbone):
             patches = tower.post_layernorm(patches)
         return full_sets(torch.cat([own, projected_tokens(self.network, patches)], dim=1))
 
-    def layers(self, *, coarse: bool = False) -> Layers:
-        return tower_layers(self.network)
-
-    def enable_checkpointing(self, setting: str) -> None:
-        checkpoint_transformer(self.network, setting)
-
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
         return {
             "_target_": "vse_gpo.backbones.dual.dual_images_of",
@@ -73,7 +85,7 @@ class DualImages(Backbone):
         }
 
 
-class DualTexts(Backbone):
+class DualTexts(DualTower):
     """The text tower of a dual encoder; its pooled and projected embedding is the first item of the set.
 
     Args:
@@ -88,10 +100,8 @@ class DualTexts(Backbone):
     def __init__(
         self, network: PreTrainedModel, *, masked: bool, tokens: bool = False, pad_to: int = 0, pad_id: int = 0
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, tokens=tokens)
         self.masked = masked
-        self.tokens = tokens
         self.pad_to, self.pad_id = pad_to, pad_id
 
     def forward(self, tokens: Tokens) -> Features:
@@ -110,12 +120,6 @@ class DualTexts(Backbone):
             return full_sets(own)
         words = projected_tokens(self.network, made.last_hidden_state[:, :items])
         return Features(torch.cat([own, words], dim=1), tokens.lengths + 1)
-
-    def layers(self, *, coarse: bool = False) -> Layers:
-        return tower_layers(self.network)
-
-    def enable_checkpointing(self, setting: str) -> None:
-        checkpoint_transformer(self.network, setting)
 
     def architecture(self, settings: dict[str, Any]) -> dict[str, Any]:
         return {

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vse_gpo.batch import Batch
+from vse_gpo.precision import full_product
 from vse_gpo.training.micro_batches import encode_micro_batches
 from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.phases import Phase, freeze
@@ -48,7 +49,7 @@ def run_trial_step(
         with precision:
             embeddings = encode_micro_batches(module.model, batch, micro_batch)
         images, captions = (torch.cat([own, *(processes - 1) * [own.detach()]]) for own in embeddings)
-        loss = module.loss(images @ captions.T, phase.negatives == "hardest", None)
+        loss = module.loss(full_product(images, captions), phase.negatives == "hardest", None)
         torch.autograd.grad(loss, trained, allow_unused=True)
 
 
