@@ -1,11 +1,16 @@
 """Protocols by name: folds, and what is no test set of theirs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.golden import RECALLS, load
 from vse_gpo.errors import VSEError
+from vse_gpo.retrieval.annotations import CocoRows, CrisscrossedCaptions
+from vse_gpo.retrieval.crisscrossed import CrisscrossedRecalls
+from vse_gpo.retrieval.eccv import ListedPositives, eccv_scores
 from vse_gpo.retrieval.hubness import CORRECTIONS, Bank
 from vse_gpo.retrieval.protocols import Gallery, corrected, five_folds, run_protocols, whole_gallery
 from vse_gpo.retrieval.similarity import Products, matrix_similarities, similarities
@@ -128,3 +133,26 @@ def test_a_correction_that_cannot_be_made_is_refused(name, message):
 def test_where_no_correction_is_known_its_name_says_who_makes_one():
     with pytest.raises(VSEError, match=r"protocol all\+qbnorm: a correction needs a bank, which only vse-evaluate and"):
         run_protocols(gallery(3), ["all+qbnorm"])
+
+
+@pytest.mark.parametrize("annotated", ["cxc", "eccv"])
+def test_an_annotated_protocol_reads_the_corrected_similarities_of_each_direction(annotated):
+    test = with_bank(20)
+    rows = CocoRows([str(row) for row in range(20)], [str(row) for row in range(len(test.caption_to_image))])
+    draws = np.random.default_rng(1)
+    t2i = list(dict.fromkeys(zip(draws.integers(0, 50, 90).tolist(), draws.integers(0, 20, 90).tolist(), strict=True)))
+    i2t = [(image, caption) for caption, image in t2i]
+    protocol = {
+        "cxc": CrisscrossedRecalls(CrisscrossedCaptions(variant="", i2t=i2t, t2i=t2i, t2t=[], i2i=[]), rows),
+        "eccv": ListedPositives(i2t, t2i, rows, eccv_scores, "eccv"),
+    }[annotated]
+    correction = CORRECTIONS["dbsn"]
+    found = run_protocols(test, [f"{annotated}+dbsn"], {annotated: protocol}, {"dbsn": correction})
+    metrics = found[f"{annotated}+dbsn"].metrics()
+    assert not [name for name in metrics if name.startswith(("t2t", "i2i"))]
+    for direction in ("i2t", "t2i"):
+        matrix = corrected(test, correction).searched(direction).exact_tile(slice(0, 60), slice(0, 60))
+        alone = replace(test, similarities=matrix_similarities(matrix if direction == "i2t" else matrix.T))
+        expected = {name: one for name, one in protocol(alone).metrics().items() if name.startswith(direction)}
+        assert {name: one for name, one in metrics.items() if name.startswith(direction)} == expected
+    assert metrics != protocol(test).metrics()
