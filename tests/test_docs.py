@@ -10,6 +10,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -28,6 +29,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
 
+from tests.golden import FOLDER
 from tests.helpers.tiny_duals import dual_folder
 from tests.helpers.tiny_encoders import roberta_folder
 from tests.helpers.tiny_root import tiny_root
@@ -223,6 +225,15 @@ def test_fine_tuning_a_pretrained_model(tmp_path, monkeypatch):
     assert tuned.image_encoder.pooling.gate != 0
 
 
+def test_other_benchmarks(tmp_path, monkeypatch):
+    pytest.importorskip("mteb")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(FOLDER / "saved" / "model", "my_model")
+    found = run_python((GUIDES / "other_benchmarks.md").read_text(encoding="utf-8"))
+    assert len(found["tasks"]) == 4
+    assert found["similarity"].shape == (2, 1)
+
+
 def test_exporting(tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
     monkeypatch.chdir(tmp_path)
@@ -255,6 +266,7 @@ def test_every_block_that_is_to_be_run_is_run_by_a_test():
         "fine_tune_clip.md",
         "search_your_images.md",
         "library.md",
+        "other_benchmarks.md",
         "export.md",
         "add_a_pooling.md",
         "README.md",

@@ -22,13 +22,25 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
     settings: Any = OmegaConf.to_container(config, resolve=True)
     as_they_are = (
         *("published", "cxc", "cxc_threshold_originals", "pmrp", "tokenizer", "vocabulary", "save_embeddings"),
-        *("accelerator", "devices", "seed", "batch_size", "workers", "precision", "dataset"),
+        *(
+            "accelerator",
+            "devices",
+            "seed",
+            "bank_size",
+            "clip_benchmark",
+            "batch_size",
+            "workers",
+            "precision",
+            "dataset",
+        ),
     )
     return {
         **{name: settings[name] for name in as_they_are},
         "checkpoints": several(settings["checkpoint"]),
         "embeddings": several(settings["embeddings"]),
         "protocols": several(settings["protocols"]) or several(settings["dataset"]["test_protocols"]),
+        "bank": several(settings["bank"]),
+        "corrections": {name: instantiate(one) for name, one in config.corrections.items()},
         "split": settings["split"] or settings["dataset"]["test_split"],
         "folder": folder,
         "make_source": instantiate,

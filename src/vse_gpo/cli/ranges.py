@@ -19,6 +19,8 @@ RANGES = {  # last part of a setting's name → what it may be; null means what 
     "width": COUNT,
     "word_width": COUNT,
     "size": COUNT,
+    "bank_size": COUNT,
+    "iterations": COUNT,
     "dev_captions": COUNT,
     "train_captions": COUNT,
     "max_epochs": range(-1, 2**31),  # -1: no end

@@ -64,25 +64,38 @@ class Split:
             captions=self.captions[:captions],
             caption_to_image=kept,
             image_ids=self.image_ids[:images],
-            images=FirstImages(self.images, images),
+            images=SomeImages(self.images, range(images)),
+        )
+
+    def some(self, images: npt.NDArray[np.int64]) -> "Split":
+        """Some of the images, in ascending order of their rows, with all their captions; itself if they are all."""
+        if len(images) == len(self.images):
+            return self
+        kept = np.isin(self.caption_to_image, images).nonzero()[0]
+        return replace(
+            self,
+            captions=[self.captions[row] for row in kept.tolist()],
+            caption_to_image=np.searchsorted(images, self.caption_to_image[kept]),
+            image_ids=[self.image_ids[row] for row in images.tolist()],
+            images=SomeImages(self.images, images.tolist()),
         )
 
 
 @dataclass(frozen=True)
-class FirstImages:
-    """The first rows of a source."""
+class SomeImages:
+    """Some rows of a source."""
 
     source: ImageSource
-    rows: int
+    rows: Sequence[int]
 
     def __len__(self) -> int:
-        return self.rows
+        return len(self.rows)
 
     def __getitem__(self, row: int) -> Tensor:
-        return self.source[row]
+        return self.source[self.rows[row]]
 
     def name(self, row: int) -> str:
-        return self.source.name(row)
+        return self.source.name(self.rows[row])
 
 
 class DiskDataset:

@@ -33,7 +33,7 @@ class Result:
 
     source: str
     protocol: str
-    variant: str  # of the annotations; empty if there is only one
+    variant: str  # of the annotations, and the bank of a correction; empty if there is only one and none
     outcome: Outcome
     intervals: Intervals
     published: Metrics

@@ -1,6 +1,7 @@
 """One evaluation of any models, or of any program's embeddings, by any protocols."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ from vse_gpo.data.datamodule import PairsDataModule, Source
 from vse_gpo.data.files import read_listing
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.annotated import ANNOTATED, read_annotations
+from vse_gpo.evaluation.bank import choose_banks
+from vse_gpo.evaluation.clip_benchmark import write_benchmark
 from vse_gpo.evaluation.encoding import EmbeddingModule, open_data
 from vse_gpo.evaluation.published import published_row
 from vse_gpo.evaluation.results import tables, write_results
 from vse_gpo.evaluation.scoring import combine, score
+from vse_gpo.retrieval.banks import beside, check_ids
 from vse_gpo.retrieval.embeddings import Encoded, read_encoded, write_embeddings
+from vse_gpo.retrieval.hubness import Correction
 from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
 from vse_gpo.storage.hub import is_path
 from vse_gpo.storage.settings import CONFIG
@@ -34,6 +39,9 @@ def evaluate_sources(
     protocols: Sequence[str],
     folder: Path,
     published: str | None,
+    bank: Sequence[str],
+    bank_size: int | None,
+    corrections: Mapping[str, Correction],
     cxc: str | None,
     cxc_threshold_originals: bool,
     pmrp: str | None,
@@ -50,6 +58,7 @@ def evaluate_sources(
     devices: int | str | None,
     make_trainer: Callable[..., pl.Trainer],
     save_embeddings: str | None,
+    clip_benchmark: bool,
 ) -> None:
     """Evaluate every source, and their ensemble if there are several; print tables and write files.
 
@@ -59,6 +68,8 @@ def evaluate_sources(
         protocols: names of protocols.
         folder: output folder.
         published: published row to compare with.
+        bank, bank_size: banks of the corrections; see ``choose_banks``.
+        corrections: name after a protocol's ``+`` → correction.
         cxc, cxc_threshold_originals, pmrp: see ``read_annotations``.
         tokenizer, vocabulary: see ``load_model``.
         accelerator: ``cpu`` keeps off the GPU.
@@ -68,6 +79,7 @@ def evaluate_sources(
         devices: number of devices, each with its share of the data; None leaves it to the trainer.
         make_trainer: builds the trainer that runs the encoders.
         save_embeddings: file for the embeddings.
+        clip_benchmark: also write the results in the form of CLIP_benchmark.
 
     Raises:
         VSEError: if there is nothing to evaluate, or sources and protocols do not fit each other.
@@ -77,30 +89,52 @@ def evaluate_sources(
     if published is not None:
         published_row(published)
     annotations = read_annotations(  # what is missing stops the evaluation before any work
-        protocols, cxc=cxc, cxc_threshold_originals=cxc_threshold_originals, pmrp=pmrp, seed=seed
+        protocols,
+        cxc=cxc,
+        cxc_threshold_originals=cxc_threshold_originals,
+        pmrp=pmrp,
+        seed=seed,
+        corrections=corrections,
+    )
+    banks = choose_banks(
+        bank, checkpoints=checkpoints, embeddings=embeddings, protocols=protocols, size=bank_size, seed=seed
     )
     if checkpoints and "root" in dataset:
-        read_listing(Path(dataset["root"]).expanduser(), split)  # the disk comes before any hub
+        for part in (split, *(one.name for one in banks if one is not None and not one.is_file)):
+            read_listing(Path(dataset["root"]).expanduser(), part)  # the disk comes before any hub
     device = choose_device(accelerator)
     in_precision(device, precision)  # refuses an unknown one
     sources: dict[str, Encoded] = {}
-    for name in checkpoints:
+    for name, chosen in zip(checkpoints, banks, strict=False):
         model = load_model(name, tokenizer=tokenizer, vocabulary=vocabulary)
-        data = open_data(model, dataset, make_source, split=split, batch_size=batch_size, workers=workers)
+        opened = partial(open_data, model, dataset, batch_size=batch_size, workers=workers)
+        data = opened(make_source, split=split)
         module = EmbeddingModule(model, precision)
         trainer = make_trainer() if devices is None else make_trainer(devices=devices)
-        test = encode(module, data, protocols, trainer=trainer, device=device, save_embeddings=kept_in)
+        check_protocols(protocols, len(data.split("test").images), [*PROTOCOLS, *ANNOTATED], corrections)
+        pairs = None if chosen is None or chosen.is_file else opened(chosen.source(make_source), split=chosen.name)
+        if pairs is not None:
+            check_ids(data.split("test").image_ids, pairs.split("test").image_ids, "image")
+        test = encode(module, data, trainer=trainer, device=device, save_embeddings=kept_in)
+        if pairs is not None:
+            test = beside(test, encode(module, pairs, trainer=trainer, device=device, save_embeddings=None))
+        elif chosen is not None:
+            test = beside(test, chosen.read(device))
         sources[source_name(name, sources)] = test
-    for name in embeddings:
-        sources[source_name(name, sources)] = read_encoded(name, device)
+    for name, chosen in zip(embeddings, banks[len(checkpoints) :], strict=True):
+        test = read_encoded(name, device)
+        sources[source_name(name, sources)] = test if chosen is None else beside(test, chosen.read(device))
     if getattr(rank_zero_only, "rank", 0) != 0:  # only the first process compares and writes
         return
     if len(sources) > 1:
         sources[ENSEMBLE] = combine(sources)
-    results = score(sources, protocols, annotations, published=published, seed=seed)
+    results = score(sources, protocols, annotations, published=published, seed=seed, corrections=corrections)
     for table in tables(results):
         get_console().print(table)
     write_results(folder, results, sources)
+    if clip_benchmark:
+        typed = dict(zip(sources, [*checkpoints, *embeddings], strict=False))
+        write_benchmark(folder / "clip_benchmark", results, {ENSEMBLE: ",".join(typed.values())} | typed)
     print(f"written to {folder}")
 
 
@@ -141,7 +175,6 @@ def source_name(path: str, taken: Mapping[str, Any]) -> str:
 def encode(
     module: EmbeddingModule,
     data: PairsDataModule,
-    protocols: Sequence[str],
     *,
     trainer: pl.Trainer,
     device: torch.device,
@@ -150,10 +183,9 @@ def encode(
     """The test split as a model sees it, encoded on all processes.
 
     Raises:
-        VSEError: if nothing was encoded, or a protocol is defined on another test set.
+        VSEError: if nothing was encoded.
     """
     split = data.split("test")
-    check_protocols(protocols, len(split.images), [*PROTOCOLS, *ANNOTATED])
     trainer.test(module, datamodule=data, verbose=False)
     if module.encoded is None:
         raise VSEError(f"{split.name}: nothing was encoded, expected every image and caption")
@@ -171,4 +203,5 @@ def encode(
         caption_to_image=split.caption_to_image,
         image_ids=split.image_ids,
         files=[split.images.name(row) for row in range(len(split.images))],
+        embeddings=(images, captions),
     )
