@@ -28,6 +28,7 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
             "seed",
             "bank_size",
             "clip_benchmark",
+            "rerank",
             "batch_size",
             "workers",
             "precision",

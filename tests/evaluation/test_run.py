@@ -69,6 +69,7 @@ def trained(tmp_path_factory):
     return home
 
 
+JOINT = ("interaction=maxsim", "loss=joint", "seed=0")
 DATA = ("dataset=f30k", "dataset.root=data", "workers=0", "accelerator=cpu", "protocols=[all]")
 
 
@@ -188,6 +189,33 @@ def test_a_correction_that_cannot_be_made_gives_one_line(banked, arguments, mess
     assert not (banked / "bad").exists()
 
 
+def test_two_stages_stand_beside_each_other(trained, capsys):
+    """Trained with both, evaluated by both: on all images the second stage is the whole interaction."""
+    start(trained, "train", *tiny_root(trained / "data"), *JOINT, "hydra.run.dir=joint", "test=false")
+    data = ("dataset=f30k", f"dataset.root={trained / 'data'}", "workers=0", "protocols=[all]")
+    checkpoint = f"checkpoint={trained / 'joint' / 'checkpoints' / 'last.ckpt'}"
+    images = len(read_listing(trained / "data", "test").image_ids)
+    capsys.readouterr()
+    found = inside(trained, "stages", checkpoint, *data, f"rerank={images}")["joint"]
+    assert "ms a caption" in capsys.readouterr().out
+    assert list(found) == ["all+embedding", f"all+rerank{images}"]
+    whole = inside(trained, "whole", checkpoint, *data)["joint"]["all"]["metrics"]
+    re_ordered = found[f"all+rerank{images}"]["metrics"]
+    assert {name: re_ordered[name] for name in whole if name.startswith("t2i")} == {
+        name: value for name, value in whole.items() if name.startswith("t2i")
+    }
+    assert re_ordered["t2i_ms"] > 0
+    for refused, message in (
+        (("rerank=99",), "rerank=99, but the gallery has"),
+        (("save_embeddings=e.npz",), "save_embeddings: joint ranks by its interaction, not by embeddings"),
+        (("protocols=[all+qbnorm]", "bank=train"), "bank: joint ranks by its interaction"),
+        (("rerank=2", "bank=train"), "hubness is corrected for embeddings only"),
+    ):
+        with pytest.raises(VSEError, match=message):
+            inside(trained, "refused", checkpoint, *data, *refused)
+    assert not (trained / "refused").exists()
+
+
 def test_two_processes_encode_what_one_does(trained, single):
     two = ("devices=2", "hydra.run.dir=two")
     done = run(trained, "evaluate", "checkpoint=run0/checkpoints/last.ckpt", *DATA, *two)
@@ -261,6 +289,8 @@ def test_a_converted_model_encodes_alike(trained):
         (("embeddings=ours.npz", "protocols=[eccv]"), "captions of"),
         (("checkpoint=run0/checkpoints/last.ckpt", "protocols=[coco]"), "unknown protocol coco"),
         (("checkpoint=missing_folder", "protocols=[all]"), "neither a folder nor"),
+        (("checkpoint=run0/checkpoints/last.ckpt", *DATA, "rerank=2"), "rerank=2: run0 has no interaction"),
+        (("embeddings=ours.npz", "protocols=[all]", "rerank=2"), "rerank=2 with 1 sources, expected one checkpoint"),
     ],
 )
 def test_bad_input_gives_one_line(trained, single, arguments, message, monkeypatch):

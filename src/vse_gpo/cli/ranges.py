@@ -20,6 +20,7 @@ RANGES = {  # last part of a setting's name → what it may be; null means what 
     "word_width": COUNT,
     "size": COUNT,
     "bank_size": COUNT,
+    "rerank": COUNT,
     "iterations": COUNT,
     "dev_captions": COUNT,
     "train_captions": COUNT,

@@ -22,6 +22,7 @@ from vse_gpo.evaluation.encoding import EmbeddingModule, open_data
 from vse_gpo.evaluation.published import published_row
 from vse_gpo.evaluation.results import tables, write_results
 from vse_gpo.evaluation.scoring import combine, score
+from vse_gpo.evaluation.two_stages import check_interaction, check_stages, staged, stages, with_times
 from vse_gpo.retrieval.banks import beside, check_ids
 from vse_gpo.retrieval.embeddings import Encoded, read_encoded, write_embeddings
 from vse_gpo.retrieval.hubness import Correction
@@ -59,6 +60,7 @@ def evaluate_sources(
     make_trainer: Callable[..., pl.Trainer],
     save_embeddings: str | None,
     clip_benchmark: bool,
+    rerank: int | None,
 ) -> None:
     """Evaluate every source, and their ensemble if there are several; print tables and write files.
 
@@ -80,6 +82,7 @@ def evaluate_sources(
         make_trainer: builds the trainer that runs the encoders.
         save_embeddings: file for the embeddings.
         clip_benchmark: also write the results in the form of CLIP_benchmark.
+        rerank: first items of each query by the embedding that the interaction re-orders; None ranks all by it.
 
     Raises:
         VSEError: if there is nothing to evaluate, or sources and protocols do not fit each other.
@@ -88,6 +91,9 @@ def evaluate_sources(
     check_sources(checkpoints, embeddings, folder, kept_in)
     if published is not None:
         published_row(published)
+    if rerank is not None:
+        check_stages(rerank, sources=len(checkpoints) + len(embeddings), embeddings=embeddings, bank=bank)
+        protocols, corrections = staged(protocols, rerank), stages(rerank)
     annotations = read_annotations(  # what is missing stops the evaluation before any work
         protocols,
         cxc=cxc,
@@ -96,8 +102,12 @@ def evaluate_sources(
         seed=seed,
         corrections=corrections,
     )
-    banks = choose_banks(
-        bank, checkpoints=checkpoints, embeddings=embeddings, protocols=protocols, size=bank_size, seed=seed
+    banks = (
+        choose_banks(
+            bank, checkpoints=checkpoints, embeddings=embeddings, protocols=protocols, size=bank_size, seed=seed
+        )
+        if rerank is None
+        else [None]
     )
     if checkpoints and "root" in dataset:
         for part in (split, *(one.name for one in banks if one is not None and not one.is_file)):
@@ -109,7 +119,9 @@ def evaluate_sources(
         model = load_model(name, tokenizer=tokenizer, vocabulary=vocabulary)
         opened = partial(open_data, model, dataset, batch_size=batch_size, workers=workers)
         data = opened(make_source, split=split)
-        module = EmbeddingModule(model, precision)
+        only_embeddings = "save_embeddings" if kept_in is not None else None if chosen is None else "bank"
+        check_interaction(name, model, first=rerank, needs_embeddings=only_embeddings)
+        module = EmbeddingModule(model, precision, keeps_items=rerank is not None)
         trainer = make_trainer() if devices is None else make_trainer(devices=devices)
         check_protocols(protocols, len(data.split("test").images), [*PROTOCOLS, *ANNOTATED], corrections)
         pairs = None if chosen is None or chosen.is_file else opened(chosen.source(make_source), split=chosen.name)
@@ -129,6 +141,9 @@ def evaluate_sources(
     if len(sources) > 1:
         sources[ENSEMBLE] = combine(sources)
     results = score(sources, protocols, annotations, published=published, seed=seed, corrections=corrections)
+    if rerank is not None:
+        results, times = with_times(results, next(iter(sources.values())), rerank)
+        print(f"re-ranking the first {rerank}: {times['i2t_ms']:.1f} ms an image, {times['t2i_ms']:.1f} ms a caption")
     for table in tables(results):
         get_console().print(table)
     write_results(folder, results, sources)
@@ -203,5 +218,6 @@ def encode(
         caption_to_image=split.caption_to_image,
         image_ids=split.image_ids,
         files=[split.images.name(row) for row in range(len(split.images))],
-        embeddings=(images, captions),
+        embeddings=None if module.model.interaction is not None else (found.images, found.captions),
+        bank=found.item_sets,
     )

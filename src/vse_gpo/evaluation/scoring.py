@@ -13,7 +13,7 @@ from vse_gpo.evaluation.results import Result
 from vse_gpo.retrieval.arrays import Array, Ids, Index
 from vse_gpo.retrieval.banks import beside, drawn
 from vse_gpo.retrieval.embeddings import Encoded, encoded, encoded_arrays, read_encoded
-from vse_gpo.retrieval.hubness import CORRECTIONS, Correction, mean_bank
+from vse_gpo.retrieval.hubness import CORRECTIONS, Bank, Correction, mean_bank
 from vse_gpo.retrieval.protocols import PLUS, Gallery, run_protocols
 from vse_gpo.retrieval.recalls import Metrics
 from vse_gpo.retrieval.similarity import ensemble
@@ -99,7 +99,7 @@ def combine(encoded: Mapping[str, Encoded]) -> Encoded:
         what: next((getattr(one, what) for one in encoded.values() if getattr(one, what) is not None), None)
         for what in ("image_ids", "caption_ids", "files")
     }
-    banks = [one.bank for one in encoded.values() if one.bank is not None]
+    banks = [one.bank for one in encoded.values() if isinstance(one.bank, Bank)]
     return Encoded(
         similarities=ensemble([one.similarities for one in encoded.values()]),
         caption_to_image=first.caption_to_image,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.retrieval.arrays import Array, Ids, Index, float_tensor, read_index, unit_embeddings
-from vse_gpo.retrieval.hubness import Bank
+from vse_gpo.retrieval.hubness import Beside
 from vse_gpo.retrieval.similarity import Similarities, matrix_similarities, similarities
 from vse_gpo.storage.writing import whole_file
 
@@ -37,7 +37,7 @@ class Encoded:
         caption_ids: id per caption; None if unknown.
         files: name per image by which a person can find it, usually its id.
         embeddings: unit embeddings of images and captions; None if only similarities are known.
-        bank: other pairs beside it, for corrections; None if there are none.
+        bank: other pairs beside it, or its item sets, for corrections; None if there are none.
     """
 
     similarities: Similarities
@@ -46,7 +46,7 @@ class Encoded:
     caption_ids: Sequence[str] | None = None
     files: Sequence[str] | None = None
     embeddings: tuple[Tensor, Tensor] | None = None
-    bank: Bank | None = None
+    bank: Beside | None = None
 
 
 def read_encoded(path: str | Path, device: torch.device | None = None) -> Encoded:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,18 @@ class BankSearch(NamedTuple):
     among: Similarity  # queries of the bank × gallery items of the bank
 
 
-Correction = Callable[[Similarity, BankSearch], Similarity]  # queries × gallery, before and after
+@runtime_checkable
+class Beside(Protocol):
+    """What a correction knows beside the similarities of a test set, such as a bank of other pairs."""
+
+    def searched(self, direction: str) -> Any:
+        """What it knows about ``i2t`` or ``t2i``."""
+
+    def part(self, images: Int[Tensor, " images"], captions: Int[Tensor, " captions"]) -> "Beside":
+        """The same beside some images and captions of the test set."""
+
+
+Correction = Callable[[Similarity, Any], Similarity]  # queries × gallery and what is beside them → the same, corrected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +117,12 @@ class QueryBankNormalization:
         scale, gallery = self.inverse_temperature, similarity.shape[1]
         sums = torch.full((gallery,), -torch.inf, dtype=torch.float64, device=similarity.device)
         activated = torch.zeros(gallery, dtype=torch.bool, device=similarity.device)
-        for _, values in _blocks(bank.queries):
+        for _, values in exact_blocks(bank.queries):
             sums = torch.logaddexp(sums, (scale * values).logsumexp(0))
             last = values.topk(min(self.k, gallery), dim=1).values[:, -1:]
             activated |= (values >= last - TIE).any(0)
         corrected = torch.zeros(similarity.shape[0], dtype=torch.float64, device=similarity.device)
-        for rows, values in _blocks(similarity):
+        for rows, values in exact_blocks(similarity):
             first = values >= values.amax(1, keepdim=True) - TIE
             corrected[rows] = (first & activated).any(1).double()
         return Shifted(similarity, corrected, -sums / scale)
@@ -142,7 +153,7 @@ class DualBankSinkhorn:
         log_u = torch.zeros(items, dtype=torch.float64, device=similarity.device)
         for _ in range(self.iterations):
             sums = torch.full_like(log_u, -torch.inf)
-            for _, values in _blocks(bank.queries, bank.among):
+            for _, values in exact_blocks(bank.queries, bank.among):
                 logits = values.div_(self.temperature)
                 log_v = -math.log(bank.among.shape[0]) - (logits + log_u).logsumexp(1, keepdim=True)
                 sums = torch.logaddexp(sums, (logits + log_v).logsumexp(0))
@@ -156,7 +167,7 @@ def _check_positive(correction: str, **numbers: float) -> None:
             raise VSEError(f"{correction} with {name}={value}, expected a number above 0")
 
 
-def _blocks(*side_by_side: Similarity) -> Iterator[tuple[slice, Float[Tensor, "rows columns"]]]:
+def exact_blocks(*side_by_side: Similarity) -> Iterator[tuple[slice, Float[Tensor, "rows columns"]]]:
     """Whole rows of matrices side by side, in float64, as many at once as memory allows."""
     rows, columns = side_by_side[0].shape[0], sum(one.shape[1] for one in side_by_side)
     at_once = max(1, NUMBERS_AT_ONCE // columns)

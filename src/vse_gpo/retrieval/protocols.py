@@ -10,7 +10,7 @@ import torch
 
 from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.counts import Pairs
-from vse_gpo.retrieval.hubness import Bank, Correction
+from vse_gpo.retrieval.hubness import Beside, Correction
 from vse_gpo.retrieval.ranks import Ranks, best_positive_ranks, check_index, fold_ranks, row_ranks
 from vse_gpo.retrieval.recalls import Outcome, recall_outcome
 from vse_gpo.retrieval.similarity import Similarities, Similarity
@@ -27,12 +27,12 @@ class Gallery:
     Args:
         similarities: similarities of images and captions.
         caption_to_image: row of each caption's image.
-        bank: other pairs, for corrections; None if there are none.
+        bank: other pairs, or item sets, for corrections; None if there are none.
     """
 
     similarities: Similarities
     caption_to_image: npt.NDArray[np.int64]
-    bank: Bank | None = None
+    bank: Beside | None = None
 
     @cached_property
     def _ranks(self) -> tuple[Ranks, Ranks]:
@@ -75,7 +75,7 @@ class CorrectedGallery(Gallery):
         correction: corrects the similarities of one direction.
     """
 
-    bank: Bank
+    bank: Beside
     correction: Correction
 
     @cached_property
