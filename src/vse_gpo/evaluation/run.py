@@ -203,5 +203,5 @@ def encode(
         caption_to_image=split.caption_to_image,
         image_ids=split.image_ids,
         files=[split.images.name(row) for row in range(len(split.images))],
-        embeddings=(images, captions),
+        embeddings=(found.images, found.captions) if found.interaction is None else None,
     )
