@@ -10,6 +10,7 @@ from vse_gpo import VSE
 from vse_gpo.data.shapes import ShapesDataset
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.sentence_encoder import SentenceEncoder
+from vse_gpo.interaction import MaxSim
 from vse_gpo.retrieval import image_caption_recalls
 
 
@@ -57,6 +58,13 @@ def test_similarities_are_cosines(encoder):
 def test_what_the_model_does_not_know_is_refused(encoder, inputs, settings, message):
     with pytest.raises(VSEError, match=message):
         encoder.encode(inputs, **settings)
+
+
+def test_a_model_that_ranks_by_an_interaction_is_refused():
+    model = VSE.from_pretrained(FOLDER / "saved" / "model")
+    model.interaction = MaxSim()
+    with pytest.raises(VSEError, match="a model with MaxSim, which compares sets of items"):
+        SentenceEncoder(model)
 
 
 def test_the_evaluator_of_sentence_transformers_finds_our_recalls(encoder, split):

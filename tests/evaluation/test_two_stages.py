@@ -71,8 +71,8 @@ def test_what_has_no_two_stages_is_refused():
     with pytest.raises(VSEError, match="rerank=5 with bank=train: hubness is corrected for embeddings only"):
         check_stages(5, sources=1, embeddings=[], bank=["train"])
     with pytest.raises(VSEError, match="rerank=5: run0 has no interaction; leave it out, or train with interaction="):
-        check_interaction("run0", tiny_module().model, first=5, needs_embeddings=None)
+        check_interaction("run0", tiny_module().model, first=5, of_embeddings=[])
     model = tiny_module(interaction=MaxSim()).model
     with pytest.raises(VSEError, match="save_embeddings: run0 ranks by its interaction, not by embeddings"):
-        check_interaction("run0", model, first=None, needs_embeddings="save_embeddings")
-    check_interaction("run0", model, first=5, needs_embeddings=None)
+        check_interaction("run0", model, first=None, of_embeddings=["save_embeddings"])
+    check_interaction("run0", model, first=5, of_embeddings=[])

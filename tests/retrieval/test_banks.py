@@ -99,7 +99,7 @@ def test_an_image_or_a_caption_that_two_pairs_share_is_no_pair():
         (pairs(1, width=6), "bank of embeddings 6 wide, the test set's are 8 wide; embed both by one model"),
         (
             Encoded(similarities=matrix_similarities(torch.eye(3)), caption_to_image=np.arange(3)),
-            "a bank of similarities, expected embeddings",
+            r"a bank of only similarities, as an \.npy file",
         ),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_bank_that_does_not_fit_is_refused(bank, message):
 
 def test_a_test_set_of_similarities_takes_no_bank():
     test = Encoded(similarities=matrix_similarities(torch.eye(3)), caption_to_image=np.arange(3))
-    with pytest.raises(VSEError, match="a test set of similarities, expected embeddings"):
+    with pytest.raises(VSEError, match=r"a test set of only similarities, as an \.npy file"):
         beside(test, pairs(0))
 
 

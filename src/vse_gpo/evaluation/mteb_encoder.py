@@ -29,7 +29,7 @@ class MTEBEncoder:
         name: ``account/name`` in mteb's tables.
 
     Raises:
-        VSEError: if the name has another form, or the model does not know its settings.
+        VSEError: if the name has another form, the model does not know its settings or ranks by an interaction.
     """
 
     def __init__(self, model: VSE, *, name: str) -> None:

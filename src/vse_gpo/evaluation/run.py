@@ -102,12 +102,13 @@ def evaluate_sources(
         seed=seed,
         corrections=corrections,
     )
-    banks = (
-        choose_banks(
-            bank, checkpoints=checkpoints, embeddings=embeddings, protocols=protocols, size=bank_size, seed=seed
-        )
-        if rerank is None
-        else [None]
+    banks = choose_banks(
+        bank,
+        checkpoints=checkpoints,
+        embeddings=embeddings,
+        protocols=protocols if rerank is None else [],  # those of two stages need none
+        size=bank_size,
+        seed=seed,
     )
     if checkpoints and "root" in dataset:
         for part in (split, *(one.name for one in banks if one is not None and not one.is_file)):
@@ -119,8 +120,8 @@ def evaluate_sources(
         model = load_model(name, tokenizer=tokenizer, vocabulary=vocabulary)
         opened = partial(open_data, model, dataset, batch_size=batch_size, workers=workers)
         data = opened(make_source, split=split)
-        only_embeddings = "save_embeddings" if kept_in is not None else None if chosen is None else "bank"
-        check_interaction(name, model, first=rerank, needs_embeddings=only_embeddings)
+        of_embeddings = {"save_embeddings": kept_in, "bank": chosen}
+        check_interaction(name, model, first=rerank, of_embeddings=[k for k, v in of_embeddings.items() if v])
         module = EmbeddingModule(model, precision, keeps_items=rerank is not None)
         trainer = make_trainer() if devices is None else make_trainer(devices=devices)
         check_protocols(protocols, len(data.split("test").images), [*PROTOCOLS, *ANNOTATED], corrections)
@@ -218,6 +219,6 @@ def encode(
         caption_to_image=split.caption_to_image,
         image_ids=split.image_ids,
         files=[split.images.name(row) for row in range(len(split.images))],
-        embeddings=None if module.model.interaction is not None else (found.images, found.captions),
+        embeddings=(found.images, found.captions) if module.model.interaction is None else None,
         bank=found.item_sets,
     )

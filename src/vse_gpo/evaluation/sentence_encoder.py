@@ -40,11 +40,19 @@ class SentenceEncoder:
 
     Args:
         model: the two encoders.
+
+    Raises:
+        VSEError: if the model ranks by an interaction, not by embeddings.
     """
 
     similarity_fn_name = "cosine"
 
     def __init__(self, model: VSE) -> None:
+        if model.interaction is not None:
+            raise VSEError(
+                f"a model with {type(model.interaction).__name__}, which compares sets of items, expected one that "
+                "ranks by embeddings; use vse-evaluate"
+            )
         self.model = model
         self.model_card_data = EvaluatedMetrics()
 

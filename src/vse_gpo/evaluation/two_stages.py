@@ -53,22 +53,22 @@ def check_stages(first: int, *, sources: int, embeddings: Sequence[str], bank: S
         raise VSEError(f"rerank={first} with bank={bank[0]}: hubness is corrected for embeddings only; leave one out")
 
 
-def check_interaction(name: str, model: VSE, *, first: int | None, needs_embeddings: str | None) -> None:
+def check_interaction(name: str, model: VSE, *, first: int | None, of_embeddings: Sequence[str]) -> None:
     """Refuse what a model cannot do.
 
     Args:
         name: of the model.
         model: with an interaction or without.
         first: items that are re-ordered; None re-orders nothing.
-        needs_embeddings: a setting that makes sense only where embeddings rank; None if there is none.
+        of_embeddings: settings in use that make sense only where embeddings rank.
 
     Raises:
         VSEError: if the model has no interaction and one is asked for, or the other way round.
     """
     if first is not None and model.interaction is None:
         raise VSEError(f"rerank={first}: {name} has no interaction; leave it out, or train with interaction=maxsim")
-    if needs_embeddings is not None and model.interaction is not None:
-        raise VSEError(f"{needs_embeddings}: {name} ranks by its interaction, not by embeddings; leave it out")
+    if of_embeddings and model.interaction is not None:
+        raise VSEError(f"{of_embeddings[0]}: {name} ranks by its interaction, not by embeddings; leave it out")
 
 
 def milliseconds(similarity: Similarity, rescore: Rescore, first: int) -> float:

@@ -81,7 +81,10 @@ def beside(test: Encoded, pairs: Encoded) -> Encoded:
 
 def _embeddings(one: Encoded, what: str) -> Embeddings:
     if one.embeddings is None:
-        raise VSEError(f"a {what} of similarities, expected embeddings: a correction compares the two with each other")
+        raise VSEError(
+            f"a {what} of only similarities, as an .npy file or a model with an interaction gives them; expected "
+            "embeddings: a correction compares those of the bank with those of the test set"
+        )
     return one.embeddings
 
 
