@@ -45,7 +45,7 @@ def read(path: Path) -> dict:
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("micro_batch", [None, 2])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [*LOSSES, "dense"])
 def test_three_clipped_steps_are_the_same(folder, loss, micro_batch, rank):
     one = read(folder / "1" / f"{loss}, None, 0.pt")
     two = read(folder / "2" / f"{loss}, {micro_batch}, {rank}.pt")

@@ -6,6 +6,7 @@ another loss. Embeddings are small; the activations behind them fill the memory.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -35,24 +36,45 @@ def encode_micro_batches(
     if size is None:
         embeddings: tuple[Tensor, Tensor] = model(batch)
         return embeddings
-    images, captions = zip(*(_embed_twice(model, part) for part in micro_batches(batch, size)), strict=True)
+    images, captions = zip(*(_encode_twice(model, part) for part in micro_batches(batch, size)), strict=True)
     return torch.cat(images), torch.cat(captions)
+
+
+def encode_captions(encoder: nn.Module, tokens: Tokens, size: int | None, *, learn: bool) -> Float[Tensor, "batch dim"]:
+    """Embeddings of captions, encoded as ``encode_micro_batches`` encodes a batch.
+
+    Args:
+        encoder: of captions.
+        tokens: of the captions.
+        size: captions in a micro-batch; None encodes all at once.
+        learn: whether they get gradients; without, none is encoded a second time.
+    """
+    parts = [tokens] if size is None else [_shortened(take(tokens, rows)) for rows in _slices(len(tokens.ids), size)]
+    again = learn and size is not None
+    with torch.set_grad_enabled(learn):
+        return torch.cat([_encode_twice(encoder, part) if again else encoder(part) for part in parts])
 
 
 def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
     """Consecutive parts of a batch, with ``size`` pairs each except the last, padded to its longest caption."""
-    for first in range(0, len(batch.image_index), size):
-        part: Batch = take(batch, slice(first, first + size))
-        ids, lengths = part.tokens
-        yield part._replace(tokens=Tokens(ids[:, : int(lengths.max())], lengths))
+    for rows in _slices(len(batch.image_index), size):
+        part: Batch = take(batch, rows)
+        yield part._replace(tokens=_shortened(part.tokens))
 
 
-def _embed_twice(model: nn.Module, part: Batch) -> tuple[Tensor, Tensor]:
+def _slices(items: int, size: int) -> Iterator[slice]:
+    return (slice(first, first + size) for first in range(0, items, size))
+
+
+def _shortened(tokens: Tokens) -> Tokens:
+    """Without columns that are padding in every row."""
+    return Tokens(tokens.ids[:, : int(tokens.lengths.max())], tokens.lengths)
+
+
+def _encode_twice(encode: nn.Module, part: Batch | Tokens) -> Any:
+    """Embeddings of a part, whose activations are computed again in the backward pass."""
     torch.clear_autocast_cache()  # shared cached weights would sum micro-batches' gradients in half precision
-    embeddings: tuple[Tensor, Tensor] = checkpoint(
-        model, part, use_reentrant=False, context_fn=lambda: (nullcontext(), _unchanged_buffers(model))
-    )
-    return embeddings
+    return checkpoint(encode, part, use_reentrant=False, context_fn=lambda: (nullcontext(), _unchanged_buffers(encode)))
 
 
 @contextmanager

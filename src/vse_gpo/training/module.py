@@ -1,6 +1,7 @@
 """The LightningModule: one training step, and validation over every image and caption once."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypedDict
 
 import numpy as np
@@ -17,12 +18,11 @@ from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.encoding import Collector, EmbeddingModule
 from vse_gpo.losses import share_logits
 from vse_gpo.model import VSE
-from vse_gpo.precision import full_product
 from vse_gpo.retrieval.protocols import Gallery, run_protocols
 from vse_gpo.retrieval.similarity import similarities
 from vse_gpo.storage.weights import check_weights
 from vse_gpo.training.compilation import compile_networks
-from vse_gpo.training.micro_batches import encode_micro_batches
+from vse_gpo.training.dense_captions import DenseCaptions, encode_pairs, whole_loss
 from vse_gpo.training.optimization import Groups, Optimization, steps_of_run
 from vse_gpo.training.phases import Phase, Phases, freeze
 
@@ -54,6 +54,7 @@ class RetrievalModule(EmbeddingModule):
             whole batch, ``auto`` the most that fit into the memory, which ``callbacks.trial.MemoryTrial`` finds.
         image_checkpointing, text_checkpointing: compute the activations of a backbone again in the backward pass,
             instead of keeping them; see ``Backbone.enable_checkpointing``.
+        dense: what dense captions add to the loss; None leaves them out.
         compile: mode of ``torch.compile`` for the networks inside the backbones; see ``compilation``. None compiles
             nothing.
         settings: the run's resolved config, kept in its checkpoints as plain containers.
@@ -70,6 +71,7 @@ class RetrievalModule(EmbeddingModule):
         test_protocols: Sequence[str],
         seed: int,
         settings: dict[str, Any],
+        dense: DenseCaptions | None = None,
         micro_batch: int | str | None = None,
         image_checkpointing: bool = False,
         text_checkpointing: bool = False,
@@ -86,6 +88,7 @@ class RetrievalModule(EmbeddingModule):
             raise VSEError(f"micro_batch={micro_batch}, expected at least 1 pair, auto, or null for the whole batch")
         share_logits(loss, model.logits)
         self.loss = loss
+        self.dense = dense
         self.phases = phases
         self.optimization = optimization
         self.mask_same_image = mask_same_image
@@ -180,11 +183,13 @@ class RetrievalModule(EmbeddingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutputs:
         """The loss to step on and, for callbacks, all processes' embeddings and the mask of pairs that do not count."""
-        images, captions = encode_micro_batches(self.model, batch, self.micro_batch)
-        images, captions = self._from_all_processes(images), self._from_all_processes(captions)
+        embeddings = [
+            self._from_all_processes(own) for own in encode_pairs(self.model, batch, self.micro_batch, self.dense)
+        ]
+        images, captions = embeddings[:2]
         not_negative = self._same_image(batch.image_index) if self.mask_same_image else None
         with torch.autocast(self.device.type, enabled=False):  # a margin of 0.2 needs more than half precision
-            loss = self.batch_loss(full_product(images, captions), not_negative)
+            loss = whole_loss(partial(self.batch_loss, not_negative=not_negative), self.dense, *embeddings)
         self.log("train/loss", loss, batch_size=len(images))  # in the bar it would be read at every step
         if self.phase.ramp_loss:
             loss = loss * (batch_idx / self.trainer.num_training_batches)

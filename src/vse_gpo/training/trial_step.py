@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
 from pytorch_lightning.utilities.seed import isolate_rng
@@ -9,8 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vse_gpo.batch import Batch
-from vse_gpo.precision import full_product
-from vse_gpo.training.micro_batches import encode_micro_batches
+from vse_gpo.training.dense_captions import encode_pairs, whole_loss
 from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.phases import Phase, freeze
 
@@ -47,9 +47,9 @@ def run_trial_step(
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         fill_states(optimizers, trained)
         with precision:
-            embeddings = encode_micro_batches(module.model, batch, micro_batch)
-        images, captions = (torch.cat([own, *(processes - 1) * [own.detach()]]) for own in embeddings)
-        loss = module.loss(full_product(images, captions), phase.negatives == "hardest", None)
+            embeddings = encode_pairs(module.model, batch, micro_batch, module.dense)
+        everywhere = [torch.cat([own, *(processes - 1) * [own.detach()]]) for own in embeddings]
+        loss = whole_loss(partial(module.loss, hardest=phase.negatives == "hardest"), module.dense, *everywhere)
         torch.autograd.grad(loss, trained, allow_unused=True)
 
 
