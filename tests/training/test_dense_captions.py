@@ -15,12 +15,15 @@ from torch import Tensor
 from tests.helpers.tiny import tiny_data, tiny_module, tiny_trainer, weights
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
+from vse_gpo.batch import EncoderOutput
 from vse_gpo.data.datamodule import PairsDataModule
 from vse_gpo.encoder import normalize
 from vse_gpo.errors import VSEError
+from vse_gpo.interaction import MaxSim
 from vse_gpo.losses import InfoNCE, TripletLoss
 from vse_gpo.training.dense_captions import DenseCaptions, check_dense_used, distillation_loss, encode_pairs, whole_loss
 from vse_gpo.training.module import RetrievalModule
+from vse_gpo.training.objective import Objective
 
 OPTIONS = {
     "extra": DenseCaptions(caption_weight=1.0, dense_weight=0.5, distillation_weight=0.0),
@@ -28,6 +31,9 @@ OPTIONS = {
     "distillation": DenseCaptions(caption_weight=1.0, dense_weight=0.0, distillation_weight=0.7),
     "all": DenseCaptions(caption_weight=0.3, dense_weight=2.0, distillation_weight=0.7),
 }
+
+
+MODEL = tiny_module().model
 
 
 @pytest.fixture
@@ -78,7 +84,8 @@ def test_the_loss_is_the_plain_loop(option, rows, seed, hardest):
         + own.dense_weight * triplet_loop(images.tolist(), dense.tolist(), hardest)
         + own.distillation_weight * distilled
     )
-    found = whole_loss(partial(TripletLoss(), hardest=hardest), own, images, captions, dense)
+    loss_of = partial(Objective(TripletLoss(), {"embedding": 1.0}).loss_of, MODEL, hardest=hardest, not_negative=None)
+    found = whole_loss(loss_of, own, *(EncoderOutput(rows, None) for rows in (images, captions, dense)))
     assert float(found) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
@@ -126,7 +133,8 @@ def test_the_file_and_the_loss_need_each_other():
 def gradients(module: RetrievalModule, batch: Any, micro_batch: int | None) -> list[Tensor]:
     """The loss of a step and the gradients of all that has some."""
     module.zero_grad()
-    value = whole_loss(module.loss, module.dense, *encode_pairs(module.model, batch, micro_batch, module.dense))
+    loss_of = partial(module.objective.loss_of, module.model, hardest=True, not_negative=None)
+    value = whole_loss(loss_of, module.dense, *encode_pairs(module.model, batch, micro_batch, module.dense))
     value.backward()
     return [value.detach(), *(own.grad for own in module.parameters() if own.grad is not None)]
 
@@ -134,7 +142,8 @@ def gradients(module: RetrievalModule, batch: Any, micro_batch: int | None) -> l
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("size", [1, 3, 20])
 def test_micro_batches_give_the_loss_and_gradients_of_one_pass(dense_file, option, size):
-    module = tiny_module(dropout=0.0, drop_regions=0.0, loss=InfoNCE(), dense=OPTIONS[option])
+    joint = {"interaction": MaxSim(), "similarity_weights": {"embedding": 1.0, "interaction": 0.5}}
+    module = tiny_module(dropout=0.0, drop_regions=0.0, loss=InfoNCE(), dense=OPTIONS[option], **joint)
     batch = first_batch(tiny_data(dense=dense_file, batch_size=8))
     found, expected = gradients(module, batch, size), gradients(module, batch, None)
     assert len(found) == len(expected)
@@ -146,8 +155,8 @@ def test_micro_batches_give_the_loss_and_gradients_of_one_pass(dense_file, optio
 def test_dense_captions_that_only_teach_keep_no_graph(dense_file, size):
     module = tiny_module(dense=OPTIONS["distillation"])
     batch = first_batch(tiny_data(dense=dense_file))
-    images, captions, dense = encode_pairs(module.model, batch, size, module.dense)
-    assert (images.requires_grad, captions.requires_grad, dense.requires_grad) == (True, True, False)
+    outputs = encode_pairs(module.model, batch, size, module.dense)
+    assert [output.embeddings.requires_grad for output in outputs] == [True, True, False]
 
 
 def test_a_batch_without_dense_captions_is_refused():

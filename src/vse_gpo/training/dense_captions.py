@@ -8,11 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vse_gpo.batch import Batch
+from vse_gpo.batch import Batch, EncoderOutput
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
-from vse_gpo.precision import full_product
-from vse_gpo.training.micro_batches import encode_captions, encode_micro_batches
+from vse_gpo.training.micro_batches import encode_captions, encode_micro_batches, encode_teachers
 
 OPTIONS = "extra, pretraining or distillation"  # files of configs/dense
 
@@ -47,11 +46,6 @@ class DenseCaptions:
             )
 
     @property
-    def learn(self) -> bool:
-        """Whether dense captions learn; if they only teach, they need no gradients."""
-        return self.dense_weight > 0
-
-    @property
     def weight(self) -> float:
         """Sum of the weights of the losses with images."""
         return self.caption_weight + self.dense_weight
@@ -59,8 +53,8 @@ class DenseCaptions:
 
 def encode_pairs(
     model: VSE, batch: Batch, micro_batch: int | None, weights: DenseCaptions | None
-) -> tuple[Float[Tensor, "batch dim"], ...]:
-    """Embeddings of the images, of their captions and, if the loss uses them, of their dense captions.
+) -> tuple[EncoderOutput, ...]:
+    """What a model makes of the images, of their captions and, if the loss uses them, of their dense captions.
 
     Args:
         model: in train mode.
@@ -76,32 +70,33 @@ def encode_pairs(
         return images, captions
     if batch.dense is None:
         raise VSEError("the loss uses dense captions, and the batch has none; set dataset.dense=FILE")
-    return images, captions, encode_captions(model.text_encoder, batch.dense, micro_batch, learn=weights.learn)
+    encode = encode_captions if weights.dense_weight > 0 else encode_teachers
+    return images, captions, encode(model, batch.dense, micro_batch)
 
 
 def whole_loss(
-    loss: Callable[[Float[Tensor, "all all"]], Float[Tensor, ""]],
+    loss: Callable[[EncoderOutput, EncoderOutput], Float[Tensor, ""]],
     weights: DenseCaptions | None,
-    images: Float[Tensor, "all dim"],
-    captions: Float[Tensor, "all dim"],
-    dense: Float[Tensor, "all dim"] | None = None,
+    images: EncoderOutput,
+    captions: EncoderOutput,
+    dense: EncoderOutput | None = None,
 ) -> Float[Tensor, ""]:
-    """The loss of embeddings from ``encode_pairs``; terms without weight are not computed.
+    """The loss of what ``encode_pairs`` gives; terms without weight are not computed.
 
     Args:
-        loss: similarity → loss.
-        weights: of the terms; None takes the loss of images and captions alone.
-        images, captions, dense: unit embeddings, of all processes; row i of each belongs to image i.
+        loss: images and captions → loss.
+        weights: of the terms; None takes the loss of images and captions as it is.
+        images, captions, dense: of all processes; row i of each belongs to image i.
     """
     if weights is None or dense is None:
-        return loss(full_product(images, captions))
+        return loss(images, captions)
     terms = []
     if weights.caption_weight > 0:
-        terms.append(weights.caption_weight * loss(full_product(images, captions)))
+        terms.append(weights.caption_weight * loss(images, captions))
     if weights.dense_weight > 0:
-        terms.append(weights.dense_weight * loss(full_product(images, dense)))
+        terms.append(weights.dense_weight * loss(images, dense))
     if weights.distillation_weight > 0:
-        terms.append(weights.distillation_weight * distillation_loss(captions, dense))
+        terms.append(weights.distillation_weight * distillation_loss(captions.embeddings, dense.embeddings))
     return torch.stack(terms).sum()
 
 
