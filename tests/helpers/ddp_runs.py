@@ -33,6 +33,7 @@ LOSSES: dict[str, tuple[type[nn.Module], str, bool]] = {  # loss, negatives, whe
     "triplet hardest": (TripletLoss, "hardest", False),
     "InfoNCE": (InfoNCE, "all", True),
 }
+DENSE = {"dense": 0.5, "distilled": 0.0}  # weight of the loss of dense captions, beside their distillation
 STEPS = 3
 INTERACTIONS = {"maxsim": MaxSim, "scan": ScanTextToImage}
 JOINT = {"embedding": 1.0, "interaction": 0.5}
@@ -127,10 +128,11 @@ def run_all(folder: Path, *, processes: int, micro_batches: list[int | None]) ->
             joint = {"interaction": interaction(), "similarity_weights": JOINT, "micro_batch": size}
             runs.epoch(f"{name}, {size}", one_phase("hardest", **joint))
     (folder / "dense.txt").write_text("\n".join(letter * 5 + "xyz" for letter in "abcdefghijklm"), encoding="utf-8")
-    for size in micro_batches:
-        dense = DenseCaptions(caption_weight=1.0, dense_weight=0.5, distillation_weight=0.5)
-        module = one_phase("hardest", mask_same_image=True, micro_batch=size, dense=dense)
-        runs.epoch(f"dense, {size}", module, dense=str(folder / "dense.txt"))
+    for name, dense_weight in DENSE.items():
+        for size in micro_batches:
+            dense = DenseCaptions(caption_weight=1.0, dense_weight=dense_weight, distillation_weight=0.5)
+            module = one_phase("hardest", mask_same_image=True, micro_batch=size, dense=dense)
+            runs.epoch(f"{name}, {size}", module, dense=str(folder / "dense.txt"))
     torch.manual_seed(3)
     runs.epoch("residual projection", one_phase("all", projection=ResidualProjection(WIDTH, 8)))
     runs.story("story", TripletLoss())
