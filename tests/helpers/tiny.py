@@ -115,6 +115,7 @@ class Trunk(Backbone):
     def __init__(self, dropout: float) -> None:
         super().__init__()
         self.regions = Regions(WIDTH)
+        self.width = WIDTH
         self.layer = nn.Linear(WIDTH, WIDTH)
         self.dropout = nn.Dropout(dropout)
 
