@@ -63,6 +63,7 @@ def test_published_dev_cut() -> None:
     ("change", "message"),
     [
         ({"image_ids": ["0"]}, "1 image ids for 2 images"),
+        ({"dense": [["long"]]}, "dense captions of 1 images, expected of all 2"),
         ({"captions": ["a"]}, "1 captions but 3 image indices"),
         ({"caption_to_image": np.array([0, 0, 0])}, "captions describe 1 of 2 images"),
         ({"caption_to_image": np.array([0, 2, 1])}, "captions describe 3 of 2 images"),

@@ -24,6 +24,7 @@ from vse_gpo.losses import InfoNCE, PhasedLoss, TripletLoss
 from vse_gpo.training.callbacks.preemption import Preemption
 from vse_gpo.training.callbacks.trial import MemoryTrial
 from vse_gpo.training.ddp import PhasedDDP
+from vse_gpo.training.dense_captions import DenseCaptions
 from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.phases import Phases
 
@@ -32,6 +33,7 @@ LOSSES: dict[str, tuple[type[nn.Module], str, bool]] = {  # loss, negatives, whe
     "triplet hardest": (TripletLoss, "hardest", False),
     "InfoNCE": (InfoNCE, "all", True),
 }
+DENSE = {"dense": 0.5, "distilled": 0.0}  # weight of the loss of dense captions, beside their distillation
 STEPS = 3
 INTERACTIONS = {"maxsim": MaxSim, "scan": ScanTextToImage}
 JOINT = {"embedding": 1.0, "interaction": 0.5}
@@ -73,9 +75,11 @@ class Runs:
             self.folder, devices=self.processes, enable_checkpointing=False, strategy=chosen, **settings
         )
 
-    def epoch(self, name: str, module: RetrievalModule, strategy: Strategy | None = None) -> None:
+    def epoch(
+        self, name: str, module: RetrievalModule, strategy: Strategy | None = None, dense: str | None = None
+    ) -> None:
         """An epoch of three steps."""
-        record, data = Record(), tiny_data(source=TinySource(13), batch_size=8, drop_last=True)
+        record, data = Record(), tiny_data(source=TinySource(13), batch_size=8, drop_last=True, dense=dense)
         trainer = self.trainer(strategy=strategy, max_epochs=1, limit_val_batches=0, callbacks=[record])
         trainer.fit(module, datamodule=data)
         self.save(name, record, module)
@@ -123,6 +127,12 @@ def run_all(folder: Path, *, processes: int, micro_batches: list[int | None]) ->
         for size in micro_batches:
             joint = {"interaction": interaction(), "similarity_weights": JOINT, "micro_batch": size}
             runs.epoch(f"{name}, {size}", one_phase("hardest", **joint))
+    (folder / "dense.txt").write_text("\n".join(letter * 5 + "xyz" for letter in "abcdefghijklm"), encoding="utf-8")
+    for name, dense_weight in DENSE.items():
+        for size in micro_batches:
+            dense = DenseCaptions(caption_weight=1.0, dense_weight=dense_weight, distillation_weight=0.5)
+            module = one_phase("hardest", mask_same_image=True, micro_batch=size, dense=dense)
+            runs.epoch(f"{name}, {size}", module, dense=str(folder / "dense.txt"))
     torch.manual_seed(3)
     runs.epoch("residual projection", one_phase("all", projection=ResidualProjection(WIDTH, 8)))
     runs.story("story", TripletLoss())

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from tests.helpers.ddp_runs import LOSSES, STEPS, run_all
+from tests.helpers.ddp_runs import DENSE, LOSSES, STEPS, run_all
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.data.pairs import EvaluationShare
@@ -45,7 +45,7 @@ def read(path: Path) -> dict:
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("micro_batch", [None, 2])
-@pytest.mark.parametrize("loss", [*LOSSES, "maxsim"])
+@pytest.mark.parametrize("loss", [*LOSSES, *DENSE, "maxsim"])
 def test_three_clipped_steps_are_the_same(folder, loss, micro_batch, rank):
     one = read(folder / "1" / f"{loss}, None, 0.pt")
     two = read(folder / "2" / f"{loss}, {micro_batch}, {rank}.pt")

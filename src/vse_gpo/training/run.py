@@ -18,6 +18,7 @@ from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
 from vse_gpo.storage.locks import only_process_in
 from vse_gpo.storage.settings import CONFIG, read_config
 from vse_gpo.training.accelerator import check_accelerator
+from vse_gpo.training.dense_captions import check_dense_used
 from vse_gpo.training.out_of_memory import memory_explained
 from vse_gpo.training.processes import end_with_parent, lightning_starts_processes, wait_for
 from vse_gpo.training.run_folder import (
@@ -83,6 +84,7 @@ def train(
         raise VSEError(f"init={init} and resume={resume}: a resumed run brings its weights; set one of them")
     if init is None and init_skip:
         raise VSEError(f"init_skip=[{','.join(init_skip)}] leaves out parts of init, which is not set; set init=FILE")
+    check_dense_used(settings["dataset"]["dense"], settings["dense"])
     with ExitStack() as held:
         held.enter_context(only_run_in(folder, devices))
         resumes = resume is None or begun(folder, settings)  # also if a resumed run is started again
