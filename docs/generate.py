@@ -26,7 +26,7 @@ TABLE = re.compile(r"<!-- table: (\w+) -->")
 SUBCOMMANDS = {"prepare_vocabulary": "prepare vocabulary"}  # help → what is typed after vse-
 DOORS = {path.stem for path in (CONFIGS / "hydra" / "help").glob("*.yaml")}
 GROUPS = ("dataset", "backbone", "text", "pooling", "loss", "phases", "optimizer", "optimizer/build", "trainer")
-GROUPS += ("callbacks", "logger", "checkpoint_io", "experiment", "sweep", "debug")
+GROUPS += ("adapters", "callbacks", "logger", "checkpoint_io", "experiment", "sweep", "debug")
 
 
 class Page(NamedTuple):
