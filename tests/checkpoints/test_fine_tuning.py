@@ -2,47 +2,25 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
+from tests.helpers.dual_training import open_gates, settings_of, start
 from tests.helpers.tiny_duals import CAPTIONS, FAMILIES, dual_folder, open_clip_folder, photographs
 from vse_gpo import VSE
 from vse_gpo.backbones.dual import tower_of
 from vse_gpo.batch import Tokens
 from vse_gpo.checkpoints.fine_tuning import dual_facts
-from vse_gpo.cli.run import config_folder
 from vse_gpo.errors import VSEError
 from vse_gpo.model import build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:captions are cut")
-OVERRIDES = ["~experiment", "backbone=dual", "text=dual", "pooling=residual_gpo", "dataset=f8k", "dataset.root=."]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def folder(request, tmp_path_factory) -> Path:
     return dual_folder(request.param, tmp_path_factory.mktemp(request.param) / "model")
-
-
-def settings_of(folder: Path, *overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(config_folder(), version_base="1.3"):
-        config = compose("train", [*OVERRIDES, f"backbone.pretrained={folder}", *overrides])
-    settings: Any = OmegaConf.to_container(config.model, resolve=True)
-    return settings
-
-
-def start(folder: Path, *overrides: str) -> VSE:
-    """The model of a new run."""
-    torch.manual_seed(0)
-    settings = settings_of(folder, *overrides)
-    model: VSE = instantiate(settings)
-    assert model.training
-    model.settings = settings
-    return model
 
 
 def embeddings(model: VSE) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,12 +30,6 @@ def embeddings(model: VSE) -> tuple[torch.Tensor, torch.Tensor]:
 def assert_equal(found: VSE, expected: VSE) -> None:
     for ours, theirs in zip(embeddings(found), embeddings(expected), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
-
-
-def open_gates(model: VSE) -> None:
-    with torch.no_grad():
-        for encoder in (model.image_encoder, model.text_encoder):
-            encoder.pooling.gate.fill_(0.7)
 
 
 def test_step_0_is_zero_shot(folder):

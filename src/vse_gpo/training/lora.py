@@ -41,9 +41,9 @@ class Lora:
     def __post_init__(self) -> None:
         if not (isinstance(self.rank, int) and self.rank >= 1):
             raise VSEError(f"adapters.rank={self.rank}, expected a whole number from 1")
-        if not self.alpha > 0:
+        if not (isinstance(self.alpha, int | float) and self.alpha > 0):
             raise VSEError(f"adapters.alpha={self.alpha}, expected a number above 0")
-        if not 0 <= self.dropout < 1:
+        if not (isinstance(self.dropout, int | float) and 0 <= self.dropout < 1):
             raise VSEError(f"adapters.dropout={self.dropout}, expected at least 0 and less than 1")
         if not (self.images or self.texts):
             raise VSEError("adapters with images=false and texts=false adapt nothing; set adapters=null")
