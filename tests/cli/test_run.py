@@ -204,7 +204,10 @@ def test_an_argument_that_a_part_does_not_take_is_the_users_error(command_line, 
     ("choices", "name"),
     [
         *(([f"debug={name}"], "shapes") for name in DEBUGS),
-        *(([choice], "shapes") for choice in ("callbacks=[default,ema,wise]", "optimizer=adamp", "optimizer/build=adamp")),
+        *(
+            ([choice], "shapes")
+            for choice in ("callbacks=[default,ema,wise]", "optimizer=adamp", "optimizer/build=adamp")
+        ),
         (["adapters=lora"], "shapes"),
         (["loss=margin_softmax"], "shapes"),
         (["experiment=f8k_region", "dataset.root=x"], "f8k_region"),
