@@ -38,7 +38,7 @@ from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.phases import Phase
 
 EXPERIMENTS = sorted(path.stem for path in (Path(config_folder()) / "experiment").glob("*.yaml"))
-PUBLISHED_EXPERIMENTS = [name for name in EXPERIMENTS if re.match("(coco|f30k)_.*(region|grid|vsrn)", name)]
+PUBLISHED_EXPERIMENTS = [name for name in EXPERIMENTS if re.match("(coco|f30k)_.*(region|grid|vsrn|scan|chan)", name)]
 DUALS = {  # experiment that starts from a zero-shot model → its family
     f"{data}_{model}{'_zeroshot' if (data, model) == ('coco', 'clip_vitb32') else ''}": model.split("_")[0]
     for data in ("f30k", "coco")
@@ -56,13 +56,14 @@ HEADER_PROTOCOLS = {
 HEADER_METRICS = {"rSum": "rsum", "mAP@R": "map_at_r", "R-Precision": "rprecision"}
 WORDS = ["a", "red", "green", "blue", "car", "dog", "boat"]
 SCAN_WORDS = ["<pad>", "<start>", "<end>", "<unk>", *WORDS]
-FAMILIES = {  # regions, grids and SigLIP; BERT, BiGRU and GRU; GPO and GCN; every kind of loss: pairs encoded at once
+FAMILIES = {  # every kind of backbone, text, pooling, interaction and loss: pairs encoded at once
     "coco_butd_region": "null",
     "coco_butd_region_bigru": "2",
     "coco_wsl_grid": "2",
     "coco_clip_vitb32": "null",
     "f30k_siglip_base": "2",
     "f30k_vsrn": "null",
+    "coco_chan": "2",
     "f8k_region_best": "null",
     "shapes": "null",
 }
@@ -380,6 +381,35 @@ DIFFERENCES = {  # by what an experiment's name matches; later ones count
         "image_pooling.first_norm": False,
         "image_pooling.batch_norm": True,
     },
+    "_scan|_chan": {
+        "drop_last": False,
+        "text.prepare.noise": None,
+        "text.prepare.noise.probability": None,
+        "backbone.lr_scale": 1.0,
+        "backbone.projection._target_": "vse_gpo.encoder.linear_projection",
+        "image_pooling._target_": "vse_gpo.pooling.Mean",
+        "text_pooling._target_": "vse_gpo.pooling.Mean",
+        "similarity_weights": {"embedding": 0.0, "interaction": 1.0},
+    },
+    "_scan": {  # Lee et al. 2018, the released program's command lines
+        "optimizer.build.weight_decay": 0.0,
+        "phases.story": [{"from_epoch": 0, "trunk": "trainable", "negatives": "hardest"}],
+        "text.lr_scale": 1.0,
+        "text.network.word_width": 300,
+        "backbone.size_augmentation": None,
+        "backbone.size_augmentation.probability": None,
+        "interaction.norm": "clipped_l2",
+        "interaction.aggregate": "mean",
+    },
+    "_scan_t2i": {"interaction.softmax_scale": 9.0},
+    "_scan_i2t": {"interaction.softmax_scale": 4.0},
+    "f30k_scan": {"optimizer.lr": 2e-4, "trainer.max_epochs": 30, "text.vocabulary_size": 8480 + 1},
+    "coco_scan": {
+        "trainer.max_epochs": 20,
+        "optimizer.schedule.milestones": [10],
+        "text.vocabulary_size": 11352 + 1,
+    },
+    "_chan": {"loss.margin": 0.05, "interaction.aggregate": "mean"},  # Pan et al. 2023 and the released program
 }
 
 
@@ -392,7 +422,7 @@ def test_a_published_experiment_keeps_the_published_recipe(experiment):
     assert {name: OmegaConf.select(config, name) for name in expected} == expected
     story = instantiate(config.phases)
     grid = "_grid" in experiment
-    first = "hardest" if "vsrn" in experiment else "all"
+    first = "hardest" if re.search("vsrn|scan", experiment) else "all"
     assert [story.at(epoch).negatives for epoch in (0, 1, 24)] == [first, "hardest", "hardest"]
     assert [story.at(epoch).trunk for epoch in (0, 1, 24)] == [
         *(["frozen"] if grid else ["trainable"]),

@@ -13,6 +13,7 @@ from tests.helpers.photo_folder import small_model
 from tests.helpers.small_settings import SETTINGS
 from tests.helpers.tiny_encoders import clip_folder, roberta_folder
 from vse_gpo import VSE
+from vse_gpo.batch import Batch
 from vse_gpo.errors import VSEError
 from vse_gpo.model import build_model
 from vse_gpo.storage.settings import build
@@ -52,6 +53,22 @@ def test_a_saved_model_comes_back_as_it_was(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     with pytest.raises(VSEError, match="exists and is not empty"):
         model.save_pretrained(tmp_path / "model")
+
+
+def test_a_model_with_an_interaction_comes_back_with_it(model, tmp_path):
+    settings = SETTINGS | {"interaction": {"_target_": "vse_gpo.interaction.MaxSim", "direction": "t2i"}}
+    model = build_model(settings, model.state_dict())
+    model.save_pretrained(tmp_path / "model")
+    again = VSE.from_pretrained(tmp_path / "model")
+    pixels = torch.randint(0, 256, (2, 3, 40, 50), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    index = torch.arange(2)
+    batch = Batch(model.prepare_images(list(pixels)), model.prepare_captions(["a red circle", "a heart"]), index, index)
+    with torch.inference_mode():
+        found, expected = (one.similarity("interaction", *one.outputs(batch)) for one in (again, model))
+    assert torch.equal(found, expected)
+    assert again.fingerprint() == model.fingerprint() != small_model().fingerprint()
+    with torch.inference_mode(), pytest.raises(VSEError, match="the model has no interaction; train one with"):
+        small_model().similarity("interaction", *small_model().outputs(batch))
 
 
 def of_clip(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from vse_gpo.data.images import PrepareImages
 from vse_gpo.data.shapes import GrammarWords
 from vse_gpo.encoder import Encoder, linear_projection
 from vse_gpo.losses import TripletLoss
-from vse_gpo.model import VSE
+from vse_gpo.model import EMBEDDING, VSE
 from vse_gpo.pooling import GPO
 from vse_gpo.training.micro_batches import encode_micro_batches
 
@@ -56,8 +56,8 @@ def _measure_step(pairs: int, micro_batch: int) -> tuple[float, float, float]:
     )
 
     def step(rows: Batch) -> float:
-        images, captions = model(rows) if micro_batch == pairs else encode_micro_batches(model, rows, micro_batch)
-        loss = TripletLoss()(images @ captions.T, hardest=False)
+        outputs = encode_micro_batches(model, rows, None if micro_batch == pairs else micro_batch)
+        loss = TripletLoss()(model.similarity(EMBEDDING, *outputs), hardest=False)
         loss.backward()
         return loss.item()
 

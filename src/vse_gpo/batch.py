@@ -3,7 +3,7 @@
 Lengths stay on the CPU, beside values on a GPU: what is decided by them is decided without waiting for the device.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
@@ -58,10 +58,22 @@ class Indexed(NamedTuple):
         return self._replace(inputs=to_device(self.inputs, device), rows=_send(self.rows, device))
 
 
-class Embedded(NamedTuple):
-    """The output of an encoder for a batch of one modality, with each item's row in its split."""
+class EncoderOutput(NamedTuple):
+    """What an encoder makes of a batch of one modality."""
 
-    embeddings: Float[Tensor, "batch ..."]
+    embeddings: Float[Tensor, "batch dim"]  # of unit length
+    items: Features | None  # of unit length, each on its own; only for models whose interaction compares them
+
+
+class Embedded(NamedTuple):
+    """The output of an encoder, or of another network, for a batch of one modality, with each item's row in its split.
+
+    Args:
+        embeddings: (batch, …), or an ``EncoderOutput``.
+        rows: (batch,).
+    """
+
+    embeddings: Any
     rows: Int[Tensor, " batch"]
 
 
@@ -93,6 +105,19 @@ def take(items: Any, rows: slice) -> Any:
     if isinstance(items, Tensor):
         return items[rows]
     return type(items)(*(take(part, rows) for part in items))
+
+
+def join_features(parts: Sequence[Features]) -> Features:
+    """The sets of all parts in one batch, padded with zeros to the widest."""
+    widest = max(part.values.shape[1] for part in parts)
+    values = [torch.nn.functional.pad(part.values, (0, 0, 0, widest - part.values.shape[1])) for part in parts]
+    return Features(torch.cat(values), torch.cat([part.lengths for part in parts]))
+
+
+def join_outputs(parts: Sequence[EncoderOutput]) -> EncoderOutput:
+    """The rows of all parts in one batch."""
+    items = [part.items for part in parts if part.items is not None]
+    return EncoderOutput(torch.cat([part.embeddings for part in parts]), join_features(items) if items else None)
 
 
 def valid_items(
@@ -171,7 +196,7 @@ def in_precision(device: torch.device, precision: int | str) -> AbstractContextM
 
 
 def encode_batches(
-    encode: Callable[[Any], Float[Tensor, "batch ..."]],
+    encode: Callable[[Any], Any],
     batches: Iterable[Indexed],
     device: torch.device,
     precision: int | str = 32,
@@ -182,16 +207,16 @@ def encode_batches(
 
     Args:
         encode: an encoder in eval mode, or any other network.
-        batches: batches of one modality.
+        batches: batches of one modality; of one without items nothing is encoded.
         device: the encoder's device; the outputs stay on it.
         precision: see ``in_precision``.
     """
     for batch in one_ahead(batches, device):
-        embeddings = torch.empty(0, 0, device=device)
+        embeddings: Any = torch.empty(0, 0, device=device)
         if len(batch.rows):
             with torch.inference_mode(), in_precision(device, precision):
-                embeddings = encode(batch.inputs).float()
-        yield Embedded(embeddings, batch.rows)
+                embeddings = encode(batch.inputs)
+        yield Embedded(embeddings.float() if isinstance(embeddings, Tensor) else embeddings, batch.rows)
 
 
 def one_ahead(batches: Iterable[Indexed], device: torch.device) -> Iterator[Indexed]:

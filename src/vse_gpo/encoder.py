@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vse_gpo.backbones.backbone import Backbone
-from vse_gpo.batch import Features, ImageInputs, Tokens, hand_over, valid_items
+from vse_gpo.batch import EncoderOutput, Features, ImageInputs, Tokens, hand_over, valid_items
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling.sets import apply_pooling
 
@@ -48,14 +48,31 @@ class Encoder(nn.Module):
         self.pooling = pooling
 
     def forward(self, inputs: ImageInputs | Tokens) -> Float[Tensor, "batch dim"]:
+        return self.embed(self.project(inputs))
+
+    def output(self, inputs: ImageInputs | Tokens, *, with_items: bool) -> EncoderOutput:
+        """Unit embeddings and, if they are asked for, the items that are pooled, each scaled to unit length."""
+        items = self.project(inputs)
+        return EncoderOutput(self.embed(items), self.scale(items) if with_items else None)
+
+    def project(self, inputs: ImageInputs | Tokens) -> Features:
+        """Sets of items in the space of the embedding."""
         features: Features = self.backbone(inputs)
         if self.training and self.size_augmentation is not None:
             features = self.size_augmentation(features)
-        projected = self.projection(features.values)
+        return Features(self.projection(features.values), features.lengths)
+
+    def embed(self, items: Features) -> Float[Tensor, "batch dim"]:
+        """Unit embeddings of projected sets."""
         # pooling and normalisation run in float32, like all of an exported graph
         exporting = torch.compiler.is_exporting()
-        with nullcontext() if exporting else torch.autocast(projected.device.type, enabled=False):
-            return normalize(apply_pooling(self.pooling, projected.float(), features.lengths))
+        with nullcontext() if exporting else torch.autocast(items.values.device.type, enabled=False):
+            return normalize(apply_pooling(self.pooling, items.values.float(), items.lengths))
+
+    def scale(self, items: Features) -> Features:
+        """Projected sets with every item of unit length."""
+        with torch.autocast(items.values.device.type, enabled=False):
+            return Features(normalize(items.values.float()), items.lengths)
 
 
 def normalize(vectors: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:

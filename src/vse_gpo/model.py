@@ -12,11 +12,13 @@ from huggingface_hub import ModelCard
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vse_gpo.batch import Batch, ImageInputs, Indexed, Tokens, encode_batches
+from vse_gpo.batch import Batch, EncoderOutput, ImageInputs, Indexed, Tokens, encode_batches
 from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, described, first_line
+from vse_gpo.interaction import Interaction
 from vse_gpo.losses import PairLogits
+from vse_gpo.precision import full_product
 from vse_gpo.retrieval.similarity import check_directions
 from vse_gpo.storage.adapters import merged_weights
 from vse_gpo.storage.card import Results, model_card
@@ -25,11 +27,14 @@ from vse_gpo.storage.settings import build, without_weights
 from vse_gpo.storage.weights import check_values, check_weights, hash_of, write_weights
 from vse_gpo.storage.writing import whole_folder
 
+EMBEDDING, INTERACTION = "embedding", "interaction"  # kinds of similarity
 SETTINGS, WEIGHTS, CARD = "vse_gpo.json", "model.safetensors", "README.md"
 
 
 class VSE(nn.Module):
     """Two encoders; the similarity of an image and a caption is the dot product of their unit embeddings.
+
+    A model with an interaction has a second, fine-grained similarity, that of all items of the two.
 
     Args:
         image_encoder: image inputs → unit embeddings (B, E).
@@ -37,6 +42,7 @@ class VSE(nn.Module):
         prepare_images: list of images (as the encoder's transform takes them) → a batch of image inputs.
         prepare_captions: list of captions → tokens.
         logits: similarities → logits, for models that bring a scale and bias of their own; None for others.
+        interaction: compares the items of images and captions; None for models that compare only embeddings.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class VSE(nn.Module):
         prepare_images: ImagePreparation,
         prepare_captions: CaptionPreparation,
         logits: PairLogits | None = None,
+        interaction: Interaction | None = None,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
@@ -54,11 +61,37 @@ class VSE(nn.Module):
         self.prepare_images = prepare_images
         self.prepare_captions = prepare_captions
         self.logits = logits
+        self.interaction = interaction
         self.settings: dict[str, Any] | None = None  # the model was built from these; needed to save it
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
         """Unit embeddings of the images and of the captions."""
         return self.image_encoder(batch.images), self.text_encoder(batch.tokens)
+
+    def outputs(self, batch: Batch) -> tuple[EncoderOutput, EncoderOutput]:
+        """All that the model's similarities compare: embeddings and, for an interaction, sets of items."""
+        with_items = self.interaction is not None
+        return (
+            self.image_encoder.output(batch.images, with_items=with_items),
+            self.text_encoder.output(batch.tokens, with_items=with_items),
+        )
+
+    def similarity(self, kind: str, images: EncoderOutput, captions: EncoderOutput) -> Float[Tensor, "images captions"]:
+        """Similarity of every image and every caption.
+
+        Args:
+            kind: ``embedding``, or ``interaction`` for models with one.
+            images, captions: see ``outputs``.
+
+        Raises:
+            VSEError: if the model has no interaction, and its similarity is asked for.
+        """
+        if kind == EMBEDDING:
+            return full_product(images.embeddings, captions.embeddings)
+        if self.interaction is None or images.items is None or captions.items is None:
+            raise VSEError("the model has no interaction; train one with interaction=maxsim or another")
+        similarity: Tensor = self.interaction(images.items, captions.items)
+        return similarity
 
     @torch.inference_mode()
     def encode_images(self, images: Any, *, batch_size: int = 64) -> Float[Tensor, "images dim"]:
@@ -255,7 +288,7 @@ def outline(settings: dict[str, Any], folder: Path | None) -> dict[str, Tensor]:
     shapes: dict[str, Tensor] = {}
     try:
         with torch.device("meta"):
-            for part in ("image_encoder", "text_encoder", "logits"):
+            for part in ("image_encoder", "text_encoder", "logits", "interaction"):
                 module: nn.Module | None = build(settings.get(part), folder)
                 state = {} if module is None else module.state_dict()
                 shapes |= {f"{part}.{name}": value for name, value in state.items()}

@@ -20,9 +20,10 @@ from tests.pooling.test_family import FAMILY, WIDTH, trained
 from vse_gpo.backbones.clip import clip_images, clip_texts
 from vse_gpo.backbones.images import timm_grid
 from vse_gpo.backbones.texts import BiGRU, bert_of
-from vse_gpo.batch import Tokens
+from vse_gpo.batch import Tokens, valid_items
 from vse_gpo.checkpoints import export as towers
-from vse_gpo.checkpoints.export import Tower, check, export_towers, trace, write_onnx, write_torch
+from vse_gpo.checkpoints.export import check, export_towers, trace, write_onnx, write_torch
+from vse_gpo.checkpoints.towers import Tower, _lengths
 from vse_gpo.cli.run import config_folder
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
@@ -60,7 +61,7 @@ def poolings() -> Tower:
     draws = torch.Generator().manual_seed(0)
 
     def sets(count: int, items: int) -> tuple[torch.Tensor, ...]:
-        return torch.randn(count, items, WIDTH, generator=draws), towers._lengths(count, items, draws)
+        return torch.randn(count, items, WIDTH, generator=draws), _lengths(count, items, draws)
 
     inputs = {"features": ("batch", "items", WIDTH), "lengths": ("batch",)}
     return Tower(name="image", module=EveryPooling().eval(), inputs=inputs, sample=sets)
@@ -68,14 +69,14 @@ def poolings() -> Tower:
 
 def test_every_pooling_exports(poolings, tmp_path):
     """To ONNX the whole model goes below; all poolings go there too, but take a minute for it."""
-    written = write_torch(trace(poolings), tmp_path / "all.pt2", list(poolings.inputs))
+    written = write_torch(trace(poolings), tmp_path / "all.pt2", poolings)
     assert check(poolings, written, longest=8) < 1e-4
 
 
-def shapes_model() -> VSE:
+def shapes_model(*overrides: str) -> VSE:
     """The model of ``experiment=shapes``, with as many words as a vocabulary of the embedded data set has."""
     with initialize_config_dir(config_folder(), version_base="1.3"):
-        config = compose("train", ["experiment=shapes"])
+        config = compose("train", ["experiment=shapes", *overrides])
     model = instantiate(config.model)
     model.settings = OmegaConf.to_container(config.model, resolve=True)
     return model.eval()
@@ -110,6 +111,26 @@ def test_the_folder_tells_how_to_run_the_towers(exported):
         np.testing.assert_allclose(found, expected.numpy(), atol=1e-5, rtol=0)
 
 
+def test_a_model_with_an_interaction_gives_its_items_too(tmp_path):
+    torch.manual_seed(0)
+    model = shapes_model("interaction=maxsim", "loss=joint")
+    assert max(export_towers(model, tmp_path / "towers", write_onnx, kind="onnx").values()) < 1e-4
+    captions = ["a red square", "two small blue circles above a green triangle"]
+    tokens = model.prepare_captions(captions)
+    session = onnxruntime.InferenceSession(tmp_path / "towers" / "text.onnx")
+    described = json.loads((tmp_path / "towers" / "towers.json").read_text(encoding="utf-8"))
+    assert [node.name for node in session.get_outputs()] == described["text"]["outputs"]
+    given = {"ids": tokens.ids.numpy(), "lengths": tokens.lengths.numpy()}
+    embeddings, items, lengths = session.run(["embeddings", "items", "item_lengths"], given)
+    with torch.inference_mode():
+        expected = model.text_encoder.output(tokens, with_items=True)
+    np.testing.assert_allclose(embeddings, expected.embeddings.numpy(), atol=1e-4)
+    valid = valid_items(expected.items.lengths, items.shape[1])
+    np.testing.assert_allclose(items[valid], expected.items.values[valid].numpy(), atol=1e-4)
+    assert (items[~valid] == 0).all()
+    assert lengths.tolist() == expected.items.lengths.tolist()
+
+
 def test_an_existing_folder_is_kept(exported):
     model, folder = exported
     before = sorted(folder.iterdir())
@@ -120,9 +141,9 @@ def test_an_existing_folder_is_kept(exported):
 
 @pytest.mark.parametrize("change", [1e-3, float("nan")])
 def test_other_embeddings_are_refused_and_leave_nothing(tmp_path, change):
-    def write_wrongly(program, path, names):
+    def write_wrongly(program, path, tower):
         path.write_bytes(b"wrong")
-        return lambda inputs: program.module()(*inputs).numpy() + change
+        return lambda inputs: [program.module()(*inputs).numpy() + change]
 
     with pytest.raises(VSEError, match="the exported image encoder differs from the model"):
         export_towers(shapes_model(), tmp_path / "towers", write_wrongly, kind="pt2")
@@ -155,7 +176,7 @@ def texts(module: torch.nn.Module) -> Tower:
             return self.backbone(Tokens(ids, lengths)).values.masked_fill(~valid[:, :, None], 0.0).sum(1)
 
     def tokens(count: int, items: int) -> tuple[torch.Tensor, ...]:
-        return torch.randint(3, 20, (count, items), generator=draws), towers._lengths(count, items, draws)
+        return torch.randint(3, 20, (count, items), generator=draws), _lengths(count, items, draws)
 
     inputs = {"ids": ("batch", "tokens"), "lengths": ("batch",)}
     return Tower(name="text", module=Values(), inputs=inputs, sample=tokens)
@@ -185,17 +206,17 @@ def pictures(module: torch.nn.Module, side: int) -> Tower:
 def test_a_trunk_of_timm_exports(tmp_path, name, settings):
     torch.manual_seed(0)
     tower = pictures(timm_grid(name, pretrained=False, **settings), side=64)
-    assert check(tower, write_torch(trace(tower), tmp_path / "t.pt2", ["pixels"]), longest=1) < 1e-4
+    assert check(tower, write_torch(trace(tower), tmp_path / "t.pt2", tower), longest=1) < 1e-4
 
 
 def test_both_towers_of_clip_export(tmp_path):
     folder = str(clip_folder(tmp_path / "clip"))
     tower = pictures(clip_images(folder), side=48)
-    assert check(tower, write_torch(trace(tower), tmp_path / "i.pt2", ["pixels"]), longest=1) < 1e-4
+    assert check(tower, write_torch(trace(tower), tmp_path / "i.pt2", tower), longest=1) < 1e-4
     tower = texts(clip_texts(folder))
     program = trace(tower)
     assert towers._longest(program) == 16
-    assert check(tower, write_torch(program, tmp_path / "t.pt2", ["ids", "lengths"]), longest=16) < 1e-4
+    assert check(tower, write_torch(program, tmp_path / "t.pt2", tower), longest=16) < 1e-4
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -204,14 +225,14 @@ def test_bert_exports_without_its_groups(tmp_path, groups):
     tower = texts(bert_of(FAMILIES["bert"].to_dict(), groups=groups))
     program = trace(tower)
     assert towers._longest(program) == FAMILIES["bert"].max_position_embeddings
-    assert check(tower, write_torch(program, tmp_path / "t.pt2", ["ids", "lengths"]), longest=20) < 1e-4
+    assert check(tower, write_torch(program, tmp_path / "t.pt2", tower), longest=20) < 1e-4
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_a_gru_exports_without_packing(tmp_path, bidirectional):
     torch.manual_seed(0)
     tower = texts(BiGRU(vocabulary_size=20, width=4, word_width=3, bidirectional=bidirectional))
-    assert check(tower, write_torch(trace(tower), tmp_path / "t.pt2", ["ids", "lengths"]), longest=20) < 1e-5
+    assert check(tower, write_torch(trace(tower), tmp_path / "t.pt2", tower), longest=20) < 1e-5
 
 
 class Refusing(torch.nn.Module):

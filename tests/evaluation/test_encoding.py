@@ -13,6 +13,7 @@ from vse_gpo.data.split import DiskDataset
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.encoding import CAPTIONS as OF_CAPTIONS
 from vse_gpo.evaluation.encoding import IMAGES, Collector, EmbeddingModule, encode_split, open_data
+from vse_gpo.interaction import ScanTextToImage
 from vse_gpo.model import VSE
 
 
@@ -31,15 +32,15 @@ def item_by_item(model: VSE) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_a_split_is_encoded_as_its_items_are(model):
     found = encode_split(model, tiny_data())
-    for ours, expected in zip(found, item_by_item(model), strict=True):
+    for ours, expected in zip(found[:2], item_by_item(model), strict=True):
         torch.testing.assert_close(ours, expected)
 
 
 def test_a_trainer_encodes_the_same(model, tmp_path):
     module = EmbeddingModule(model)
     tiny_trainer(tmp_path, callbacks=[]).test(module, datamodule=tiny_data(), verbose=False)
-    assert module.embeddings is not None
-    for ours, expected in zip(module.embeddings, encode_split(model, tiny_data()), strict=True):
+    assert module.encoded is not None
+    for ours, expected in zip(module.encoded[:2], encode_split(model, tiny_data())[:2], strict=True):
         torch.testing.assert_close(ours, expected)
 
 
@@ -56,6 +57,27 @@ def test_rows_come_in_any_order_and_twice_count_once(model):
     found = collector.gather(split.caption_to_image, processes=1)
     torch.testing.assert_close(found[0], images)
     torch.testing.assert_close(found[1], captions)
+
+
+@pytest.mark.parametrize("batch_size", [3, 40])
+def test_the_interaction_of_a_split_is_that_of_its_items_one_by_one(batch_size):
+    model = tiny_module(interaction=ScanTextToImage()).model.eval()
+    data = tiny_data(evaluation_batch_size=batch_size)
+    found = encode_split(model, data)
+    split = data.split("test")
+    with torch.inference_mode():
+        images = [
+            model.image_encoder.output(model.prepare_images([split.images[row]]), with_items=True).items
+            for row in range(len(split.images))
+        ]
+        captions = [
+            model.text_encoder.output(model.prepare_captions([caption]), with_items=True).items
+            for caption in split.captions
+        ]
+        expected = torch.stack([torch.cat([model.interaction(one, other)[0] for other in captions]) for one in images])
+    torch.testing.assert_close(found.interaction, expected)
+    torch.testing.assert_close(found.images, encode_split(tiny_module().model.eval(), data).images)
+    assert found.similarities().image_caption.pairs(torch.tensor([2]), torch.tensor([3])) == found.interaction[2, 3]
 
 
 def test_a_row_that_was_not_encoded_is_told_and_nothing_is_kept(model):
@@ -91,7 +113,8 @@ def test_a_data_set_of_files_is_opened_as_the_model_takes_it(tmp_path):
 
     model = small_model()
     data = open_data(model, dataset, make_source, split="test", batch_size=2, workers=0)
-    images, captions = encode_split(model, data)
+    images, captions, interaction = encode_split(model, data)
+    assert interaction is None
     expected = model.encode_images([data.split("test").images[row] for row in range(len(CAPTIONS))])
     torch.testing.assert_close(images, expected, atol=1e-6, rtol=0)
     assert len(captions) == len(data.split("test").captions)
@@ -102,5 +125,5 @@ def test_the_embedded_data_set_needs_no_files():
     sizes = {"train": 0, "dev": 0, "test": 3, "size": 32, "captions": 2, "seed": 0}
     dataset = {"source": {"_target_": "vse_gpo.data.shapes.ShapesDataset", **sizes}}
     data = open_data(small_model(), dataset, instantiate, split="test", batch_size=2, workers=0)
-    images, captions = encode_split(small_model(), data)
+    images, captions, _ = encode_split(small_model(), data)
     assert (len(images), len(captions)) == (3, 6)

@@ -10,6 +10,7 @@ from vse_gpo.data.shapes import ShapesDataset
 from vse_gpo.data.split import Split
 from vse_gpo.figures.examples import SIDE, TRUE, Example, choose_queries, cut, draw_examples, retrieve, thumbnail
 from vse_gpo.retrieval import image_caption_recalls
+from vse_gpo.retrieval.similarity import Products
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def test_queries_depend_on_the_seed_alone(split):
 def test_the_first_images_and_the_rank_of_the_true_one_are_those_of_a_plain_loop(split):
     draws = torch.Generator().manual_seed(0)
     images, captions = torch.randn(7, 3, generator=draws), torch.randn(14, 3, generator=draws)
-    examples = retrieve(images, captions, split, range(14))
+    examples = retrieve(Products(images, captions), split, range(14))
     for row, example in enumerate(examples):
         by_similarity = sorted(range(7), key=lambda image: -float(images[image] @ captions[row]))
         assert example.first == by_similarity[:5]
@@ -38,13 +39,13 @@ def test_the_first_images_and_the_rank_of_the_true_one_are_those_of_a_plain_loop
 
 
 def test_ties_count_against_the_query(split):
-    [example] = retrieve(torch.ones(7, 3), torch.ones(14, 3), split, [0])
+    [example] = retrieve(Products(torch.ones(7, 3), torch.ones(14, 3)), split, [0])
     assert (example.rank, len(example.first)) == (7, 5)
 
 
 def test_a_split_of_few_images_shows_them_all():
     split = TinySource(2).split("dev")
-    [example] = retrieve(torch.eye(2), torch.eye(2)[split.caption_to_image], split, [1])
+    [example] = retrieve(Products(torch.eye(2), torch.eye(2)[split.caption_to_image]), split, [1])
     assert (example.first, example.rank) == ([1, 0], 1)
     assert draw_examples([example], split.images).height > SIDE
 

@@ -20,6 +20,7 @@ from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.cli.messages import ignore_remarks
 from vse_gpo.encoder import ResidualProjection
+from vse_gpo.interaction import MaxSim, ScanTextToImage
 from vse_gpo.losses import InfoNCE, PhasedLoss, TripletLoss
 from vse_gpo.training.callbacks.interpolation import InterpolatedWeights
 from vse_gpo.training.callbacks.preemption import Preemption
@@ -35,6 +36,8 @@ LOSSES: dict[str, tuple[type[nn.Module], str, bool]] = {  # loss, negatives, whe
     "InfoNCE": (InfoNCE, "all", True),
 }
 STEPS = 3
+INTERACTIONS = {"maxsim": MaxSim, "scan": ScanTextToImage}
+JOINT = {"embedding": 1.0, "interaction": 0.5}
 
 
 class Record(pl.Callback):
@@ -80,10 +83,10 @@ class Runs:
         trainer.fit(module, datamodule=data)
         self.save(name, record, module)
 
-    def story(self, name: str, loss: nn.Module, strategy: str | None = None) -> None:
+    def story(self, name: str, loss: nn.Module, strategy: str | None = None, **changes: Any) -> None:
         """A frozen, a ramped and a hardest epoch, with a moving average."""
         record, average = Record(), averaged(self.folder)
-        module = tiny_module(dropout=0.0, drop_regions=0.0, loss=loss)
+        module = tiny_module(dropout=0.0, drop_regions=0.0, loss=loss, **changes)
         trial = [MemoryTrial(on_cpu=True)] if self.processes > 1 else []  # changes nothing
         trainer = self.trainer(strategy=strategy, callbacks=[*trial, record, average])
         trainer.fit(module, datamodule=tiny_data(drop_last=True))
@@ -130,9 +133,14 @@ def run_all(folder: Path, *, processes: int, micro_batches: list[int | None]) ->
         for size in micro_batches:
             module = one_phase(negatives, loss=loss(), mask_same_image=mask, micro_batch=size)
             runs.epoch(f"{name}, {size}", module)
+    for name, interaction in INTERACTIONS.items():
+        for size in micro_batches:
+            joint = {"interaction": interaction(), "similarity_weights": JOINT, "micro_batch": size}
+            runs.epoch(f"{name}, {size}", one_phase("hardest", **joint))
     torch.manual_seed(3)
     runs.epoch("residual projection", one_phase("all", projection=ResidualProjection(WIDTH, 8)))
     runs.story("story", TripletLoss())
+    runs.story("joint story", TripletLoss(), interaction=MaxSim(), similarity_weights=JOINT)
     runs.story("phased loss", PhasedLoss(all_negatives=InfoNCE(), hardest_negatives=TripletLoss()))
     runs.fine_tuning()
     if processes > 1:

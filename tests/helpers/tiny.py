@@ -21,6 +21,7 @@ from vse_gpo.data.datamodule import PairsDataModule
 from vse_gpo.data.regions import PrepareRegions
 from vse_gpo.data.split import Split
 from vse_gpo.encoder import DropRegions, Encoder
+from vse_gpo.interaction import Interaction
 from vse_gpo.losses import TripletLoss
 from vse_gpo.model import VSE
 from vse_gpo.pooling import GPO
@@ -114,6 +115,7 @@ class Trunk(Backbone):
     def __init__(self, dropout: float) -> None:
         super().__init__()
         self.regions = Regions(WIDTH)
+        self.width = WIDTH
         self.layer = nn.Linear(WIDTH, WIDTH)
         self.dropout = nn.Dropout(dropout)
 
@@ -123,7 +125,12 @@ class Trunk(Backbone):
 
 
 def tiny_module(
-    *, dropout: float = 0.1, drop_regions: float = 0.2, projection: nn.Module | None = None, **changes: Any
+    *,
+    dropout: float = 0.1,
+    drop_regions: float = 0.2,
+    projection: nn.Module | None = None,
+    interaction: Interaction | None = None,
+    **changes: Any,
 ) -> RetrievalModule:
     torch.manual_seed(7)
     model = VSE(
@@ -137,6 +144,7 @@ def tiny_module(
             backbone=BiGRU(vocabulary_size=28, width=8, word_width=5), projection=nn.Identity(), pooling=GPO(8, 4)
         ),
         **preparations(),
+        interaction=interaction,
     )
     settings: dict[str, Any] = {
         "loss": TripletLoss(),

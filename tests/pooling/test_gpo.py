@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.golden import assert_close, load, under
 from vse_gpo.errors import VSEError
-from vse_gpo.pooling import GPO, gpo
+from vse_gpo.pooling import GPO, Max, ResidualGPO, gpo
 from vse_gpo.pooling.kernels.recurrence import run_both_ways
 
 
@@ -182,3 +182,14 @@ def test_parameter_names_are_the_released_ones():
     names = {name for name, _ in GPO().named_parameters()}
     assert names == set(under(load("gpo_regions"), "w/"))
     assert isinstance(GPO(d_position=8, d_hidden=4).gru, nn.GRU)
+
+
+@pytest.mark.parametrize("base", [None, Max()])
+def test_residual_gpo_starts_as_its_base_and_then_adds_a_gated_gpo(base):
+    torch.manual_seed(0)
+    pooling = ResidualGPO(base)
+    features, lengths = torch.randn(3, 5, 8), torch.tensor([5, 1, 3])
+    start = features[:, 0] if base is None else base(features, lengths)
+    assert torch.equal(pooling(features, lengths), start)
+    pooling.gate.data.fill_(0.3)
+    torch.testing.assert_close(pooling(features, lengths), start + 0.3 * pooling.gpo(features, lengths))

@@ -13,16 +13,17 @@ from torch.utils.checkpoint import checkpoint
 
 from tests.helpers.tiny import WIDTH, tiny_module
 from vse_gpo.backbones.images import small_grid
-from vse_gpo.batch import Batch, Features, Tokens
+from vse_gpo.batch import Batch, EncoderOutput, Features, Tokens, join_outputs
 from vse_gpo.encoder import DropRegions, Encoder, ResidualProjection, normalize
+from vse_gpo.interaction import Interaction, MaxSim, ScanTextToImage
 from vse_gpo.losses import InfoNCE, TripletLoss
-from vse_gpo.model import VSE
+from vse_gpo.model import EMBEDDING, INTERACTION, VSE
 from vse_gpo.pooling import GPO
 from vse_gpo.training.micro_batches import encode_micro_batches, micro_batches
 
 PAIRS = 7
-Embeddings = tuple[Tensor, Tensor]
-Encode = Callable[[VSE, Batch], Embeddings]
+Outputs = tuple[EncoderOutput, EncoderOutput]
+Encode = Callable[[VSE, Batch], Outputs]
 LOSSES = {
     "triplet, all": lambda similarity: TripletLoss(0.5)(similarity, hardest=False),
     "triplet, hardest": lambda similarity: TripletLoss(0.5)(similarity, hardest=True),
@@ -48,14 +49,20 @@ def pixel_batch() -> Batch:
 class InFloat64(Encoder):
     """Pools in float64 too, so that rounding errors hide nothing."""
 
-    def forward(self, inputs: Features | Tokens | Tensor) -> Tensor:
-        features = self.backbone(inputs)
-        if self.training and self.size_augmentation is not None:
-            features = self.size_augmentation(features)
-        return normalize(self.pooling(self.projection(features.values), features.lengths))
+    def embed(self, items: Features) -> Tensor:
+        return normalize(self.pooling(items.values, items.lengths))
+
+    def scale(self, items: Features) -> Features:
+        return items._replace(values=normalize(items.values))
 
 
-def model(*, encoder: type[Encoder] = InFloat64, random: bool = False, **image_parts: nn.Module) -> VSE:
+def model(
+    *,
+    encoder: type[Encoder] = InFloat64,
+    random: bool = False,
+    interaction: Interaction | None = None,
+    **image_parts: nn.Module,
+) -> VSE:
     built = tiny_module(dropout=0.3 if random else 0.0).model
     image, text = built.image_encoder, built.text_encoder
     built.image_encoder = encoder(
@@ -64,6 +71,7 @@ def model(*, encoder: type[Encoder] = InFloat64, random: bool = False, **image_p
         pooling=GPO(8, 4),
         size_augmentation=DropRegions(0.4) if random else None,
     )
+    built.interaction = interaction
     built.text_encoder = encoder(backbone=text.backbone, projection=text.projection, pooling=text.pooling)
     return built.double()
 
@@ -72,12 +80,12 @@ def twice(size: int) -> Encode:
     return lambda network, batch: encode_micro_batches(network, batch, size)
 
 
-def in_parts(size: int, encode: Encode = VSE.__call__) -> Encode:
+def in_parts(size: int, encode: Encode = VSE.outputs) -> Encode:
     """Micro-batches whose activations are all kept: the same draws and statistics as those of ``embed``."""
 
-    def run(network: VSE, batch: Batch) -> Embeddings:
+    def run(network: VSE, batch: Batch) -> Outputs:
         images, captions = zip(*(encode(network, part) for part in micro_batches(batch, size)), strict=True)
-        return torch.cat(images), torch.cat(captions)
+        return join_outputs(images), join_outputs(captions)
 
     return run
 
@@ -90,7 +98,8 @@ def step(network: VSE, batch: Batch, encode: Encode, loss: str) -> list[Tensor]:
     for module in own:
         module.zero_grad()
     images, captions = encode(network, batch)
-    value = LOSSES[loss](images @ captions.T)
+    kinds = [EMBEDDING] if network.interaction is None else [EMBEDDING, INTERACTION]
+    value = torch.stack([LOSSES[loss](network.similarity(kind, images, captions)) for kind in kinds]).sum()
     value.backward()
     parameters = [*network.parameters(), *(parameter for module in own for parameter in module.parameters())]
     return [value.detach(), *(parameter.grad for parameter in parameters if parameter.grad is not None)]
@@ -106,14 +115,24 @@ def assert_same(found: list[Tensor], expected: list[Tensor], tolerance: float = 
 @pytest.mark.parametrize("size", [1, 3, PAIRS, 20])
 def test_loss_and_gradients_are_those_of_one_pass(loss, size):
     network = model()
-    expected = step(network, region_batch(), VSE.__call__, loss)
+    expected = step(network, region_batch(), VSE.outputs, loss)
     assert any(gradient.abs().max() > 1e-2 for gradient in expected[1:])
     assert_same(step(network, region_batch(), twice(size), loss), expected)
 
 
+@pytest.mark.parametrize("interaction", [ScanTextToImage(), MaxSim()])
+@pytest.mark.parametrize("size", [1, 3, PAIRS])
+def test_the_similarities_of_all_items_have_the_gradients_of_one_pass_too(interaction, size):
+    network = model(interaction=interaction)
+    expected = step(network, region_batch(), VSE.outputs, "triplet, hardest")
+    by_embeddings = step(model(), region_batch(), VSE.outputs, "triplet, hardest")
+    assert expected[0] > by_embeddings[0] + 0.1
+    assert_same(step(network, region_batch(), twice(size), "triplet, hardest"), expected)
+
+
 def test_pixels_are_split_too():
     network = model(backbone=small_grid(WIDTH)).eval()
-    expected = step(network, pixel_batch(), VSE.__call__, "InfoNCE")
+    expected = step(network, pixel_batch(), VSE.outputs, "InfoNCE")
     assert_same(step(network, pixel_batch(), twice(2), "InfoNCE"), expected)
 
 
@@ -126,7 +145,7 @@ def test_both_passes_draw_the_same(size):
     assert torch.equal(torch.rand(1), after)
     torch.manual_seed(6)
     one, other = (encode_micro_batches(network, region_batch(), size)[0] for _ in range(2))
-    assert not torch.equal(one, other)
+    assert not torch.equal(one.embeddings, other.embeddings)
 
 
 def test_a_trained_batchnorm_has_the_statistics_of_each_micro_batch_and_updates_them_once():
@@ -142,7 +161,7 @@ def test_a_trained_batchnorm_has_the_statistics_of_each_micro_batch_and_updates_
 
 def test_a_batchnorm_with_frozen_statistics_changes_nothing():
     network = model(projection=ResidualProjection(WIDTH, 8)).eval()
-    expected = step(network, region_batch(), VSE.__call__, "InfoNCE")
+    expected = step(network, region_batch(), VSE.outputs, "InfoNCE")
     assert_same(step(network, region_batch(), twice(3), "InfoNCE"), expected)
 
 
@@ -152,13 +171,13 @@ def test_half_precision_sums_the_gradients_of_micro_batches_in_full_precision():
     batch = batch._replace(images=Features(batch.images.values.float(), batch.images.lengths))
 
     def halved(encode: Encode) -> Encode:
-        def run(network: VSE, batch: Batch) -> Embeddings:
+        def run(network: VSE, batch: Batch) -> Outputs:
             with torch.autocast("cpu", torch.bfloat16):
                 return encode(network, batch)
 
         return run
 
-    expected = step(network, batch, in_parts(2, halved(VSE.__call__)), "triplet, all")
+    expected = step(network, batch, in_parts(2, halved(VSE.outputs)), "triplet, all")
     assert_same(step(network, batch, halved(twice(2)), "triplet, all"), expected, 1e-5)
 
 

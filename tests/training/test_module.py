@@ -164,7 +164,7 @@ def test_every_step_and_process_has_a_seed_of_its_own():
 
 def test_accumulated_batches_draw_numbers_of_their_own():
     module, drawn = tiny_module(), []
-    module.model.register_forward_pre_hook(lambda *_: drawn.append(torch.rand(()).item()))
+    module.model.image_encoder.backbone.register_forward_pre_hook(lambda *_: drawn.append(torch.rand(()).item()))
     quiet_trainer(max_epochs=1, accumulate_grad_batches=2).fit(module, datamodule=tiny_data())
     assert len(set(drawn)) == len(drawn) > 2
 

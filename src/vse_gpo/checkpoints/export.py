@@ -2,8 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from vse_gpo.batch import Features, Tokens
 from vse_gpo.checkpoints.sources import load_model
-from vse_gpo.data.images import PrepareImages
-from vse_gpo.data.regions import PrepareRegions
-from vse_gpo.encoder import Encoder
+from vse_gpo.checkpoints.towers import Tower, image_tower, text_tower
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 from vse_gpo.storage.writing import check_new, whole_folder
@@ -28,85 +23,7 @@ SETTINGS = "towers.json"
 TOLERANCE = 1e-4  # of every component of a unit embedding
 CHECKED = ((1, 1), (2, 7), (5, 20))  # batches to check a written tower: number of sets, length of the longest
 
-RunTower = Callable[[Sequence[Tensor]], npt.NDArray[np.float32]]  # inputs of a tower → unit embeddings
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tower:
-    """An encoder that takes plain tensors.
-
-    Args:
-        name: image or text.
-        module: tensors → unit embeddings.
-        inputs: name → axes of each tensor; named axes may have any length.
-        sample: number of sets, length of the longest → inputs of that size.
-    """
-
-    name: str
-    module: nn.Module
-    inputs: Mapping[str, tuple[str | int, ...]]
-    sample: Callable[[int, int], tuple[Tensor, ...]]
-
-
-class TakesSets(nn.Module):
-    """An encoder of sets that takes their values and lengths as plain tensors.
-
-    Args:
-        encoder: sets → unit embeddings.
-        kind: ``Features`` or ``Tokens``.
-    """
-
-    def __init__(self, encoder: Encoder, kind: type[Features] | type[Tokens]) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.kind = kind
-
-    def forward(self, values: Tensor, lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
-        return self.encoder(self.kind(values, lengths))
-
-
-def image_tower(model: VSE, draws: torch.Generator) -> Tower:
-    """The image encoder as a tower: takes pixels, or region features and their lengths.
-
-    Raises:
-        VSEError: if the model takes anything else.
-    """
-    if isinstance(model.prepare_images, PrepareImages):
-        sides = (3, model.prepare_images.size, model.prepare_images.size)
-
-        def pixels(images: int, _items: int) -> tuple[Tensor, ...]:
-            return (torch.randint(256, (images, *sides), dtype=torch.uint8, generator=draws),)
-
-        return Tower(name="image", module=model.image_encoder, inputs={"pixels": ("batch", *sides)}, sample=pixels)
-    if not isinstance(model.prepare_images, PrepareRegions):
-        raise VSEError(f"{type(model.prepare_images).__name__} cannot be exported, expected pixels or regions")
-    width: int = model.image_encoder.backbone.width  # type: ignore[assignment]
-
-    def regions(images: int, items: int) -> tuple[Tensor, ...]:
-        return torch.randn(images, items, width, generator=draws), _lengths(images, items, draws)
-
-    inputs = {"regions": ("batch", "items", width), "lengths": ("batch",)}
-    return Tower(name="image", module=TakesSets(model.image_encoder, Features), inputs=inputs, sample=regions)
-
-
-def text_tower(model: VSE, draws: torch.Generator) -> Tower:
-    """The text encoder as a tower: takes token ids, padded with 0, and their lengths."""
-    words: int = model.prepare_captions.tokenizer.vocabulary_size
-
-    def tokens(captions: int, items: int) -> tuple[Tensor, ...]:
-        lengths = _lengths(captions, items, draws)
-        ids = torch.randint(1, words, (captions, items), generator=draws)
-        return ids.masked_fill(torch.arange(items) >= lengths[:, None], 0), lengths
-
-    inputs = {"ids": ("batch", "tokens"), "lengths": ("batch",)}
-    return Tower(name="text", module=TakesSets(model.text_encoder, Tokens), inputs=inputs, sample=tokens)
-
-
-def _lengths(sets: int, longest: int, draws: torch.Generator) -> Int[Tensor, " sets"]:
-    """Random lengths of sets, the last one the longest."""
-    lengths = torch.randint(1, longest + 1, (sets,), generator=draws)
-    lengths[-1] = longest
-    return lengths
+RunTower = Callable[[Sequence[Tensor]], Sequence[npt.NDArray[Any]]]  # inputs of a tower → its outputs
 
 
 def export(*, model: str, out: str, format: str, tokenizer: str | None, vocabulary: str | None, seed: int) -> None:
@@ -165,7 +82,7 @@ def export_towers(model: VSE, folder: Path, write: "Writer", *, kind: str, seed:
             program = trace(tower)
             path = part / f"{tower.name}.{kind}"
             try:
-                run = write(program, path, list(tower.inputs))
+                run = write(program, path, tower)
             except VSEError:
                 raise
             except (RuntimeError, ValueError, TypeError, AssertionError) as error:
@@ -179,7 +96,7 @@ def export_towers(model: VSE, folder: Path, write: "Writer", *, kind: str, seed:
     return differences
 
 
-Writer = Callable[[ExportedProgram, Path, list[str]], RunTower]
+Writer = Callable[[ExportedProgram, Path, Tower], RunTower]
 
 
 @torch.no_grad()
@@ -215,28 +132,30 @@ def _refusal(tower: Tower, error: Exception) -> VSEError:
     )
 
 
-def write_torch(program: ExportedProgram, path: Path, _names: list[str]) -> RunTower:
+def write_torch(program: ExportedProgram, path: Path, tower: Tower) -> RunTower:
     """Write a file for ``torch.export.load``."""
     archive = io.BytesIO()  # given a file, torch aborts the process if the disk is full
     torch.export.save(program, archive)
     path.write_bytes(archive.getbuffer())
     module = torch.export.load(path).module()
-    return lambda inputs: module(*inputs).numpy()
+    if len(tower.outputs) == 1:
+        return lambda inputs: [module(*inputs).numpy()]
+    return lambda inputs: [output.numpy() for output in module(*inputs)]
 
 
-def write_onnx(program: ExportedProgram, path: Path, names: list[str]) -> RunTower:
+def write_onnx(program: ExportedProgram, path: Path, tower: Tower) -> RunTower:
     """Write a file for any ONNX runtime; weights of more than 1.5 GB go into a second file next to it."""
     import onnxruntime  # noqa: PLC0415, an extra
 
     with torch.no_grad():
         onnx: Any = torch.onnx.export(
-            program, input_names=names, output_names=["embeddings"], dynamo=True, verbose=False
+            program, input_names=list(tower.inputs), output_names=list(tower.outputs), dynamo=True, verbose=False
         )
     onnx.save(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0]
+    return lambda inputs: session.run(None, dict(zip(tower.inputs, (x.numpy() for x in inputs), strict=True)))
 
 
 FORMATS: dict[str, tuple[str, Writer, Sequence[str]]] = {  # suffix, writer, required packages
@@ -265,8 +184,9 @@ def check(tower: Tower, run: RunTower, longest: int | None) -> float:
                 f"the exported {tower.name} encoder takes no batch of {sets} ({first_line(error)[:300]}); "
                 "nothing is kept"
             ) from error
-        expected = tower.module(*inputs).numpy()
-        differences.append(float(np.abs(found - expected).max()))
+        expected = tower.module(*inputs)
+        for one, other in zip(found, expected if len(tower.outputs) > 1 else [expected], strict=True):
+            differences.append(float(np.abs(one - other.numpy()).max()))
     if not max(differences) <= TOLERANCE:  # NaN too
         raise VSEError(
             f"the exported {tower.name} encoder differs from the model by {max(differences):.1e}, expected at most "
@@ -293,4 +213,4 @@ def describe(tower: Tower, file: str, longest: int | None) -> dict[str, Any]:
         name: {"shape": list(axes), "dtype": kind}
         for (name, axes), kind in zip(tower.inputs.items(), kinds, strict=True)
     }
-    return {"file": file, "inputs": inputs, "longest": longest}
+    return {"file": file, "inputs": inputs, "outputs": list(tower.outputs), "longest": longest}

@@ -21,7 +21,6 @@ from vse_gpo.evaluation.results import tables, write_results
 from vse_gpo.evaluation.scoring import combine, score
 from vse_gpo.retrieval.embeddings import Encoded, read_encoded, write_embeddings
 from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
-from vse_gpo.retrieval.similarity import similarities
 from vse_gpo.storage.hub import is_path
 from vse_gpo.storage.settings import CONFIG
 
@@ -156,19 +155,19 @@ def encode(
     split = data.split("test")
     check_protocols(protocols, len(split.images), [*PROTOCOLS, *ANNOTATED])
     trainer.test(module, datamodule=data, verbose=False)
-    if module.embeddings is None:
+    if module.encoded is None:
         raise VSEError(f"{split.name}: nothing was encoded, expected every image and caption")
-    images, captions = (part.to(device) for part in module.embeddings)
+    found = module.encoded.to(device)
     if save_embeddings is not None and trainer.is_global_zero:
         write_embeddings(
             save_embeddings,
-            image_embeddings=images.cpu().numpy(),
-            caption_embeddings=captions.cpu().numpy(),
+            image_embeddings=found.images.cpu().numpy(),
+            caption_embeddings=found.captions.cpu().numpy(),
             caption_to_image=split.caption_to_image,
             image_ids=split.image_ids,
         )
     return Encoded(
-        similarities=similarities(images, captions),
+        similarities=found.similarities(),
         caption_to_image=split.caption_to_image,
         image_ids=split.image_ids,
         files=[split.images.name(row) for row in range(len(split.images))],

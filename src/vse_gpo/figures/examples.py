@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from vse_gpo.data.split import ImageSource, Split
-from vse_gpo.precision import full_product
+from vse_gpo.retrieval.similarity import Similarity
 
 SHOWN = 5
 SIDE, GAP, LINE = 144, 10, 26  # pixels
@@ -32,15 +30,23 @@ def choose_queries(split: Split, *, count: int, seed: int) -> list[int]:
     return torch.randperm(len(split.captions), generator=generator)[:count].tolist()
 
 
-def retrieve(
-    images: Float[Tensor, "images dim"], captions: Float[Tensor, "captions dim"], split: Split, rows: Sequence[int]
-) -> list[Example]:
-    """The top-ranked images for each of these captions."""
+def retrieve(similarity: Similarity, split: Split, rows: Sequence[int]) -> list[Example]:
+    """The top-ranked images for each of these captions.
+
+    Args:
+        similarity: of the images and captions of the split.
+        split: what was compared.
+        rows: of the captions.
+    """
+    images = similarity.shape[0]
+    asked = similarity.transpose().select(
+        torch.tensor(rows, device=similarity.device), torch.arange(images, device=similarity.device)
+    )
     examples = []
-    for row, similarity in zip(rows, full_product(captions[rows], images), strict=True):
+    for row, values in zip(rows, asked.tile(slice(0, len(rows)), slice(0, images)), strict=True):
         truth = int(split.caption_to_image[row])
-        rank = int((similarity >= similarity[truth]).sum())
-        first = similarity.topk(min(SHOWN, len(similarity))).indices.tolist()
+        rank = int((values >= values[truth]).sum())
+        first = values.topk(min(SHOWN, images)).indices.tolist()
         examples.append(Example(split.captions[row], truth, rank, first))
     return examples
 

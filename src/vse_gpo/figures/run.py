@@ -73,6 +73,6 @@ def plot_examples(
     data = open_data(model, dataset, make_source, split=dataset["test_split"], batch_size=128, workers=0)
     split = data.split("test")
     chosen = choose_queries(split, count=queries, seed=seed)
-    images, captions = encode_split(model, data)
+    similarity = encode_split(model, data).similarities().image_caption
     with whole_file(out) as file:
-        draw_examples(retrieve(images, captions, split, chosen), split.images).save(file, format="PNG")
+        draw_examples(retrieve(similarity, split, chosen), split.images).save(file, format="PNG")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from vse_gpo.batch import hand_over, valid_items
+from vse_gpo.pooling.fixed import First
 from vse_gpo.pooling.kernels.recurrence import run_both_ways
 from vse_gpo.pooling.kernels.sorting import weigh_by_rank
 from vse_gpo.pooling.sets import Lengths, Pooling, check_lengths, distinct_lengths, read_lengths, trimmed
@@ -71,27 +72,25 @@ class GPO(Pooling):
 
 
 class ResidualGPO(Pooling):
-    """The first item plus a gated GPO over the others: a pretrained embedding, and what pooling its tokens adds.
+    """Another pooling plus a gated GPO: a pretrained embedding, and what GPO adds to it.
 
-    The gate starts at 0, so that a new model gives the pretrained embeddings exactly ("ReZero", Bachlechner et al.
-    2021). A set of one item is that item.
+    The gate starts at 0, so that a new model pools exactly as the base does ("ReZero", Bachlechner et al. 2021).
 
     Args:
+        base: a pooling; None takes the first item, where a pretrained model has its own embedding.
         d_position, d_hidden: see ``GPO``.
     """
 
-    def __init__(self, d_position: int = 32, d_hidden: int = 32) -> None:
+    def __init__(self, base: Pooling | None = None, d_position: int = 32, d_hidden: int = 32) -> None:
         super().__init__()
+        self.base = First() if base is None else base
         self.gpo = GPO(d_position, d_hidden)
         self.gate = nn.Parameter(torch.zeros(()))
 
     def pool_sizes(
         self, features: Float[Tensor, "batch items dim"], sizes: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        others = nn.functional.pad(features[:, 1:], (0, 0, 0, 1))  # a row for sets that have no others
-        alone = hand_over(sizes == 1, features.device)
-        others = others.masked_fill(alone[:, None, None], 0.0)  # its padding may hold anything
-        return features[:, 0] + self.gate * self.gpo.pool_sizes(others, (sizes - 1).clamp(min=1))
+        return self.base.pool_sizes(features, sizes) + self.gate * self.gpo.pool_sizes(features, sizes)
 
 
 class _KeptRows:

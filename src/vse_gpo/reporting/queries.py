@@ -20,7 +20,7 @@ from vse_gpo.model import VSE
 from vse_gpo.reporting.runs import Scores
 from vse_gpo.retrieval.protocols import Gallery, run_protocols
 from vse_gpo.retrieval.recalls import Outcome
-from vse_gpo.retrieval.similarity import similarities
+from vse_gpo.retrieval.similarity import Similarity
 from vse_gpo.retrieval.uncertainty import bootstrap_intervals
 from vse_gpo.storage.registry import DATA_PARTS
 from vse_gpo.storage.settings import build
@@ -75,8 +75,7 @@ def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Test
     """
     data = open_data(model, dataset, build_data, split=dataset["test_split"], batch_size=AT_ONCE, workers=0)
     split = data.split("test")
-    images, captions = (part.cpu() for part in encode_split(model, data))
-    test = Gallery(similarities=similarities(images, captions), caption_to_image=split.caption_to_image)
+    test = Gallery(similarities=encode_split(model, data).similarities(), caption_to_image=split.caption_to_image)
     outcomes = run_protocols(test, dataset["test_protocols"], {})
     scores = {
         protocol: Scores(
@@ -92,7 +91,7 @@ def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Test
     }
     (whole,) = run_protocols(test, ["all"], {}).values()
     shelf = Shelf(split, _pictures(dataset, split))
-    return Tested(scores, _examples(whole, images, captions, shelf, count, np.random.default_rng(seed)))
+    return Tested(scores, _examples(whole, test.similarities.image_caption, shelf, count, np.random.default_rng(seed)))
 
 
 def _pictures(dataset: dict[str, Any], split: Split) -> ImageSource | None:
@@ -133,31 +132,34 @@ def data_uri(pixels: Tensor) -> str:
 
 
 def _examples(
-    outcome: Outcome, images: Tensor, captions: Tensor, shelf: Shelf, count: int, random: np.random.Generator
+    outcome: Outcome, similarity: Similarity, shelf: Shelf, count: int, random: np.random.Generator
 ) -> dict[str, list[ShownQuery]]:
-    owner = shelf.split.caption_to_image
-    sides: dict[str, tuple[str, Tensor, Tensor, ShowRow, ShowRow, Callable[[int, int], bool]]] = {
-        "i2t": ("Image → captions", images, captions, shelf.image, shelf.caption, lambda q, f: bool(owner[f] == q)),
-        "t2i": ("Caption → images", captions, images, shelf.caption, shelf.image, lambda q, f: bool(owner[q] == f)),
+    owner, turned = shelf.split.caption_to_image, similarity.transpose()
+    sides: dict[str, tuple[str, Similarity, ShowRow, ShowRow, Callable[[int, int], bool]]] = {
+        "i2t": ("Image → captions", similarity, shelf.image, shelf.caption, lambda q, f: bool(owner[f] == q)),
+        "t2i": ("Caption → images", turned, shelf.caption, shelf.image, lambda q, f: bool(owner[q] == f)),
     }
     shown: dict[str, list[ShownQuery]] = {}
     for queries in outcome.queries:
         if queries.ranks is None or queries.direction not in sides:
             continue
-        title, asking, gallery, show_query, show_found, belongs = sides[queries.direction]
+        title, asked, show_query, show_found, belongs = sides[queries.direction]
         order = np.lexsort((random.random(len(queries.ranks)), queries.ranks))
         for kind, chosen in (("worst", order[::-1][:count]), ("best", order[:count])):
             shown[f"{title}: the {kind}"] = [
                 ShownQuery(
                     show_query(row, True),
                     int(rank) + 1,
-                    [show_found(f, belongs(row, f)) for f in _first(asking[row], gallery)],
+                    [show_found(f, belongs(row, f)) for f in _first(asked, row)],
                 )
                 for row, rank in zip(queries.rows[chosen].tolist(), queries.ranks[chosen].tolist(), strict=True)
             ]
     return shown
 
 
-def _first(query: Tensor, gallery: Tensor) -> Sequence[int]:
-    found: list[int] = (gallery @ query).topk(min(FOUND, len(gallery))).indices.tolist()
+def _first(similarity: Similarity, query: int) -> Sequence[int]:
+    """What is ranked first for the query in a row."""
+    items = similarity.shape[1]
+    [values] = similarity.tile(slice(query, query + 1), slice(0, items))
+    found: list[int] = values.topk(min(FOUND, items)).indices.tolist()
     return found

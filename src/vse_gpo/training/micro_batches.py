@@ -8,35 +8,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from vse_gpo.batch import Batch, Tokens, take
+from vse_gpo.batch import Batch, EncoderOutput, Tokens, join_outputs, take
+from vse_gpo.model import VSE
 
 
-def encode_micro_batches(
-    model: nn.Module, batch: Batch, size: int | None
-) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-    """Embeddings of a batch, encoded in micro-batches that keep no activations.
+def encode_micro_batches(model: VSE, batch: Batch, size: int | None) -> tuple[EncoderOutput, EncoderOutput]:
+    """What a model makes of a batch, encoded in micro-batches that keep no activations.
 
     The backward pass takes the micro-batches one by one, encodes each a second time with the same random draws and
-    precision, and holds only the activations of that one. Any loss of the embeddings has the value and the gradients
+    precision, and holds only the activations of that one. Any loss of what is encoded has the value and the gradients
     of a single pass; the cost is the second encoding.
 
     A BatchNorm in train mode is the exception: its statistics are those of a micro-batch. Running statistics are
     updated once per micro-batch, in the first pass.
 
     Args:
-        model: batch → embeddings of the images and of the captions.
+        model: the two encoders.
         batch: pairs.
         size: pairs in a micro-batch; the last may have fewer. None encodes the whole batch once, as usual.
     """
     if size is None:
-        embeddings: tuple[Tensor, Tensor] = model(batch)
-        return embeddings
-    images, captions = zip(*(_embed_twice(model, part) for part in micro_batches(batch, size)), strict=True)
-    return torch.cat(images), torch.cat(captions)
+        return model.outputs(batch)
+    images, captions = zip(*(_encode_twice(model, part) for part in micro_batches(batch, size)), strict=True)
+    return join_outputs(images), join_outputs(captions)
 
 
 def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
@@ -47,12 +44,12 @@ def micro_batches(batch: Batch, size: int) -> Iterator[Batch]:
         yield part._replace(tokens=Tokens(ids[:, : int(lengths.max())], lengths))
 
 
-def _embed_twice(model: nn.Module, part: Batch) -> tuple[Tensor, Tensor]:
+def _encode_twice(model: VSE, part: Batch) -> tuple[EncoderOutput, EncoderOutput]:
     torch.clear_autocast_cache()  # shared cached weights would sum micro-batches' gradients in half precision
-    embeddings: tuple[Tensor, Tensor] = checkpoint(
-        model, part, use_reentrant=False, context_fn=lambda: (nullcontext(), _unchanged_buffers(model))
+    outputs: tuple[EncoderOutput, EncoderOutput] = checkpoint(
+        model.outputs, part, use_reentrant=False, context_fn=lambda: (nullcontext(), _unchanged_buffers(model))
     )
-    return embeddings
+    return outputs
 
 
 @contextmanager

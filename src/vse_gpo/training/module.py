@@ -1,28 +1,29 @@
 """The LightningModule: one training step, and validation over every image and caption once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 
 from vse_gpo.batch import Batch, Indexed
 from vse_gpo.encoder import SharedBatchNorm
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.encoding import Collector, EmbeddingModule
 from vse_gpo.losses import share_logits
-from vse_gpo.model import VSE
-from vse_gpo.precision import full_product
+from vse_gpo.model import EMBEDDING, VSE
 from vse_gpo.retrieval.protocols import Gallery, run_protocols
-from vse_gpo.retrieval.similarity import similarities
+from vse_gpo.retrieval.similarity import Similarities
 from vse_gpo.storage.weights import check_weights
 from vse_gpo.training.compilation import compile_networks
+from vse_gpo.training.gathering import outputs_of_all, rows_of_all
 from vse_gpo.training.micro_batches import encode_micro_batches
+from vse_gpo.training.objective import Objective
 from vse_gpo.training.optimization import Groups, Optimization, steps_of_run
 from vse_gpo.training.phases import Phase, Phases, freeze
 
@@ -50,6 +51,7 @@ class RetrievalModule(EmbeddingModule):
         mask_same_image: other captions of an image in a batch are not negatives; published runs count them as such.
         test_protocols: named protocols of the test; see ``vse_gpo.retrieval.protocols``.
         seed: seed of everything random in a training step.
+        similarity_weights: see ``Objective``.
         micro_batch: pairs that a process encodes at once in a training step; see ``micro_batches``. None takes the
             whole batch, ``auto`` the most that fit into the memory, which ``callbacks.trial.MemoryTrial`` finds.
         image_checkpointing, text_checkpointing: compute the activations of a backbone again in the backward pass,
@@ -70,6 +72,7 @@ class RetrievalModule(EmbeddingModule):
         test_protocols: Sequence[str],
         seed: int,
         settings: dict[str, Any],
+        similarity_weights: Mapping[str, float] = MappingProxyType({EMBEDDING: 1.0}),
         micro_batch: int | str | None = None,
         image_checkpointing: bool = False,
         text_checkpointing: bool = False,
@@ -84,6 +87,8 @@ class RetrievalModule(EmbeddingModule):
             compile_networks(model, compile)
         if micro_batch not in (None, AUTO) and not (isinstance(micro_batch, int) and micro_batch >= 1):
             raise VSEError(f"micro_batch={micro_batch}, expected at least 1 pair, auto, or null for the whole batch")
+        self.objective = Objective(loss, similarity_weights)
+        self.objective.check(model)
         share_logits(loss, model.logits)
         self.loss = loss
         self.phases = phases
@@ -180,30 +185,24 @@ class RetrievalModule(EmbeddingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutputs:
         """The loss to step on and, for callbacks, all processes' embeddings and the mask of pairs that do not count."""
-        images, captions = encode_micro_batches(self.model, batch, self.micro_batch)
-        images, captions = self._from_all_processes(images), self._from_all_processes(captions)
-        not_negative = self._same_image(batch.image_index) if self.mask_same_image else None
-        with torch.autocast(self.device.type, enabled=False):  # a margin of 0.2 needs more than half precision
-            loss = self.batch_loss(full_product(images, captions), not_negative)
-        self.log("train/loss", loss, batch_size=len(images))  # in the bar it would be read at every step
+        processes = self.trainer.world_size
+        own = encode_micro_batches(self.model, batch, self.micro_batch)
+        images, captions = (outputs_of_all(outputs, processes) for outputs in own)
+        not_negative = None
+        if self.mask_same_image:
+            index = rows_of_all(batch.image_index, processes)
+            not_negative = index[:, None] == index[None, :]
+        compared = self.objective.similarities(self.model, images, captions)
+        loss = self.objective(compared, self.phase.hardest, not_negative)
+        self.log("train/loss", loss, batch_size=len(images.embeddings))  # in the bar it would be read at every step
         if self.phase.ramp_loss:
             loss = loss * (batch_idx / self.trainer.num_training_batches)
-        return {"loss": loss, "images": images.detach(), "captions": captions.detach(), "not_negative": not_negative}
-
-    def batch_loss(
-        self, similarity: Float[Tensor, "all all"], not_negative: Bool[Tensor, "all all"] | None
-    ) -> Float[Tensor, ""]:
-        """The loss with the negatives that count in the current epoch, not ramped."""
-        loss: Tensor = self.loss(similarity, self.phase.negatives == "hardest", not_negative)
-        return loss
-
-    def _from_all_processes(self, rows: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "all ..."]:
-        """Rows of all processes, with gradients; DDP's mean over processes then gives the exact gradient."""
-        return rows if self.trainer.world_size == 1 else torch.cat(all_gather(rows))
-
-    def _same_image(self, image_index: Int[Tensor, " batch"]) -> Bool[Tensor, "all all"]:
-        everywhere = self._from_all_processes(image_index)
-        return everywhere[:, None] == everywhere[None, :]
+        return {
+            "loss": loss,
+            "images": images.embeddings.detach(),
+            "captions": captions.embeddings.detach(),
+            "not_negative": not_negative,
+        }
 
     # evaluation
 
@@ -231,7 +230,7 @@ class RetrievalModule(EmbeddingModule):
 
     def on_validation_end(self) -> None:
         """Free the embeddings, now that the callbacks have used them."""
-        self.embeddings = None
+        self.encoded = None
 
     def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:
         self.validation_step(batch, batch_idx, dataloader_idx)
@@ -245,17 +244,24 @@ class RetrievalModule(EmbeddingModule):
         self.on_validation_end()
 
     def _evaluate(self, part: str, protocols: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
-        """Prefix of the names → protocol → metrics; keeps the embeddings of the module's own model."""
+        """Prefix of the names → protocol → metrics; keeps what the module's own model has encoded.
+
+        If the embeddings are trained beside an interaction, ``embedding/`` is the prefix of what they give alone.
+        """
         index = self.split(part).caption_to_image
         gathered = {
             prefix: collector.gather(index, processes=self.trainer.world_size)
             for prefix, collector in self._collectors.items()
         }
-        self.embeddings = gathered[""]
+        self.encoded = gathered[""]
+        ranked: dict[str, Similarities] = {}
+        for prefix, split in gathered.items():
+            ranked[prefix] = split.similarities()
+            if len(self.objective.kinds) > 1:
+                ranked[f"{prefix}{EMBEDDING}/"] = split.embedding_similarities()
         results = {}
-        for prefix, (images, captions) in gathered.items():
-            gallery = Gallery(similarities=similarities(images, captions), caption_to_image=index)
-            outcomes = run_protocols(gallery, protocols)
+        for prefix, compared in ranked.items():
+            outcomes = run_protocols(Gallery(similarities=compared, caption_to_image=index), protocols)
             results[prefix] = {protocol: outcome.metrics() for protocol, outcome in outcomes.items()}
         return results
 

@@ -29,6 +29,11 @@ class Phase:
     trunk: str | int = "trainable"
     ramp_loss: bool = False
 
+    @property
+    def hardest(self) -> bool:
+        """Whether only the hardest negatives count."""
+        return self.negatives == "hardest"
+
     def __post_init__(self) -> None:
         if self.negatives not in ("all", "hardest"):
             raise VSEError(f"phases: negatives={self.negatives!r}, expected all or hardest")

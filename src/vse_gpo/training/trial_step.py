@@ -8,8 +8,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vse_gpo.batch import Batch
-from vse_gpo.precision import full_product
+from vse_gpo.batch import Batch, EncoderOutput, join_outputs
 from vse_gpo.training.micro_batches import encode_micro_batches
 from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.phases import Phase, freeze
@@ -47,10 +46,19 @@ def run_trial_step(
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         fill_states(optimizers, trained)
         with precision:
-            embeddings = encode_micro_batches(module.model, batch, micro_batch)
-        images, captions = (torch.cat([own, *(processes - 1) * [own.detach()]]) for own in embeddings)
-        loss = module.loss(full_product(images, captions), phase.negatives == "hardest", None)
+            outputs = encode_micro_batches(module.model, batch, micro_batch)
+        images, captions = (join_outputs([own, *(processes - 1) * [detached(own)]]) for own in outputs)
+        compared = module.objective.similarities(module.model, images, captions)
+        loss = module.objective(compared, phase.hardest, None)
         torch.autograd.grad(loss, trained, allow_unused=True)
+
+
+def detached(output: EncoderOutput) -> EncoderOutput:
+    """The output without its gradient."""
+    items = output.items
+    return EncoderOutput(
+        output.embeddings.detach(), None if items is None else items._replace(values=items.values.detach())
+    )
 
 
 def fill_states(optimizers: Sequence[Optimizer], trained: Sequence[nn.Parameter]) -> None:

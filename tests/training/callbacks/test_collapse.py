@@ -85,7 +85,7 @@ def test_any_loss_of_equal_embeddings_is_that_of_a_collapse(tmp_path, loss, mask
     images, captions = POINT.expand(5, 2), torch.tensor([1.0, 0.0]).expand(5, 2)
     rows = torch.tensor([0, 1, 1, 2, 3])
     not_negative = rows[:, None] == rows[None, :] if masked else None
-    found = module.batch_loss(images @ captions.T, not_negative).detach()
+    found = module.objective({"embedding": images @ captions.T}, module.phase.hardest, not_negative).detach()
     if (negatives, isinstance(loss, TripletLoss)) == ("hardest", True):
         assert float(found) == pytest.approx(2 * 5 * 0.2)
     outputs = {"images": images, "captions": captions, "not_negative": not_negative}

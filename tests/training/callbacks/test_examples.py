@@ -22,10 +22,10 @@ def run(tmp_path_factory) -> tuple[Path, RetrievalModule]:
 def test_every_epoch_leaves_a_picture_and_no_embeddings_and_the_training_as_it_was(run, tmp_path):
     folder, module = run
     assert [path.name for path in sorted(folder.glob("examples/*"))] == ["epoch_00.png", "epoch_01.png"]
-    assert module.embeddings is None
+    assert module.encoded is None
     alone = tiny_module()
     trainer = tiny_trainer(tmp_path, max_epochs=2)
     trainer.fit(alone, datamodule=tiny_data())
     assert all(torch.equal(value, weights(module)[name]) for name, value in weights(alone).items())
     trainer.test(alone, datamodule=tiny_data(), verbose=False)
-    assert alone.embeddings is None
+    assert alone.encoded is None

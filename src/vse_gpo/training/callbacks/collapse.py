@@ -100,7 +100,7 @@ class Collapse(Callback):
             print_line(trainer, warning(trainer, module, signs))
         if self.on_collapse == "stop":
             trainer.should_stop = True
-        elif self.on_collapse == "soften" and module.phase.negatives == "hardest":
+        elif self.on_collapse == "soften" and module.phase.hardest:
             epoch = trainer.current_epoch
             for softened in (epoch, epoch + 1):
                 module.phases.soften(softened)
@@ -120,7 +120,7 @@ def signs_of_collapse(module: RetrievalModule, outputs: StepOutputs, *, loss: Fl
     """
     images, captions = outputs["images"].float(), outputs["captions"].float()
     same = (images.mean(0) @ captions.mean(0)).expand(len(images), len(images))
-    level = module.batch_loss(same, outputs["not_negative"])
+    level = module.objective(dict.fromkeys(module.objective.kinds, same), module.phase.hardest, outputs["not_negative"])
     return Signs(spread(images), spread(captions), loss / level)
 
 
@@ -138,7 +138,7 @@ def collision_rate(image_index: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
 
 def warning(trainer: pl.Trainer, module: RetrievalModule, signs: Signs) -> str:
     """What was found, the likely cause, and what to change."""
-    hardest = module.phase.negatives == "hardest"
+    hardest = module.phase.hardest
     cause = "the hardest negatives came before the model could tell easy ones apart" if hardest else "too large steps"
     rate = trainer.optimizers[0].param_groups[0]["lr"]
     return (

@@ -30,11 +30,11 @@ class Examples(Callback):
         self.seed = seed
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: RetrievalModule) -> None:  # type: ignore[override]
-        if pl_module.embeddings is None or not trainer.is_global_zero:  # none after a sanity check
+        if pl_module.encoded is None or not trainer.is_global_zero:  # none after a sanity check
             return
         split = pl_module.split("dev")
         rows = choose_queries(split, count=self.queries, seed=self.seed)
-        examples = retrieve(*pl_module.embeddings, split, rows)
+        examples = retrieve(pl_module.encoded.similarities().image_caption, split, rows)
         path = picture_path(trainer, "examples")
         with whole_file(path) as file:
             draw_examples(examples, split.images).save(file, format="PNG")
