@@ -26,7 +26,8 @@ TABLE = re.compile(r"<!-- table: (\w+) -->")
 SUBCOMMANDS = {"prepare_vocabulary": "prepare vocabulary"}  # help → what is typed after vse-
 DOORS = {path.stem for path in (CONFIGS / "hydra" / "help").glob("*.yaml")}
 GROUPS = ("dataset", "backbone", "text", "pooling", "interaction", "loss", "dense", "phases", "optimizer")
-GROUPS += ("optimizer/build", "trainer", "callbacks", "logger", "checkpoint_io", "experiment", "sweep", "debug")
+GROUPS += ("optimizer/build", "adapters", "trainer", "callbacks", "logger", "checkpoint_io", "experiment", "sweep")
+GROUPS += ("debug",)
 
 
 class Page(NamedTuple):

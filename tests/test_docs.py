@@ -215,11 +215,17 @@ def test_fine_tuning_a_pretrained_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_captions()
     dual_folder("clip", Path("my_clip"))
-    small = {"vse-train": [*SHORT, "batch_size=8", "callbacks=[default,ema]"], "vse-index": ["workers=0"]}
+    small = {
+        "vse-train": [*SHORT, "batch_size=8"],
+        "vse-index": ["workers=0"],
+        "vse-evaluate": ["workers=0", "accelerator=cpu"],
+    }
     for command in commands_of("fine_tune_clip.md"):
         start([*command, *small.get(command[0], [])], monkeypatch)
-    metrics = json.loads(Path("runs/tuned/metrics.json").read_text())
-    assert {"test/all/rsum", "test/ema/all/rsum"} <= metrics.keys()
+    metrics = json.loads(Path("runs/lora/metrics.json").read_text())
+    assert {"test/all/rsum", "test/ema/all/rsum", "test/wise_0.5/all/rsum"} <= metrics.keys()
+    found = run_python((GUIDES / "fine_tune_clip.md").read_text(encoding="utf-8"))
+    assert VSE.from_pretrained("my_wise_model").fingerprint() == found["model"].fingerprint()
     tuned, zero_shot = VSE.from_pretrained("runs/tuned"), VSE.from_pretrained("my_clip")
     assert tuned.logits.log_scale != zero_shot.logits.log_scale
     assert tuned.image_encoder.pooling.gate != 0

@@ -14,6 +14,7 @@ import torch.distributed.nn.functional
 from pytorch_lightning.strategies import Strategy
 from torch import Tensor, nn
 
+from tests.helpers.dual_training import dual_data, dual_module
 from tests.helpers.tiny import WIDTH, TinySource, averaged, tiny_data, tiny_module, tiny_optimization, tiny_trainer
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
@@ -21,10 +22,12 @@ from vse_gpo.cli.messages import ignore_remarks
 from vse_gpo.encoder import ResidualProjection
 from vse_gpo.interaction import MaxSim, ScanTextToImage
 from vse_gpo.losses import InfoNCE, PhasedLoss, TripletLoss
+from vse_gpo.training.callbacks.interpolation import InterpolatedWeights
 from vse_gpo.training.callbacks.preemption import Preemption
 from vse_gpo.training.callbacks.trial import MemoryTrial
 from vse_gpo.training.ddp import PhasedDDP
 from vse_gpo.training.dense_captions import DenseCaptions
+from vse_gpo.training.lora import Lora
 from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.phases import Phases
 
@@ -99,6 +102,17 @@ class Runs:
             metrics=dict(trainer.callback_metrics),
         )
 
+    def fine_tuning(self) -> None:
+        """From a dual encoder, its texts by adapters: a frozen, a ramped and a hardest epoch, and what is beside."""
+        record, average = Record(), averaged(self.folder)
+        wise = InterpolatedWeights(alphas=[0.5], path=str(self.folder / "start.ckpt"))
+        steps = tiny_optimization(optimizer=torch.optim.SGD, layer_decay=0.7)
+        module = dual_module(self.folder.parent / "clip", optimization=steps)
+        Lora(rank=2, alpha=4.0, images=False)(module.model)
+        trainer = self.trainer(callbacks=[record, average, wise])
+        trainer.fit(module, datamodule=dual_data(module.model, drop_last=True))
+        self.save("fine-tuning", record, module, metrics=dict(trainer.callback_metrics))
+
     def save(self, name: str, record: Record, module: RetrievalModule, **rest: Any) -> None:
         found = {"losses": record.losses, "gradients": record.gradients, "searched": record.searched}
         torch.save(found | {"weights": module.state_dict()} | rest, self.folder / f"{name}, {self.rank}.pt")
@@ -138,6 +152,7 @@ def run_all(folder: Path, *, processes: int, micro_batches: list[int | None]) ->
     runs.story("story", TripletLoss())
     runs.story("joint story", TripletLoss(), interaction=MaxSim(), similarity_weights=JOINT)
     runs.story("phased loss", PhasedLoss(all_negatives=InfoNCE(), hardest_negatives=TripletLoss()))
+    runs.fine_tuning()
     if processes > 1:
         runs.story("always searched", TripletLoss(), strategy="ddp_find_unused_parameters_true")
         runs.epoch("bfloat16", one_phase("all"), strategy=PhasedDDP(bf16_gradients=True))

@@ -13,6 +13,8 @@ Layers = list[list[nn.Parameter]]  # from the input up; every parameter is in on
 class Backbone(nn.Module):
     """Inputs of one modality → Features of its own width."""
 
+    fixed: frozenset[nn.Parameter] = frozenset()  # never train, whatever the phase; adapters train in their place
+
     def layers(self, *, coarse: bool = False) -> Layers:
         """Parameters layer by layer, from the input up.
 

@@ -12,6 +12,7 @@ RANGES = {  # last part of a setting's name → what it may be; null means what 
     "batch_size": COUNT,
     "evaluation_batch_size": COUNT,
     "micro_batch": COUNT,
+    "rank": COUNT,
     "embedding_width": COUNT,
     "check_val_every_n_epoch": COUNT,
     "workers": range(2**15),

@@ -56,6 +56,7 @@ def train(
     make_callbacks: Sequence[Maker],
     make_loggers: Sequence[Maker],
     make_checkpoint_io: Maker,
+    make_adapters: Maker | None = None,
 ) -> float:
     """Train as the settings say; the run folder gets all results.
 
@@ -75,6 +76,7 @@ def train(
         test_protocols: protocols of the test; None tests nothing.
         make_source, make_data, make_module, make_trainer, make_callbacks, make_loggers, make_checkpoint_io: build the
             parts, after the seed is set; ``make_data`` takes the source, the result of ``make_module`` the settings.
+        make_adapters: builds what gives a model adapters, after it has its first weights; None trains without.
 
     Returns:
         The best rSum on dev, the objective of a sweep.
@@ -102,6 +104,7 @@ def train(
                 start, taken = resume, steps_taken(resume, max_epochs)
             check_accelerator(settings["trainer"]["accelerator"])
             bare = make_trainer(logger=False, default_root_dir=str(folder))  # refuses its settings before all reading
+            adapt = None if make_adapters is None else make_adapters()  # this too
             initial = None if init is None or start is not None else saved_weights(init)
             pl.seed_everything(seed, workers=True, verbose=False)
             data = opened_data(make_source, make_data, splits, test_protocols)
@@ -110,6 +113,8 @@ def train(
             if initial is not None:
                 rank_zero_only(print)(start_from(module.model, initial, source=str(init), left_out=init_skip))
                 initial = None  # frees it
+            if adapt is not None:
+                adapt(module.model)
             rank_zero_only(write_config)(folder, settings)
             rank_zero_only(keep_logged)(folder)
             with own_wandb_run(), memory_explained():
