@@ -40,7 +40,7 @@ class AveragedWeights(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.best.setup(trainer, pl_module, stage)
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: RetrievalModule) -> None:  # type: ignore[override]
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._begin(pl_module)
 
     def on_train_batch_end(
@@ -58,7 +58,7 @@ class AveragedWeights(Callback):
         finally:
             pl_module.model = trained
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: RetrievalModule) -> None:  # type: ignore[override]
+    def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._begin(pl_module)
         if self.best.best_model_path:
             best = read_pickle(self.best.best_model_path, [])
