@@ -64,7 +64,7 @@ def run(folder, tmp_path_factory):
 def recalls(model: VSE, state: dict[str, Tensor]) -> dict[str, float]:
     model.load_state_dict(state)
     data = dual_data(model)
-    images, captions = encode_split(model.eval(), data)
+    images, captions, *_ = encode_split(model.eval(), data)
     return image_caption_recalls(images, captions, data.split("test").caption_to_image)
 
 
