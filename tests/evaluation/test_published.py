@@ -11,7 +11,7 @@ from vse_gpo.evaluation.annotated import ANNOTATED
 from vse_gpo.evaluation.published import FILE, published_ablations, published_row, published_rows
 from vse_gpo.retrieval.protocols import PROTOCOLS
 
-METRICS = {f"{direction}_{score}" for direction in ("i2t", "t2i", "t2t", "i2i") for score in ("r1", "r5", "r10")}
+METRICS = {f"{direction}_{score}" for direction in ("i2t", "t2i", "t2t", "i2i") for score in ("r1", "r5")}
 METRICS |= {"rsum", "r1", "map_at_r", "rprecision", "sts", "sis", "sits"}
 
 
@@ -39,14 +39,12 @@ def test_a_row_gives_scores_of_known_protocols_and_where_they_are_from(name):
 
 
 def test_the_recalls_of_a_row_leave_room_for_its_sum():
-    """R@10 of both directions lies between R@5 and 100; where it is given, the sum is that of all six."""
+    """R@10 of both directions, which is not given, lies between R@5 and 100."""
     for row in published_rows().values():
         for metrics in row.protocols.values():
             if {"rsum", "i2t_r5"} <= metrics.keys():
                 given = [metrics[f"{way}_{score}"] for way in ("i2t", "t2i") for score in ("r1", "r5")]
                 assert given[1] + given[3] < metrics["rsum"] - sum(given) < 200
-                if "i2t_r10" in metrics:
-                    assert sum(given) + metrics["i2t_r10"] + metrics["t2i_r10"] == pytest.approx(metrics["rsum"])
 
 
 def test_every_protocol_of_a_row_and_every_cell_of_a_comparison_is_written_once():
