@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -79,7 +80,8 @@ class Lora:
             self._adapt(backbones[name], chosen)
 
     def _adapt(self, backbone: Backbone, layers: list[str]) -> None:
-        config = LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=layers)
+        alpha: Any = self.alpha  # peft takes fractions too
+        config = LoraConfig(r=self.rank, lora_alpha=alpha, lora_dropout=self.dropout, target_modules=layers)
         inject_adapter_in_model(config, backbone)
         for layer in layers:
             adapted = backbone.get_submodule(layer)

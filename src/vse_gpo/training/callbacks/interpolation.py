@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
@@ -43,13 +44,13 @@ class InterpolatedWeights(Callback):
         self._start: dict[str, Tensor] = {}
         self._models: dict[float, VSE] = {}  # exist once the model is on its device
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: RetrievalModule) -> None:  # type: ignore[override]
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._begin(trainer, pl_module)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: RetrievalModule) -> None:  # type: ignore[override]
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._interpolate(pl_module)
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: RetrievalModule) -> None:  # type: ignore[override]
+    def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._begin(trainer, pl_module)
         self._interpolate(pl_module)
 
