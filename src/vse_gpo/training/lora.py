@@ -80,7 +80,7 @@ class Lora:
             self._adapt(backbones[name], chosen)
 
     def _adapt(self, backbone: Backbone, layers: list[str]) -> None:
-        alpha: Any = self.alpha  # peft computes with any number
+        alpha: Any = self.alpha  # peft takes fractions too
         config = LoraConfig(r=self.rank, lora_alpha=alpha, lora_dropout=self.dropout, target_modules=layers)
         inject_adapter_in_model(config, backbone)
         for layer in layers:

@@ -13,7 +13,6 @@ from tests.helpers.tiny_duals import dual_folder
 from vse_gpo.checkpoints.interpolation import interpolated_weights
 from vse_gpo.checkpoints.sources import load_model, saved_weights
 from vse_gpo.errors import VSEError
-from vse_gpo.evaluation.encoding import encode_split
 from vse_gpo.model import VSE
 from vse_gpo.retrieval import image_caption_recalls
 from vse_gpo.storage.adapters import merged_weights
@@ -63,9 +62,9 @@ def run(folder, tmp_path_factory):
 
 def recalls(model: VSE, state: dict[str, Tensor]) -> dict[str, float]:
     model.load_state_dict(state)
-    data = dual_data(model)
-    images, captions, *_ = encode_split(model.eval(), data)
-    return image_caption_recalls(images, captions, data.split("test").caption_to_image)
+    split = dual_data(model).split("test")
+    images = model.encode_images([split.images[row] for row in range(len(split.images))])
+    return image_caption_recalls(images, model.encode_captions(split.captions), split.caption_to_image)
 
 
 def test_every_share_is_evaluated_beside_the_trained_weights(run, folder):
