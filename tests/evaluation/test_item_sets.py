@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vse_gpo.batch import Features, pad_sets
-from vse_gpo.evaluation.item_sets import ItemSets
+from vse_gpo.evaluation.item_sets import ComparedSets
 from vse_gpo.interaction import MaxSim, ScanTextToImage
 
 
@@ -18,7 +18,7 @@ def sets(count: int, seed: int) -> list[torch.Tensor]:
 def test_a_query_and_some_items_have_the_similarity_that_all_pairs_have(interaction):
     images, captions = sets(5, 0), sets(7, 1)
     expected = interaction(Features(*pad_sets(images)), Features(*pad_sets(captions)))
-    found = ItemSets(interaction, images, captions)
+    found = ComparedSets(interaction, images, captions)
     items = torch.tensor([3, 0, 4])
     for query in range(7):
         torch.testing.assert_close(found.searched("t2i")(query, items), expected[items, query])

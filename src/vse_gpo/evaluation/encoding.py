@@ -12,7 +12,7 @@ from torch import Tensor
 from vse_gpo.batch import Embedded, Indexed, encode_batches
 from vse_gpo.data.datamodule import PairsDataModule, Source
 from vse_gpo.data.split import Split
-from vse_gpo.evaluation.item_sets import ItemSets, in_order, interaction_in_order, sets_in_order
+from vse_gpo.evaluation.item_sets import ComparedSets, in_order, interaction_in_order, sets_in_order
 from vse_gpo.model import VSE
 from vse_gpo.retrieval.similarity import Similarities, matrix_similarities, similarities
 
@@ -25,7 +25,7 @@ class EncodedSplit(NamedTuple):
     images: Float[Tensor, "images dim"]  # unit embeddings
     captions: Float[Tensor, "captions dim"]
     interaction: Float[Tensor, "images captions"] | None = None  # similarity, for models with an interaction
-    item_sets: ItemSets | None = None  # in its place, where only few pairs are to be compared
+    item_sets: ComparedSets | None = None  # in its place, where only few pairs are to be compared
 
     def to(self, device: torch.device) -> "EncodedSplit":
         """The same on a device, but for the item sets, which stay where the interaction is."""
@@ -87,7 +87,7 @@ class Collector:
         if not self.keeps_items:
             similarity = interaction_in_order(interaction, of_images, of_captions, counts, processes)
             return EncodedSplit(images, captions, similarity)
-        sets = ItemSets(
+        sets = ComparedSets(
             interaction,
             sets_in_order(of_images, counts[0], processes),
             sets_in_order(of_captions, counts[1], processes),

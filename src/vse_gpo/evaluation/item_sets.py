@@ -15,7 +15,7 @@ from vse_gpo.retrieval.reranking import Rescore
 
 
 @dataclass(frozen=True)
-class ItemSets:
+class ComparedSets:
     """Sets of images and captions, and the interaction that compares them.
 
     Args:
@@ -41,7 +41,7 @@ class ItemSets:
 
         return of_image if direction == "i2t" else of_caption
 
-    def part(self, images: Int[Tensor, " images"], captions: Int[Tensor, " captions"]) -> "ItemSets":
+    def part(self, images: Int[Tensor, " images"], captions: Int[Tensor, " captions"]) -> "ComparedSets":
         """The sets of some images and captions."""
         return replace(
             self,
