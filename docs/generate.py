@@ -25,8 +25,9 @@ SETTINGS = re.compile(r"[\w/.]+=\S+( [\w/.]+=\S+)*(\s{3,}.*)?")  # a line of not
 TABLE = re.compile(r"<!-- table: (\w+) -->")
 SUBCOMMANDS = {"prepare_vocabulary": "prepare vocabulary"}  # help → what is typed after vse-
 DOORS = {path.stem for path in (CONFIGS / "hydra" / "help").glob("*.yaml")}
-GROUPS = ("dataset", "backbone", "text", "pooling", "loss", "phases", "optimizer", "optimizer/build", "trainer")
-GROUPS += ("callbacks", "logger", "checkpoint_io", "experiment", "sweep", "debug")
+GROUPS = ("dataset", "backbone", "text", "pooling", "interaction", "loss", "dense", "phases", "optimizer")
+GROUPS += ("optimizer/build", "adapters", "trainer", "callbacks", "logger", "checkpoint_io", "experiment", "sweep")
+GROUPS += ("debug",)
 
 
 class Page(NamedTuple):

@@ -62,12 +62,16 @@ def test_inputs_keep_their_kind_on_any_device_and_their_lengths_on_the_cpu(input
 
 def test_a_batch_moves_whole_but_for_its_lengths():
     index = torch.arange(2)
-    batch = Batch(Features(torch.rand(2, 3, 4), index + 1), Tokens(index[:, None], index + 1), index, index)
-    moved = batch.to(torch.device("meta"))
+    tokens = Tokens(index[:, None], index + 1)
+    batch = Batch(Features(torch.rand(2, 3, 4), index + 1), tokens, index, index)
+    assert batch.to(torch.device("meta")).dense is None
+    moved = batch._replace(dense=tokens).to(torch.device("meta"))
     assert isinstance(moved.images, Features)
     assert isinstance(moved.tokens, Tokens)
-    assert moved.images.lengths.tolist() == moved.tokens.lengths.tolist() == [1, 2]
-    assert {part.device.type for part in (moved.images.values, moved.tokens.ids, *moved[2:])} == {"meta"}
+    assert isinstance(moved.dense, Tokens)
+    assert moved.images.lengths.tolist() == moved.tokens.lengths.tolist() == moved.dense.lengths.tolist() == [1, 2]
+    values = (moved.images.values, moved.tokens.ids, moved.dense.ids, moved.image_index, moved.caption_index)
+    assert {part.device.type for part in values} == {"meta"}
 
 
 def test_what_is_handed_over_is_the_same_there():

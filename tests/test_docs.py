@@ -10,6 +10,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -28,6 +29,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
 
+from tests.golden import FOLDER
 from tests.helpers.tiny_duals import dual_folder
 from tests.helpers.tiny_encoders import roberta_folder
 from tests.helpers.tiny_root import tiny_root
@@ -213,14 +215,29 @@ def test_fine_tuning_a_pretrained_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_captions()
     dual_folder("clip", Path("my_clip"))
-    small = {"vse-train": [*SHORT, "batch_size=8", "callbacks=[default,ema]"], "vse-index": ["workers=0"]}
+    small = {
+        "vse-train": [*SHORT, "batch_size=8"],
+        "vse-index": ["workers=0"],
+        "vse-evaluate": ["workers=0", "accelerator=cpu"],
+    }
     for command in commands_of("fine_tune_clip.md"):
         start([*command, *small.get(command[0], [])], monkeypatch)
-    metrics = json.loads(Path("runs/tuned/metrics.json").read_text())
-    assert {"test/all/rsum", "test/ema/all/rsum"} <= metrics.keys()
+    metrics = json.loads(Path("runs/lora/metrics.json").read_text())
+    assert {"test/all/rsum", "test/ema/all/rsum", "test/wise_0.5/all/rsum"} <= metrics.keys()
+    found = run_python((GUIDES / "fine_tune_clip.md").read_text(encoding="utf-8"))
+    assert VSE.from_pretrained("my_wise_model").fingerprint() == found["model"].fingerprint()
     tuned, zero_shot = VSE.from_pretrained("runs/tuned"), VSE.from_pretrained("my_clip")
     assert tuned.logits.log_scale != zero_shot.logits.log_scale
     assert tuned.image_encoder.pooling.gate != 0
+
+
+def test_other_benchmarks(tmp_path, monkeypatch):
+    pytest.importorskip("mteb")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(FOLDER / "saved" / "model", "my_model")
+    found = run_python((GUIDES / "other_benchmarks.md").read_text(encoding="utf-8"))
+    assert len(found["tasks"]) == 4
+    assert found["similarity"].shape == (2, 1)
 
 
 def test_exporting(tmp_path, monkeypatch):
@@ -255,6 +272,7 @@ def test_every_block_that_is_to_be_run_is_run_by_a_test():
         "fine_tune_clip.md",
         "search_your_images.md",
         "library.md",
+        "other_benchmarks.md",
         "export.md",
         "add_a_pooling.md",
         "README.md",

@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from timm.models import swin_transformer, vision_transformer
 from torch import nn
 from torchvision.models import resnet
 from transformers import BertConfig, BertTokenizerFast
@@ -44,6 +45,7 @@ DUALS = {  # experiment that starts from a zero-shot model → its family
     for data in ("f30k", "coco")
     for model in ("clip_vitb32", "clip_vitl14", "siglip_base", "siglip_so400m", "siglip2_base")
 }
+TRANSFORMERS = [name for name in EXPERIMENTS if re.match("(coco|f30k)_(vit|swin)_base", name)]
 SWEEPS = sorted(path.stem for path in (Path(config_folder()) / "sweep").glob("*.yaml"))
 HEADER_PROTOCOLS = {
     "COCO 1K 5-fold": "coco_1k_5fold",
@@ -62,6 +64,9 @@ FAMILIES = {  # every kind of backbone, text, pooling, interaction and loss: pai
     "coco_wsl_grid": "2",
     "coco_clip_vitb32": "null",
     "f30k_siglip_base": "2",
+    "f30k_swin_base_224": "2",
+    "f30k_vit_base_224": "null",
+    "f30k_vit_base_224_d2s": "2",
     "f30k_vsrn": "null",
     "coco_chan": "2",
     "f8k_region_best": "null",
@@ -72,14 +77,24 @@ TINY_TRUNKS = {  # the same family, small enough for a test
     "wsl_grid": ["backbone.network.pretrained=false", "backbone.network.name=resnext50_32x4d"],
     "timm_grid": ["backbone.network.pretrained=false"],
     "imagenet_res152_grid": ["backbone.network.pretrained=false"],
+    **{
+        f"{trunk}_base_{size}": ["backbone.network.pretrained=false", "backbone.width=32"]
+        for trunk in ("vit", "swin")
+        for size in (224, 384)
+    },
 }
 
 
 @pytest.fixture
-def shallow_resnets(monkeypatch) -> None:
-    """torchvision's ResNets with one block a stage."""
+def shallow_trunks(monkeypatch) -> None:
+    """torchvision's ResNets and, both narrow, timm's Swins with one block a stage, timm's ViTs with one block."""
     for name in ("resnet101", "resnet152"):
         monkeypatch.setattr(resnet, name, lambda weights=None: resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1]))
+    swin, vit = swin_transformer.SwinTransformer, vision_transformer.VisionTransformer
+    narrow = {"embed_dim": 4, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)}
+    monkeypatch.setattr(swin_transformer, "SwinTransformer", lambda **settings: swin(**(settings | narrow)))
+    shallow = {"embed_dim": 32, "depth": 1, "num_heads": 2}
+    monkeypatch.setattr(vision_transformer, "VisionTransformer", lambda **settings: vit(**(settings | shallow)))
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +130,7 @@ def root(tmp_path_factory) -> Path:
     """Regions of width 4 and photographs of 40×30 pixels, one to three captions each, and a vocabulary."""
     folder = tmp_path_factory.mktemp("root")
     (folder / "vocabulary.json").write_text(json.dumps({"word2idx": {word: n for n, word in enumerate(SCAN_WORDS)}}))
+    (folder / "dense.txt").write_text("a red car and a green boat\n" * 8, encoding="utf-8")
     draws = np.random.default_rng(0)
     for split, images in (("train", 8), ("dev", 5), ("test", 5), ("testall", 5)):
         captions = {
@@ -151,6 +167,8 @@ def overrides_of(
         overrides += [f"dataset.source.{split}=5" for split in ("train", "dev", "test")]
     else:
         overrides.append(f"dataset.root={root}")
+    if choices.dense is not None:
+        overrides.append(f"dataset.dense={root / 'dense.txt'}")
     if choices.text in ("bert", "minilm"):
         overrides += [f"text.pretrained={text_folder}", "text.width=8", "text.network.random_weights=true"]
     if choices.text in ("bigru", "gru"):
@@ -175,7 +193,7 @@ def trunk_statistics(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_composes_builds_trains_a_step_and_validates(
-    experiment, root, text_folder, tmp_path, clip, duals, shallow_resnets
+    experiment, root, text_folder, tmp_path, clip, duals, shallow_trunks
 ):
     overrides = overrides_of(experiment, root, text_folder, clip, duals)
     if experiment in DUALS:
@@ -227,7 +245,9 @@ def assert_trained(module: RetrievalModule) -> None:
 
 
 @pytest.mark.parametrize("experiment", FAMILIES)
-def test_no_step_of_an_experiment_waits_for_its_device(experiment, root, text_folder, tmp_path, clip, duals):
+def test_no_step_of_an_experiment_waits_for_its_device(
+    experiment, root, text_folder, tmp_path, clip, duals, shallow_trunks
+):
     overrides = [*overrides_of(experiment, root, text_folder, clip, duals), f"micro_batch={FAMILIES[experiment]}"]
     overrides += ["phases=all_then_hardest"]  # a trunk that trains from the start
     overrides += ["optimizer=adamw", "optimizer.build.foreach=true"]  # the choice of torch on a GPU
@@ -466,18 +486,24 @@ def test_a_header_gives_the_published_numbers(experiment):
     assert published_in(header(experiment)) == (rows[0] if rows else {})
 
 
-@pytest.mark.parametrize("experiment", DUALS)
-def test_a_header_gives_the_published_zero_shot_numbers(experiment):
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_header_gives_published_numbers_beside_its_own(experiment):
+    """Of rows that no experiment trains: lines such as "# Zero-shot, published=NAME, F30K 1K: …"."""
     text = header(experiment)
-    assert "not run here" in text
-    found = re.search(r"^# Zero-shot, published=(\w+), (.*)", text, re.MULTILINE)
-    if found is None:
-        assert "no row of published= has it" in text
-        return
-    row = published_rows()[found[1]]
-    protocols = published_in(f"# Published, {found[2]}")
-    assert protocols.items() <= row.protocols.items()
-    assert row.experiment is None
+    rows: dict[str, dict[str, dict[str, float]]] = {}
+    for name, numbers in re.findall(r"^# .*, published=(\w+), (.*)", text, re.MULTILINE):
+        rows.setdefault(name, {}).update(published_in(f"# Published, {numbers}"))
+    for name, protocols in rows.items():
+        assert published_rows()[name].experiment is None
+        assert protocols.items() <= published_rows()[name].protocols.items()
+        assert published_rows()[name].protocols.keys() <= protocols.keys()
+    told = "no row of published= has it" in text.lower()
+    assert rows or told or experiment not in {*DUALS, *TRANSFORMERS} - {"f30k_vit_base_224_dense"}
+
+
+@pytest.mark.parametrize("experiment", [*DUALS, *TRANSFORMERS])
+def test_a_header_says_what_was_not_run(experiment):
+    assert "not run here" in header(experiment).lower()
 
 
 def published_in(text: str) -> dict[str, dict[str, float]]:
@@ -545,6 +571,27 @@ def test_clip_keeps_the_recipe_of_pcmepp(root):
     assert [phase.trunk for phase in phases] == ["frozen", "frozen", "trainable", "trainable"]
     assert [phase.negatives for phase in phases] == ["all", "all", "hardest", "hardest"]
     assert [phase.ramp_loss for phase in phases] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("experiment", TRANSFORMERS)
+def test_vit_and_swin_keep_the_recipe_of_their_literature(experiment):
+    """LAPS (Fu et al. 2024) and D2S-VSE (Liu et al. 2025): arguments.py, vse.py and train.py of their programs."""
+    config = composed(experiment)
+    size = int(experiment.split("_")[3])
+    assert (config.batch_size, config.embedding_width, config.trainer.max_epochs) == (128, 512, 30)
+    assert (config.drop_last, config.mask_same_image, config.trainer.gradient_clip_val) == (True, True, 2.0)
+    assert (config.optimizer.lr, config.optimizer.build.weight_decay) == (2e-4, 1e-4)
+    assert (list(config.optimizer.schedule.milestones), config.optimizer.schedule.gamma) == ([9, 15, 20, 25], 0.3)
+    assert (config.backbone.lr_scale, config.text.lr_scale, config.loss.margin) == (0.1, 0.1, 0.2)
+    assert (config.backbone.prepare.size, config.text.prepare.noise.probability) == (size, 0.2)
+    assert config.backbone.network.class_token == ("vit" in experiment)
+    story = instantiate(config.phases)
+    phases = [story.at(epoch) for epoch in (0, 1, 29)]
+    assert [phase.trunk for phase in phases] == 3 * ["trainable"]
+    assert [phase.negatives for phase in phases] == ["all", "hardest", "hardest"]
+    assert [phase.ramp_loss for phase in phases] == [True, False, False]
+    cells = size // (16 if "vit" in experiment else 32)
+    assert config.backbone.set_sizes[-1] == cells**2 + ("vit" in experiment)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -40,11 +40,17 @@ class Batch(NamedTuple):
     tokens: Tokens
     image_index: Int[Tensor, " batch"]  # row of the image in its split
     caption_index: Int[Tensor, " batch"]
+    dense: Tokens | None = None  # a long description of each image, where the data set has them
 
     def to(self, device: torch.device) -> "Batch":
         """Move the batch to a device, without waiting for it; Lightning calls this."""
-        image_index, caption_index = (_send(index, device) for index in self[2:])
-        return Batch(to_device(self.images, device), to_device(self.tokens, device), image_index, caption_index)
+        return Batch(
+            to_device(self.images, device),
+            to_device(self.tokens, device),
+            _send(self.image_index, device),
+            _send(self.caption_index, device),
+            None if self.dense is None else to_device(self.dense, device),
+        )
 
 
 class Indexed(NamedTuple):
@@ -101,7 +107,7 @@ def _send(values: Tensor, device: torch.device) -> Tensor:
 
 
 def take(items: Any, rows: slice) -> Any:
-    """Select rows of every tensor in a batch, or in a part of one."""
+    """Select rows of every tensor in a batch, or in a part of one; None stays None."""
     return each_tensor(lambda values: values[rows], items)
 
 

@@ -20,15 +20,14 @@ def main() -> None:
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Arguments of ``vse_gpo.evaluation.run.evaluate_sources``."""
     settings: Any = OmegaConf.to_container(config, resolve=True)
-    as_they_are = (
-        *("published", "cxc", "cxc_threshold_originals", "pmrp", "tokenizer", "vocabulary", "save_embeddings"),
-        *("accelerator", "devices", "seed", "batch_size", "workers", "precision", "dataset"),
-    )
+    names = "published cxc cxc_threshold_originals pmrp tokenizer vocabulary save_embeddings accelerator devices seed"
+    more = "bank_size rerank batch_size workers precision dataset clip_benchmark"
     return {
-        **{name: settings[name] for name in as_they_are},
+        **{name: settings[name] for name in f"{names} {more}".split()},
         "checkpoints": several(settings["checkpoint"]),
-        "embeddings": several(settings["embeddings"]),
+        **{name: several(settings[name]) for name in ("embeddings", "bank")},
         "protocols": several(settings["protocols"]) or several(settings["dataset"]["test_protocols"]),
+        "corrections": instantiate(settings["corrections"], _convert_="all"),
         "split": settings["split"] or settings["dataset"]["test_split"],
         "folder": folder,
         "make_source": instantiate,
@@ -51,9 +50,8 @@ sys.modules[__name__].__class__ = CallableModule
 
 def several(value: Any) -> list[str]:
     """One name or a list of names, as a list."""
-    if value is None:
-        return []
-    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+    listed = value if isinstance(value, list) else [value]
+    return [str(one) for one in listed if one is not None]
 
 
 if __name__ == "__main__":

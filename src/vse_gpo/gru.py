@@ -35,6 +35,17 @@ def run_gru(
     return states.unflatten(-1, (-1, gru.hidden_size))
 
 
+def gather_weights(copied: nn.Module) -> None:
+    """Gather the weights of each RNN of a copied module; a copy's are scattered, and cuDNN would do it at every call.
+
+    Args:
+        copied: changed in place.
+    """
+    for part in copied.modules():
+        if isinstance(part, nn.RNNBase):
+            part.flatten_parameters()
+
+
 def _step_by_step(
     gru: nn.GRU, sequences: Float[Tensor, "batch items dim"], lengths: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch items ways d_hidden"]:

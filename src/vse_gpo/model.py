@@ -20,6 +20,7 @@ from vse_gpo.interaction import Interaction
 from vse_gpo.losses import PairLogits
 from vse_gpo.precision import full_product
 from vse_gpo.retrieval.similarity import check_directions
+from vse_gpo.storage.adapters import merged_weights
 from vse_gpo.storage.card import Results, model_card
 from vse_gpo.storage.hub import upload
 from vse_gpo.storage.settings import build, without_weights
@@ -169,7 +170,7 @@ class VSE(nn.Module):
         """
         settings = self.architecture()
         del settings["prepare_captions"]  # names files, whose paths may differ
-        return hash_of(self.state_dict(), json.dumps(settings, sort_keys=True).encode())
+        return hash_of(merged_weights(self.state_dict()), json.dumps(settings, sort_keys=True).encode())
 
     def save_pretrained(self, folder: str | Path, *, card: ModelCard | None = None) -> None:
         """Write settings, weights and the files of the tokeniser; the folder appears only when complete.

@@ -45,6 +45,7 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
         "make_callbacks": [maker(callback) for callback in config.callbacks.values()],
         "make_loggers": [maker(logger) for logger in config.logger.values()],
         "make_checkpoint_io": maker(config.checkpoint_io),
+        "make_adapters": None if config.adapters is None else maker(config.adapters),
     }
 
 

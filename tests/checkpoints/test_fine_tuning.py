@@ -2,47 +2,27 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
+from tests.helpers.dual_training import dual_data, dual_module, open_gates, settings_of, start
+from tests.helpers.photo_index import run_index, vectors
+from tests.helpers.tiny import save_last, tiny_trainer
 from tests.helpers.tiny_duals import CAPTIONS, FAMILIES, dual_folder, open_clip_folder, photographs
 from vse_gpo import VSE
 from vse_gpo.backbones.dual import tower_of
 from vse_gpo.batch import Tokens
 from vse_gpo.checkpoints.fine_tuning import dual_facts
-from vse_gpo.cli.run import config_folder
 from vse_gpo.errors import VSEError
 from vse_gpo.model import build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:captions are cut")
-OVERRIDES = ["~experiment", "backbone=dual", "text=dual", "pooling=residual_gpo", "dataset=f8k", "dataset.root=."]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def folder(request, tmp_path_factory) -> Path:
     return dual_folder(request.param, tmp_path_factory.mktemp(request.param) / "model")
-
-
-def settings_of(folder: Path, *overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(config_folder(), version_base="1.3"):
-        config = compose("train", [*OVERRIDES, f"backbone.pretrained={folder}", *overrides])
-    settings: Any = OmegaConf.to_container(config.model, resolve=True)
-    return settings
-
-
-def start(folder: Path, *overrides: str) -> VSE:
-    """The model of a new run."""
-    torch.manual_seed(0)
-    settings = settings_of(folder, *overrides)
-    model: VSE = instantiate(settings)
-    assert model.training
-    model.settings = settings
-    return model
 
 
 def embeddings(model: VSE) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,12 +32,6 @@ def embeddings(model: VSE) -> tuple[torch.Tensor, torch.Tensor]:
 def assert_equal(found: VSE, expected: VSE) -> None:
     for ours, theirs in zip(embeddings(found), embeddings(expected), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
-
-
-def open_gates(model: VSE) -> None:
-    with torch.no_grad():
-        for encoder in (model.image_encoder, model.text_encoder):
-            encoder.pooling.gate.fill_(0.7)
 
 
 def test_step_0_is_zero_shot(folder):
@@ -150,3 +124,39 @@ def test_a_folder_that_cannot_be_trained_is_named(tmp_path):
     config.write_text(config.read_text().replace("{", '{"image_note": "${oc.env:HOME}", ', 1))
     with pytest.raises(VSEError, match=r"\$\{ in its files"):
         dual_facts(str(strange))
+
+
+# after a training
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory) -> tuple[VSE, Path]:
+    """A SigLIP after two epochs, the first with its image tower frozen, and the checkpoint of their end."""
+    home = tmp_path_factory.mktemp("tuned")
+    module = dual_module(dual_folder("siglip", home / "siglip"))
+    trainer = tiny_trainer(home, max_epochs=2, callbacks=[save_last(home)])
+    trainer.fit(module, datamodule=dual_data(module.model))
+    return module.model.eval(), home / "last.ckpt"
+
+
+def test_a_fine_tuned_model_is_the_same_saved_and_loaded(tuned, tmp_path):
+    model, checkpoint = tuned
+    zero_shot = VSE.from_pretrained(checkpoint.parent / "siglip")
+    for ours, theirs in zip(embeddings(model), embeddings(zero_shot), strict=True):
+        assert (ours - theirs).abs().max() > 1e-3
+    VSE.from_pretrained(checkpoint).save_pretrained(tmp_path / "saved")
+    for again in (VSE.from_pretrained(checkpoint), VSE.from_pretrained(tmp_path / "saved")):
+        torch.testing.assert_close(embeddings(again), embeddings(model), atol=1e-5, rtol=0)
+        assert again.fingerprint() == model.fingerprint()
+        assert torch.equal(again.logits.log_scale, model.logits.log_scale)
+
+
+def test_a_fine_tuned_model_is_the_same_in_an_index(tuned, tmp_path):
+    model, checkpoint = tuned
+    (tmp_path / "pictures").mkdir()
+    for number, image in enumerate(photographs(6)):
+        image.save(tmp_path / "pictures" / f"{number}.png")
+    run_index(f"images={tmp_path}/pictures", f"out={tmp_path}/index", f"model={checkpoint}")
+    found = vectors(tmp_path / "index")
+    expected = model.encode_images(photographs(6))
+    torch.testing.assert_close(torch.stack([found[f"{n}.png"] for n in range(6)]), expected, atol=1e-5, rtol=0)

@@ -21,6 +21,8 @@ BERT = "experiment=f30k_butd_region"  # its tokeniser and its text encoder come 
             ["experiment=f30k_butd_grid", "dataset.root=no", "backbone.network.weights=no.pth"],
             "backbone.network.weights=no.pth: no such file",
         ),
+        ("train", [BERT, "dataset.root=empty", "dataset.dense=no.txt"], "dataset.dense=no.txt: no such file"),
+        ("train", [BERT, "dataset.root=empty", "dense=extra"], "dense= uses dense captions, but the data set has none"),
         ("train", ["text=bigru", "text.vocabulary=no.json"], "text.vocabulary=no.json: no such file"),
         ("evaluate", ["checkpoint=org/name", "dataset=f30k", "dataset.root=no"], "dataset.root=no: no such folder"),
         ("evaluate", ["checkpoint=[org/name,./no]", "dataset=f30k", "dataset.root=empty"], "./no: no such file"),

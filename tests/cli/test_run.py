@@ -139,6 +139,27 @@ def test_what_a_library_refuses_is_told_in_one_line(error_of, argument, line):
     assert error_of(train.main, "debug=fast", f"trainer.{argument}").startswith(line)
 
 
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["adapters.rank=0"], "adapters.rank=0, expected a whole number from 1 to "),
+        (["adapters.dropout=1"], "adapters.dropout=1, expected at least 0 and less than 1"),
+        ([], "adapters: no layer of the backbone of the images to adapt; set adapters.images=false"),
+    ],
+)
+def test_adapters_that_cannot_be_are_told_in_one_line(error_of, typed, line):
+    few = [f"dataset.source.{split}=5" for split in ("train", "dev", "test")]
+    assert error_of(train.main, "adapters=lora", "workers=0", *few, *typed).startswith(line)
+
+
+def test_adapters_without_their_library_are_told_in_one_line(error_of, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    monkeypatch.delitem(sys.modules, "vse_gpo.training.lora", raising=False)
+    monkeypatch.delattr("vse_gpo.training.lora", raising=False)
+    line = "peft is needed for this and not installed; pip install 'vse_gpo[lora]'"
+    assert error_of(train.main, "debug=fast", "adapters=lora") == line
+
+
 @pytest.mark.parametrize("typed", ["trainer.sync_batchnorm=true", "++trainer.sync_batchnorm=true"])
 def test_a_synchronised_batchnorm_is_not_synchronised_again(error_of, typed):
     line = "trainer.sync_batchnorm=true would break timm's BatchNorms; leave it out: that of the region projection is "
@@ -183,7 +204,11 @@ def test_an_argument_that_a_part_does_not_take_is_the_users_error(command_line, 
     ("choices", "name"),
     [
         *(([f"debug={name}"], "shapes") for name in DEBUGS),
-        *(([choice], "shapes") for choice in ("callbacks=[default,ema]", "optimizer=adamp", "optimizer/build=adamp")),
+        *(
+            ([choice], "shapes")
+            for choice in ("callbacks=[default,ema,wise]", "optimizer=adamp", "optimizer/build=adamp")
+        ),
+        (["adapters=lora"], "shapes"),
         (["loss=margin_softmax"], "shapes"),
         (["experiment=f8k_region", "dataset.root=x"], "f8k_region"),
     ],

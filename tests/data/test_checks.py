@@ -49,6 +49,18 @@ def test_a_whole_split(tmp_path: Path) -> None:
     assert findings["images"].found == "3 files"
 
 
+def test_dense_captions_are_checked_where_they_are_asked_for(tmp_path: Path) -> None:
+    write_everything(tmp_path)
+    (tmp_path / "dense.txt").write_text("a long one\n" * 6, encoding="utf-8")
+    finding = look(tmp_path, dense=str(tmp_path / "dense.txt"))["dense captions"]
+    assert (finding.found, finding.problem) == ("3 × 2 lines", None)
+    (tmp_path / "dense.txt").write_text("a long one\n", encoding="utf-8")
+    finding = look(tmp_path, dense=str(tmp_path / "dense.txt"))["dense captions"]
+    assert "1 lines for 3 images" in str(finding.problem)
+    with pytest.raises(VSEError, match="missing or wrong for training: dense captions of train"):
+        verdict([finding], "any")
+
+
 def test_a_split_that_is_not_known_may_have_any_size(tmp_path: Path) -> None:
     write_everything(tmp_path)
     assert not any(finding.problem for finding in look(tmp_path, counts=None, kind=None).values())

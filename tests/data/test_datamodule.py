@@ -39,6 +39,14 @@ def test_splits_have_the_names_and_the_cuts_asked_for():
     assert source.asked == ["restval", "dev", "val"]
 
 
+def test_only_training_pairs_have_dense_captions_and_they_are_cut_with_their_images(tmp_path):
+    (tmp_path / "dense.txt").write_text("\n".join("dense" for _ in range(11)), encoding="utf-8")
+    data = tiny_data(dense=str(tmp_path / "dense.txt"), train_captions=3)
+    assert data.split("train").dense == [["dense"]] * len(data.split("train").images)
+    assert data.split("dev").dense == ()
+    assert {batch.dense.ids.shape[1] for batch in data.train_dataloader()} <= {1, 2, 3, 4, 5}
+
+
 @pytest.mark.parametrize(("drop_last", "sizes"), [(False, [4, 4, 4, 4, 4, 1]), (True, [4, 4, 4, 4, 4])])
 def test_an_epoch_holds_every_pair_once(drop_last, sizes):
     batches = list(tiny_data(drop_last=drop_last).train_dataloader())

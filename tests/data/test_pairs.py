@@ -1,5 +1,6 @@
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -285,7 +286,8 @@ def test_a_pair_is_a_caption_with_its_image() -> None:
     plain = PrepareImages(size=8, crop=[1.0, 1.0], flip=0.0)
     still = TrainingPairs(split(), plain, PrepareCaptions(tokenizer=Letters()))
     for caption in range(len(pairs)):
-        image, tokens, row, index = still[Draw(caption, (0, 0))]
+        image, tokens, row, index, dense = still[Draw(caption, (0, 0))]
+        assert dense is None
         assert index == caption
         assert row == split().caption_to_image[caption]
         assert torch.equal(image, plain.encode(split().images[row]))
@@ -296,6 +298,36 @@ def test_augmentation_draws_anew_for_each_caption_of_an_image() -> None:
     pairs = training_pairs()
     crops = [pairs[Draw(caption, (0, 0))].image for caption in range(COUNTS[0])]
     assert not any(torch.equal(a, b) for a, b in pairwise(crops))
+
+
+def test_dense_captions_are_drawn_by_the_seed_and_leave_image_and_caption_as_they_are() -> None:
+    plain = training_pairs()
+    dense = [["abcabc" * (row + 1), "xyz" * (row + 1)] for row in range(len(COUNTS))]
+    pairs = TrainingPairs(replace(plain.split, dense=dense), plain.images, PrepareCaptions(tokenizer=Letters()))
+    draws = [Draw(caption, (0, epoch)) for caption in range(len(pairs)) for epoch in range(4)]
+    found, again = ([pairs[draw] for draw in draws] for _ in range(2))
+    assert all(torch.equal(one.dense, other.dense) for one, other in zip(found, again, strict=True))
+    texts = {caption: [*map(pairs.captions.encode, dense[row])] for caption, row in enumerate(split().caption_to_image)}
+    drawn = [[torch.equal(one.dense, text) for text in texts[one.caption_index]].index(True) for one in found]
+    assert set(drawn) == {0, 1}
+    noisy = TrainingPairs(pairs.split, plain.images, plain.captions)
+    for draw in draws:
+        assert torch.equal(noisy[draw].image, plain[draw].image)
+        assert torch.equal(noisy[draw].tokens, plain[draw].tokens)
+    assert any(not torch.equal(noisy[draw].dense, one.dense) for draw, one in zip(draws, found, strict=True))
+    batch = pairs.collate(found[:3])
+    assert batch.dense is not None
+    assert batch.dense.lengths.tolist() == [len(one.dense) for one in found[:3]]
+    assert plain.collate([plain[draws[0]]]).dense is None
+
+
+def test_the_largest_batch_holds_the_longest_dense_captions_too() -> None:
+    long = replace(split(), dense=[["a" * (7 - row), "b"] for row in range(len(COUNTS))])
+    pairs = len(long.captions)
+    batch = largest_batch(long, PrepareImages(size=8), PrepareCaptions(tokenizer=Letters()), pairs)
+    assert batch.dense is not None
+    assert batch.dense.lengths[:3].tolist() == [7, 6, 5]
+    assert len(batch.dense.lengths) == pairs
 
 
 def test_the_largest_batch_holds_the_longest_captions_and_changes_nothing() -> None:

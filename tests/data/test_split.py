@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.helpers.on_disk import CAPTIONS, FOLDER, write_features, write_images, write_texts
 from vse_gpo.data.images import ImageFiles
 from vse_gpo.data.regions import RegionFiles
-from vse_gpo.data.split import DiskDataset, FirstImages, Split
+from vse_gpo.data.split import DiskDataset, SomeImages, Split
 from vse_gpo.errors import VSEError
 
 
@@ -63,6 +63,7 @@ def test_published_dev_cut() -> None:
     ("change", "message"),
     [
         ({"image_ids": ["0"]}, "1 image ids for 2 images"),
+        ({"dense": [["long"]]}, "dense captions of 1 images, expected of all 2"),
         ({"captions": ["a"]}, "1 captions but 3 image indices"),
         ({"caption_to_image": np.array([0, 0, 0])}, "captions describe 1 of 2 images"),
         ({"caption_to_image": np.array([0, 2, 1])}, "captions describe 3 of 2 images"),
@@ -96,8 +97,11 @@ def test_root_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest
     assert len(DiskDataset(root="~/coco", open_images=partial(ImageFiles, folder=FOLDER)).split("train").images) == 3
 
 
-def test_first_images_end_where_they_should() -> None:
-    assert len(FirstImages(Rows(5), 2)) == 2
+def test_some_images_are_those_that_were_asked_for() -> None:
+    some = SomeImages(Rows(5), [1, 4])
+    assert len(some) == 2
+    assert torch.equal(some[1], Rows(5)[4])
+    assert some.name(0) == Rows(5).name(1)
 
 
 def test_a_backbone_without_files_is_told() -> None:

@@ -113,8 +113,9 @@ def test_a_data_set_of_files_is_opened_as_the_model_takes_it(tmp_path):
 
     model = small_model()
     data = open_data(model, dataset, make_source, split="test", batch_size=2, workers=0)
-    images, captions, interaction = encode_split(model, data)
-    assert interaction is None
+    found = encode_split(model, data)
+    images, captions = found.images, found.captions
+    assert found.interaction is None
     expected = model.encode_images([data.split("test").images[row] for row in range(len(CAPTIONS))])
     torch.testing.assert_close(images, expected, atol=1e-6, rtol=0)
     assert len(captions) == len(data.split("test").captions)
@@ -125,5 +126,5 @@ def test_the_embedded_data_set_needs_no_files():
     sizes = {"train": 0, "dev": 0, "test": 3, "size": 32, "captions": 2, "seed": 0}
     dataset = {"source": {"_target_": "vse_gpo.data.shapes.ShapesDataset", **sizes}}
     data = open_data(small_model(), dataset, instantiate, split="test", batch_size=2, workers=0)
-    images, captions, _ = encode_split(small_model(), data)
-    assert (len(images), len(captions)) == (3, 6)
+    found = encode_split(small_model(), data)
+    assert (len(found.images), len(found.captions)) == (3, 6)

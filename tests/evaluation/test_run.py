@@ -17,8 +17,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from tests.golden import FOLDER
-from tests.helpers.tiny_root import tiny_root
-from vse_gpo import VSE
+from tests.helpers.on_disk import write_features, write_texts
+from tests.helpers.tiny_root import WORDS, tiny_root
+from vse_gpo import VSE, evaluate
 from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.cli.run import config_folder
 from vse_gpo.data.files import read_listing
@@ -68,6 +69,7 @@ def trained(tmp_path_factory):
     return home
 
 
+JOINT = ("interaction=maxsim", "loss=joint", "seed=0")
 DATA = ("dataset=f30k", "dataset.root=data", "workers=0", "accelerator=cpu", "protocols=[all]")
 
 
@@ -118,6 +120,100 @@ def test_saved_embeddings_score_the_same(trained, single):
     again = inside(trained, "again", f"embeddings={trained / 'ours.npz'}", "protocols=[all]")
     ours = json.loads((trained / "single" / "metrics.json").read_text())
     assert again["ours"]["all"]["metrics"] == pytest.approx(ours["run0"]["all"]["metrics"])
+
+
+@pytest.fixture(scope="module")
+def banked(trained):
+    """A split of other images, which a bank may take, beside the data."""
+    draws = np.random.default_rng(1)
+    write_texts(trained / "data", "other", {f"b{row}": [" ".join(draws.choice(WORDS, 4))] * 2 for row in range(8)})
+    write_features(trained / "data", draws.standard_normal((8, 3, 4)).astype(np.float32), "other")
+    return trained
+
+
+CORRECTED = "protocols=[all,all+qbnorm,all+dbsn]"
+
+
+def test_a_bank_from_a_split_a_file_or_python_corrects_alike(banked, single):
+    data = ("dataset=f30k", f"dataset.root={banked / 'data'}", "workers=0")
+    checkpoint = f"checkpoint={banked / 'run0' / 'checkpoints' / 'last.ckpt'}"
+    by_split = inside(
+        banked, "by_split", checkpoint, *data, CORRECTED, "bank=other", "bank_size=5", "clip_benchmark=true"
+    )["run0"]
+    plain = json.loads((banked / "single" / "metrics.json").read_text())["run0"]["all"]
+    assert by_split["all"]["metrics"] == pytest.approx(plain["metrics"])
+    assert by_split["all+qbnorm"]["variant"] == "bank of 5 images and 10 captions"
+    assert (banked / "by_split" / "table.tex").read_text().count("+qbnorm") == 1
+    names = {path.name.split("_")[0] for path in (banked / "by_split" / "clip_benchmark").iterdir()}
+    assert names == {"all", "all+qbnorm", "all+dbsn"}
+
+    bank, ours = banked / "bank.npz", banked / "ours.npz"
+    inside(banked, "other", checkpoint, *data, "split=other", "protocols=[all]", f"save_embeddings={bank}")
+    by_file = inside(banked, "by_file", f"embeddings={ours}", CORRECTED, f"bank={bank}", "bank_size=5")["ours"]
+    with np.load(ours) as test, np.load(bank) as pairs:
+        by_python = evaluate(**test, protocols=[*by_split], bank=dict(pairs), bank_size=5)
+        again = evaluate(**test, protocols="all+qbnorm", bank=str(bank))
+    for protocol, found in by_split.items():
+        assert by_file[protocol]["metrics"] == by_python[protocol]
+        assert found["metrics"] == pytest.approx(by_python[protocol])
+    assert [*again] == ["all+qbnorm"]
+
+    members = f"checkpoint=[{','.join(str(banked / f'run{seed}' / 'checkpoints' / 'last.ckpt') for seed in (0, 1))}]"
+    both = inside(banked, "both_banks", members, *data, "protocols=[all+dbsn]", "bank=other")
+    assert both["ensemble"]["all+dbsn"]["variant"] == "bank of 8 images and 16 captions"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("protocols=[all+qbnorm]",), r"protocol all\+qbnorm: a correction needs a bank of other pairs; set bank= to"),
+        (("protocols=[all+none]", "bank=other"), "unknown correction none, expected qbnorm or dbsn"),
+        (("protocols=[all]", "bank=other"), "bank=other: no protocol has a correction"),
+        (
+            ("protocols=[cxc_correlation+qbnorm]", "bank=other"),
+            "not how alike two items are; leave out cxc_correlation",
+        ),
+        (
+            ("protocols=[all+qbnorm]", "bank=train"),
+            "the bank holds 6 images of the test set, first id 0; expected other",
+        ),
+        (("protocols=[all+qbnorm]", "bank=missing"), r"missing_caps\.txt: no such file"),
+        (("protocols=[all+qbnorm]", "bank=missing.npz"), r"bank=missing\.npz: no such file"),
+    ],
+)
+def test_a_correction_that_cannot_be_made_gives_one_line(banked, arguments, message):
+    data = ("dataset=f30k", f"dataset.root={banked / 'data'}", "workers=0")
+    with pytest.raises(VSEError, match=message) as error:
+        inside(banked, "bad", f"checkpoint={banked / 'run0' / 'checkpoints' / 'last.ckpt'}", *data, *arguments)
+    assert "\n" not in str(error.value)
+    assert not (banked / "bad").exists()
+
+
+def test_two_stages_stand_beside_each_other(trained, capsys):
+    """Trained with both, evaluated by both: on all images the second stage is the whole interaction."""
+    start(trained, "train", *tiny_root(trained / "data"), *JOINT, "hydra.run.dir=joint", "test=false")
+    data = ("dataset=f30k", f"dataset.root={trained / 'data'}", "workers=0", "protocols=[all]")
+    checkpoint = f"checkpoint={trained / 'joint' / 'checkpoints' / 'last.ckpt'}"
+    images = len(read_listing(trained / "data", "test").image_ids)
+    capsys.readouterr()
+    found = inside(trained, "stages", checkpoint, *data, f"rerank={images}")["joint"]
+    assert "ms a caption" in capsys.readouterr().out
+    assert list(found) == ["all+embedding", f"all+rerank{images}"]
+    whole = inside(trained, "whole", checkpoint, *data)["joint"]["all"]["metrics"]
+    re_ordered = found[f"all+rerank{images}"]["metrics"]
+    assert {name: re_ordered[name] for name in whole if name.startswith("t2i")} == {
+        name: value for name, value in whole.items() if name.startswith("t2i")
+    }
+    assert re_ordered["t2i_ms"] > 0
+    for refused, message in (
+        (("rerank=99",), "rerank=99, but the gallery has"),
+        (("save_embeddings=e.npz",), "save_embeddings: .*joint.* ranks by its interaction, not by embeddings"),
+        (("protocols=[all+qbnorm]", "bank=train"), "bank: .*joint.* ranks by its interaction"),
+        (("rerank=2", "bank=train"), "hubness is corrected for embeddings only"),
+    ):
+        with pytest.raises(VSEError, match=message):
+            inside(trained, "refused", checkpoint, *data, *refused)
+    assert not (trained / "refused").exists()
 
 
 def test_two_processes_encode_what_one_does(trained, single):
@@ -193,6 +289,8 @@ def test_a_converted_model_encodes_alike(trained):
         (("embeddings=ours.npz", "protocols=[eccv]"), "captions of"),
         (("checkpoint=run0/checkpoints/last.ckpt", "protocols=[coco]"), "unknown protocol coco"),
         (("checkpoint=missing_folder", "protocols=[all]"), "neither a folder nor"),
+        (("checkpoint=run0/checkpoints/last.ckpt", *DATA, "rerank=2"), "rerank=2: run0.* has no interaction"),
+        (("embeddings=ours.npz", "protocols=[all]", "rerank=2"), "rerank=2 with 1 sources, expected one checkpoint"),
     ],
 )
 def test_bad_input_gives_one_line(trained, single, arguments, message, monkeypatch):

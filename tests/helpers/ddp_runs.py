@@ -14,6 +14,7 @@ import torch.distributed.nn.functional
 from pytorch_lightning.strategies import Strategy
 from torch import Tensor, nn
 
+from tests.helpers.dual_training import dual_data, dual_module
 from tests.helpers.tiny import WIDTH, TinySource, averaged, tiny_data, tiny_module, tiny_optimization, tiny_trainer
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
@@ -21,9 +22,12 @@ from vse_gpo.cli.messages import ignore_remarks
 from vse_gpo.encoder import ResidualProjection
 from vse_gpo.interaction import MaxSim, ScanTextToImage
 from vse_gpo.losses import InfoNCE, PhasedLoss, TripletLoss
+from vse_gpo.training.callbacks.interpolation import InterpolatedWeights
 from vse_gpo.training.callbacks.preemption import Preemption
 from vse_gpo.training.callbacks.trial import MemoryTrial
 from vse_gpo.training.ddp import PhasedDDP
+from vse_gpo.training.dense_captions import DenseCaptions
+from vse_gpo.training.lora import Lora
 from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.phases import Phases
 
@@ -32,6 +36,7 @@ LOSSES: dict[str, tuple[type[nn.Module], str, bool]] = {  # loss, negatives, whe
     "triplet hardest": (TripletLoss, "hardest", False),
     "InfoNCE": (InfoNCE, "all", True),
 }
+DENSE = {"dense": 0.5, "distilled": 0.0}  # weight of the loss of dense captions, beside their distillation
 STEPS = 3
 INTERACTIONS = {"maxsim": MaxSim, "scan": ScanTextToImage}
 JOINT = {"embedding": 1.0, "interaction": 0.5}
@@ -73,9 +78,11 @@ class Runs:
             self.folder, devices=self.processes, enable_checkpointing=False, strategy=chosen, **settings
         )
 
-    def epoch(self, name: str, module: RetrievalModule, strategy: Strategy | None = None) -> None:
+    def epoch(
+        self, name: str, module: RetrievalModule, strategy: Strategy | None = None, dense: str | None = None
+    ) -> None:
         """An epoch of three steps."""
-        record, data = Record(), tiny_data(source=TinySource(13), batch_size=8, drop_last=True)
+        record, data = Record(), tiny_data(source=TinySource(13), batch_size=8, drop_last=True, dense=dense)
         trainer = self.trainer(strategy=strategy, max_epochs=1, limit_val_batches=0, callbacks=[record])
         trainer.fit(module, datamodule=data)
         self.save(name, record, module)
@@ -94,6 +101,17 @@ class Runs:
             average=average.state_dict()["average"],
             metrics=dict(trainer.callback_metrics),
         )
+
+    def fine_tuning(self) -> None:
+        """From a dual encoder, its texts by adapters: a frozen, a ramped and a hardest epoch, and what is beside."""
+        record, average = Record(), averaged(self.folder)
+        wise = InterpolatedWeights(alphas=[0.5], path=str(self.folder / "start.ckpt"))
+        steps = tiny_optimization(optimizer=torch.optim.SGD, layer_decay=0.7)
+        module = dual_module(self.folder.parent / "clip", optimization=steps)
+        Lora(rank=2, alpha=4.0, images=False)(module.model)
+        trainer = self.trainer(callbacks=[record, average, wise])
+        trainer.fit(module, datamodule=dual_data(module.model, drop_last=True))
+        self.save("fine-tuning", record, module, metrics=dict(trainer.callback_metrics))
 
     def save(self, name: str, record: Record, module: RetrievalModule, **rest: Any) -> None:
         found = {"losses": record.losses, "gradients": record.gradients, "searched": record.searched}
@@ -123,11 +141,18 @@ def run_all(folder: Path, *, processes: int, micro_batches: list[int | None]) ->
         for size in micro_batches:
             joint = {"interaction": interaction(), "similarity_weights": JOINT, "micro_batch": size}
             runs.epoch(f"{name}, {size}", one_phase("hardest", **joint))
+    (folder / "dense.txt").write_text("\n".join(letter * 5 + "xyz" for letter in "abcdefghijklm"), encoding="utf-8")
+    for name, dense_weight in DENSE.items():
+        for size in micro_batches:
+            dense = DenseCaptions(caption_weight=1.0, dense_weight=dense_weight, distillation_weight=0.5)
+            module = one_phase("hardest", mask_same_image=True, micro_batch=size, dense=dense)
+            runs.epoch(f"{name}, {size}", module, dense=str(folder / "dense.txt"))
     torch.manual_seed(3)
     runs.epoch("residual projection", one_phase("all", projection=ResidualProjection(WIDTH, 8)))
     runs.story("story", TripletLoss())
     runs.story("joint story", TripletLoss(), interaction=MaxSim(), similarity_weights=JOINT)
     runs.story("phased loss", PhasedLoss(all_negatives=InfoNCE(), hardest_negatives=TripletLoss()))
+    runs.fine_tuning()
     if processes > 1:
         runs.story("always searched", TripletLoss(), strategy="ddp_find_unused_parameters_true")
         runs.epoch("bfloat16", one_phase("all"), strategy=PhasedDDP(bf16_gradients=True))

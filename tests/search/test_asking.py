@@ -194,9 +194,9 @@ def test_the_first_images_are_re_ranked_by_their_items(monkeypatch, capsys, tmp_
     assert searched("a red circle", "rerank=auto")[0] == searched("a red circle", "rerank=8")[0]
     assert searched(f"image={tmp_path / 'pictures' / FILES[2]}", "rerank=8")[0][0]["file"] == FILES[2]
     for arguments, place, line in (
-        (["rerank=9"], "index", "rerank=9, but the index holds 8 images; expected no more"),
+        (["rerank=9"], "index", "rerank=9, but the index holds 8 images; set it to 8 at most"),
         (["rerank=5"], "index", "rerank=5, but top=10 images are shown; expected as many at least"),
-        (["rerank=-1"], "index", "rerank=-1, expected a whole number from 0 to 2147483647 or auto"),
+        (["rerank=-1"], "index", "rerank=-1, expected a whole number from 1 to 2147483647 or auto"),
         (["rerank=8"], "plain", "rerank=8: the index has no sets of items; python -m vse_gpo.index images="),
     ):
         found, said = searched("a red circle", *arguments, index=place)

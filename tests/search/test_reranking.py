@@ -99,13 +99,12 @@ def test_how_many_are_re_ranked(home, model, index, tmp_path):
     assert choose_rerank("auto", index, model, top=10) == IMAGES
     assert choose_rerank(10, index, model, top=10) == 10
     assert choose_rerank(IMAGES, index, model, top=50) == IMAGES
-    for nothing in (None, 0):
-        assert choose_rerank(nothing, index, model, top=10) == 0
+    assert choose_rerank(None, index, model, top=10) == 0
     without = indexed(home, plain)
     assert choose_rerank("auto", without, plain, top=10) == 0
     indexed(home, model, ALL)
     for rerank, asked, of, line in (
-        (IMAGES + 1, index, model, "rerank=13, but the index holds 12 images; expected no more"),
+        (IMAGES + 1, index, model, "rerank=13, but the index holds 12 images; set it to 12 at most"),
         (5, index, model, "rerank=5, but top=10 images are shown; expected as many at least"),
         (5, without, plain, "rerank=5: the model has no interaction, .* train a model with interaction=maxsim"),
         (5, without, model, r"rerank=5: the index has no sets of items; python -m vse_gpo\.index .* items=16 adds"),

@@ -92,7 +92,7 @@ def test_a_page_re_ranks_an_index_with_items_unless_told_otherwise(start, home, 
     model.save_pretrained(home / "comparing")
     indexed(home, model, Compaction(4, "int8"))
     assert start(f"model={home / 'comparing'}")["answers"].rerank == 3
-    assert start(f"model={home / 'comparing'}", "rerank=0")["answers"].rerank == 0
+    assert start(f"model={home / 'comparing'}", "rerank=null")["answers"].rerank == 0
     assert start(f"model={home / 'comparing'}", "rerank=2", "top=2")["answers"].rerank == 2
 
 

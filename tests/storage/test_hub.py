@@ -134,3 +134,6 @@ def test_a_folder_is_loaded_and_one_without_a_model_gives_one_line(tmp_path):
     line = r"^text\.pretrained=\S+empty: the folder gives no encoder \([^\n]+\); name another$"
     with pytest.raises(VSEError, match=line):
         load_pretrained(AutoModel.from_pretrained, str(tmp_path / "empty"), **known)
+    (roberta / "adapter_config.json").write_text('{"base_model_name_or_path": "account/other"}')
+    with pytest.raises(VSEError, match="only an adapter of another model; merge it and save the whole"):
+        load_pretrained(AutoModel.from_pretrained, str(roberta), **known)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from tests.helpers.ddp_runs import LOSSES, STEPS, run_all
+from tests.helpers.ddp_runs import DENSE, LOSSES, STEPS, run_all
+from tests.helpers.tiny_duals import dual_folder
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.data.pairs import EvaluationShare
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 def folder(tmp_path_factory) -> Path:
     """What one process, and two under torchrun, wrote; and the run's folder of two."""
     folder = tmp_path_factory.mktemp("ddp")
+    dual_folder("clip", folder / "clip")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     with (folder / "output.txt").open("w") as output:
@@ -45,7 +47,7 @@ def read(path: Path) -> dict:
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("micro_batch", [None, 2])
-@pytest.mark.parametrize("loss", [*LOSSES, "maxsim"])
+@pytest.mark.parametrize("loss", [*LOSSES, *DENSE, "maxsim"])
 def test_three_clipped_steps_are_the_same(folder, loss, micro_batch, rank):
     one = read(folder / "1" / f"{loss}, None, 0.pt")
     two = read(folder / "2" / f"{loss}, {micro_batch}, {rank}.pt")
@@ -170,6 +172,28 @@ def test_weights_are_the_same_after_frozen_ramped_and_hardest_epochs(folder, sto
         for name, value in one[kind].items():
             torch.testing.assert_close(two[kind][name], value, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-4, atol=0.0)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_fine_tuning_with_adapters_is_the_same_and_looks_for_no_unused_parameters(folder, rank):
+    one, two = read(folder / "1" / "fine-tuning, 0.pt"), read(folder / "2" / f"fine-tuning, {rank}.pt")
+    assert not any(two["searched"])
+    assert len(two["gradients"]) == len(one["gradients"])
+    tower = "model.image_encoder.backbone"
+    trains = [any(tower in parameter for parameter in gradients) for gradients in two["gradients"]]
+    assert trains == [False] * (len(trains) // 3) + [True] * (2 * len(trains) // 3)
+    for found, expected in zip(two["gradients"], one["gradients"], strict=True):
+        assert found.keys() == expected.keys()
+        assert all(".lora_" in parameter for parameter in found if "text_encoder.backbone." in parameter)
+        norm = float(torch.stack([gradient.norm() for gradient in expected.values()]).norm())
+        for parameter, gradient in expected.items():
+            torch.testing.assert_close(found[parameter], gradient, rtol=1e-5, atol=1e-5 * norm)
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-4, atol=0.0)
+    for parameter, weight in one["weights"].items():
+        torch.testing.assert_close(two["weights"][parameter], weight, rtol=1e-5, atol=1e-5)
+    names = [metric for metric in one["metrics"] if metric.startswith("val/")]
+    assert len(names) == 3 * 11
+    assert [float(two["metrics"][n]) for n in names] == pytest.approx([float(one["metrics"][n]) for n in names])
 
 
 @pytest.mark.parametrize("rank", [0, 1])

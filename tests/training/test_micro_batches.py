@@ -231,6 +231,6 @@ def test_micro_batches_are_the_batch_in_order(size):
         *(torch.cat([part[field] for part in parts]) for field in (2, 3)),
     )
     for found, expected in zip(
-        [*joined.images, *joined.tokens, *joined[2:]], [*batch.images, *batch.tokens, *batch[2:]], strict=True
+        [*joined.images, *joined.tokens, *joined[2:4]], [*batch.images, *batch.tokens, *batch[2:4]], strict=True
     ):
         assert torch.equal(found, expected)

@@ -20,7 +20,7 @@ from vse_gpo.errors import VSEError, first_line
 from vse_gpo.losses import PairLogits
 from vse_gpo.model import VSE
 from vse_gpo.pooling import First
-from vse_gpo.storage.hub import quietly
+from vse_gpo.storage.hub import ADAPTER, quietly
 from vse_gpo.storage.settings import build
 from vse_gpo.storage.weights import check_values
 
@@ -165,7 +165,7 @@ def dual_config(folder: Path) -> PreTrainedConfig:
     """
     found = _read(folder / CONFIG)
     kind = found.get("model_type") if isinstance(found, dict) else None
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER).is_file():
         raise VSEError(f"{folder}: only an adapter of another model; merge it into that model and save the whole")
     try:
         config = safe_config(found)

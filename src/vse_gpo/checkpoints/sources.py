@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from vse_gpo.checkpoints.pickles import model_weights, read_pickle
 from vse_gpo.checkpoints.released import BERT, released_model, released_weights
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import SETTINGS, VSE, WEIGHTS, build_model
+from vse_gpo.storage.adapters import merged_weights
 from vse_gpo.storage.hub import check_pretrained, fetch, is_path
 from vse_gpo.storage.settings import CONFIG
 from vse_gpo.storage.weights import check_values, read_whole_weights
@@ -67,7 +68,7 @@ def saved_weights(source: str | Path) -> dict[str, Tensor]:
         weights = load_folder(place).state_dict()
     else:
         checkpoint, trained_here = _read_checkpoint(place)
-        weights = model_weights(checkpoint["state_dict"]) if trained_here else released_weights(checkpoint, place)
+        weights = _trained_weights(checkpoint) if trained_here else released_weights(checkpoint, place)
     check_values(weights)
     return weights
 
@@ -125,7 +126,7 @@ def load_checkpoint(
     """
     checkpoint, trained_here = _read_checkpoint(Path(path))
     if trained_here:
-        return build_model(checkpoint["settings"]["model"], model_weights(checkpoint["state_dict"]))
+        return build_model(checkpoint["settings"]["model"], _trained_weights(checkpoint))
     return released_model(
         checkpoint,
         path,
@@ -146,6 +147,11 @@ def _read_checkpoint(path: Path) -> tuple[Any, bool]:
         return checkpoint, False
     held = ", ".join(map(str, keys[:4])) or type(checkpoint).__name__
     raise VSEError(f"{path}: not a training checkpoint, {EXPECTED}, found {held}")
+
+
+def _trained_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The model's weights from a training, the adapters merged that it may have had."""
+    return merged_weights(model_weights(checkpoint["state_dict"]))
 
 
 def load_folder(folder: Path) -> VSE:

@@ -36,6 +36,7 @@ EXTRAS = {  # package → the extra of this package that installs it
     **dict.fromkeys(("joblib", "optuna", "submitit"), "sweep"),
     "eccv_caption": "eval",
     "open_clip": "open_clip",
+    "peft": "lora",
 }
 LAUNCHERS = {"joblib", "submitit_local", "submitit_slurm"}  # of Hydra, in an extra
 NO_HOME = "Could not determine home directory."  # what pathlib says about ~name/

@@ -5,7 +5,7 @@ from pathlib import Path
 from vse_gpo.errors import VSEError
 from vse_gpo.storage.settings import Settings, walk
 
-FILES = ("weights", "vocabulary")  # last parts of settings' names
+FILES = ("weights", "vocabulary", "dense")  # last parts of settings' names
 FOLDERS = ("trunk",)
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vse_gpo.data.decoding import read_image
+from vse_gpo.data.dense import read_dense
 from vse_gpo.data.files import HELP, Listing, feature_rows, find_images, name_some, open_features, read_listing
 from vse_gpo.data.progress import advance, progress_bar
 from vse_gpo.errors import VSEError, printable
@@ -42,7 +43,7 @@ class Finding:
     """What was expected and found in one part of a split."""
 
     split: str
-    part: str  # captions, features or images
+    part: str  # captions, features, images or dense captions
     expected: str
     found: str = "–"
     problem: str | None = None
@@ -76,6 +77,7 @@ def check_data(*, dataset: Mapping[str, Any], inputs: str, rows: int, decode: bo
             folder=dataset["image_folder"],
             rows=rows,
             decode=decode,
+            dense=dataset["dense"] if name == dataset["train_split"] else None,
         )
     print_findings(f"{dataset['name']} in {root}", findings, dataset["sources"])
     Console(soft_wrap=True, highlight=False).print(verdict(findings, inputs), markup=False)
@@ -90,8 +92,9 @@ def check_split(
     folder: str,
     rows: int,
     decode: bool,
+    dense: str | None = None,
 ) -> Iterator[Finding]:
-    """Check the captions, features and images of a split, found in the same way as in training.
+    """Check the captions, features, images and dense captions of a split, found in the same way as in training.
 
     Args:
         root: the data set's folder.
@@ -101,6 +104,7 @@ def check_split(
         folder: image folder under the root.
         rows: number of feature sets to read.
         decode: decode every image.
+        dense: file of its dense captions; None has none.
     """
     expected = expectations(counts, kind, folder)
 
@@ -114,12 +118,15 @@ def check_split(
         listing = read_listing(root, name)
     except VSEError as error:
         problems = {"captions": _problem(error), "features": UNCHECKED, "images": UNCHECKED}
+        problems |= {} if dense is None else {"dense captions": UNCHECKED}
         for part, problem in problems.items():
             yield Finding(split=name, part=part, expected=expected[part], problem=problem)
         return
     yield look("captions", lambda: check_captions(listing, counts))
     yield look("features", lambda: check_features(root, listing, kind, rows))
     yield look("images", lambda: check_images(root, listing, folder, decode))
+    if dense is not None:
+        yield look("dense captions", lambda: check_dense(Path(dense).expanduser(), listing))
 
 
 def expectations(counts: Counts | None, kind: FeatureKind | None, folder: str) -> dict[str, str]:
@@ -130,6 +137,7 @@ def expectations(counts: Counts | None, kind: FeatureKind | None, folder: str) -
         "captions": f"{images} images, {counts['captions']:,} captions" if counts else "an id for each",
         "features": f"{images} × {sets}",
         "images": f"{images} files in {folder}/",
+        "dense captions": "as many lines for each image",
     }
 
 
@@ -197,6 +205,16 @@ def check_images(root: Path, listing: Listing, folder: str, decode: bool) -> str
     return f"{len(files):,} files, all decoded"
 
 
+def check_dense(path: Path, listing: Listing) -> str:
+    """Number of dense captions, as text.
+
+    Raises:
+        VSEError: if they are missing or do not match the images.
+    """
+    dense = read_dense(path, len(listing.image_ids))
+    return f"{len(dense):,} × {len(dense[0])} lines"
+
+
 def undecodable(paths: Sequence[Path], task: str) -> Iterator[str]:
     """Names of the files that cannot be decoded."""
 
@@ -245,7 +263,7 @@ def verdict(findings: Sequence[Finding], inputs: str) -> str:
     told = {part: f"{part} of {', '.join(splits)}" for part, splits in lacking.items()}
     ready = [part for part in BACKBONES if part not in lacking]
     wanted = list(BACKBONES) if inputs == "any" else [inputs]
-    missing = [told["captions"]] if "captions" in told else []
+    missing = [told[part] for part in ("captions", "dense captions") if part in told]
     if not missing and not set(wanted) & set(ready):
         missing = [" or ".join(told[part] for part in wanted)]
     if missing:

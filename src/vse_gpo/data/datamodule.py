@@ -1,5 +1,7 @@
 """Loaders for training and evaluation; each process loads its own share."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
@@ -7,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vse_gpo.batch import Batch, Indexed
+from vse_gpo.data.dense import read_dense
 from vse_gpo.data.loading import loader
 from vse_gpo.data.pairs import (
     EvaluationCaptions,
@@ -60,6 +63,7 @@ class PairsDataModule(pl.LightningDataModule):
         dev_captions: number of captions that dev is cut to, with their images; published models were selected on 5,000.
         train_captions: the same for train; None uses all of it.
         distinct_images: never put two captions of one image in a batch; published runs do not ensure this.
+        dense: file of the training images' dense captions, see ``read_dense``; None has none.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class PairsDataModule(pl.LightningDataModule):
         dev_captions: int = 5000,
         train_captions: int | None = None,
         distinct_images: bool = False,
+        dense: str | None = None,
     ) -> None:
         super().__init__()
         self.source = source
@@ -92,12 +97,15 @@ class PairsDataModule(pl.LightningDataModule):
         self.split_names = {"train": train_split, "dev": dev_split, "test": test_split}
         self.cuts = {"train": train_captions, "dev": dev_captions, "test": None}
         self.distinct_images = distinct_images
+        self.dense = None if dense is None else Path(dense).expanduser()
         self._splits: dict[str, Split] = {}
 
     def split(self, part: str) -> Split:
         """The train, dev or test split, read once and cut as configured."""
         if part not in self._splits:
             split, cut = self.source.split(self.split_names[part]), self.cuts[part]
+            if part == "train" and self.dense is not None:
+                split = replace(split, dense=read_dense(self.dense, len(split.images)))
             self._splits[part] = split if cut is None else split.head(cut)
         return self._splits[part]
 

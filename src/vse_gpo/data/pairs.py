@@ -3,7 +3,8 @@
 import copy
 import heapq
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -33,10 +34,11 @@ class Pair(NamedTuple):
     tokens: Tensor
     image_index: int
     caption_index: int
+    dense: Tensor | None  # tokens of a long description of the image
 
 
 class TrainingPairs(Dataset[Pair]):
-    """One augmented pair per caption."""
+    """One augmented pair per caption, with one of the image's dense captions if the split has them."""
 
     def __init__(self, split: Split, images: ImagePreparation, captions: CaptionPreparation) -> None:
         self.split = split
@@ -50,15 +52,20 @@ class TrainingPairs(Dataset[Pair]):
         random = np.random.default_rng((*draw.seed, draw.pair))
         row = int(self.split.caption_to_image[draw.pair])
         image = self.images.encode(self.split.images[row], random)
-        return Pair(image, self.captions.encode(self.split.captions[draw.pair], random), row, draw.pair)
+        tokens, dense = self.captions.encode(self.split.captions[draw.pair], random), None
+        if self.split.dense:  # drawn last: the same image and caption as without
+            choices = self.split.dense[row]
+            dense = self.captions.encode(choices[int(random.integers(len(choices)))], random)
+        return Pair(image, tokens, row, draw.pair, dense)
 
     def collate(self, pairs: list[Pair]) -> Batch:
-        images, tokens, rows, captions = zip(*pairs, strict=True)
+        images, tokens, rows, captions, dense = zip(*pairs, strict=True)
         return Batch(
             self.images.collate(list(images)),
             collate_tokens(list(tokens)),
             torch.tensor(rows),
             torch.tensor(captions),
+            collate_tokens(list(dense)) if self.split.dense else None,
         )
 
 
@@ -66,28 +73,38 @@ def largest_batch(split: Split, images: ImagePreparation, captions: CaptionPrepa
     """A batch of the longest captions, the longest first: no batch of a training takes more memory.
 
     Images of a split have one size, or sets of one size, so the first one stands for all. Nothing is augmented, which
-    only makes captions shorter. The parts that encode are not changed, nor do they warn: they do so in the training.
+    only makes captions shorter. The longest dense captions are there too, whatever their images. The parts that encode
+    are not changed, nor do they warn: they do so in the training.
 
     Args:
         split: of the training.
         images, captions: prepare the inputs.
         pairs: size of the batch.
     """
-    encode = copy.deepcopy(captions).encode
-    in_bytes = [len(caption.encode()) for caption in split.captions]
-    likely = heapq.nlargest(LIKELY * pairs, range(len(in_bytes)), key=in_bytes.__getitem__)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tokens = {row: encode(split.captions[row]) for row in likely}
-    rows = sorted(likely, key=lambda row: len(tokens[row]), reverse=True)[:pairs]
-    image_index = torch.from_numpy(split.caption_to_image[rows])
+    tokens = _longest(split.captions, captions, pairs)
+    dense = _longest([text for texts in split.dense for text in texts], captions, pairs)
+    image_index = torch.from_numpy(split.caption_to_image[list(tokens)])
     image = images.encode(split.images[int(image_index[0])])
     return Batch(
         images.collate(pairs * [image]),
-        collate_tokens([tokens[row] for row in rows]),
+        collate_tokens([*tokens.values()]),
         image_index,
-        torch.tensor(rows),
+        torch.tensor([*tokens]),
+        # as many as pairs, though images have fewer
+        collate_tokens([*islice(cycle(dense.values()), pairs)]) if dense else None,
     )
+
+
+def _longest(texts: Sequence[str], captions: CaptionPreparation, count: int) -> dict[int, Tensor]:
+    """Row → tokens of the longest texts, the longest first."""
+    encode = copy.deepcopy(captions).encode
+    in_bytes = [len(text.encode()) for text in texts]
+    likely = heapq.nlargest(LIKELY * count, range(len(in_bytes)), key=in_bytes.__getitem__)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tokens = {row: encode(texts[row]) for row in likely}
+    rows = sorted(likely, key=lambda row: len(tokens[row]), reverse=True)[:count]
+    return {row: tokens[row] for row in rows}
 
 
 class EvaluationImages(Dataset[tuple[Tensor, int]]):

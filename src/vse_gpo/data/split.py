@@ -39,6 +39,7 @@ class Split:
     caption_to_image: npt.NDArray[np.int64]  # row of the image, per caption
     image_ids: Sequence[str]
     images: ImageSource
+    dense: Sequence[Sequence[str]] = ()  # long descriptions of each image, for training; empty where there are none
 
     def __post_init__(self) -> None:
         images = len(self.images)
@@ -49,6 +50,8 @@ class Split:
                 f"{self.name}: {len(self.captions)} captions but {len(self.caption_to_image)} image indices, "
                 "expected one for each"
             )
+        if self.dense and len(self.dense) != images:
+            raise VSEError(f"{self.name}: dense captions of {len(self.dense)} images, expected of all {images}")
         described = np.unique(self.caption_to_image)
         if len(described) != images or images == 0 or described[0] != 0 or described[-1] != images - 1:
             raise VSEError(f"{self.name}: captions describe {len(described)} of {images} images, expected all of them")
@@ -64,25 +67,40 @@ class Split:
             captions=self.captions[:captions],
             caption_to_image=kept,
             image_ids=self.image_ids[:images],
-            images=FirstImages(self.images, images),
+            images=SomeImages(self.images, range(images)),
+            dense=self.dense[:images],
+        )
+
+    def some(self, images: npt.NDArray[np.int64]) -> "Split":
+        """Some of the images, in ascending order of their rows, with all their captions; itself if they are all."""
+        if len(images) == len(self.images):
+            return self
+        kept = np.isin(self.caption_to_image, images).nonzero()[0]
+        return replace(
+            self,
+            captions=[self.captions[row] for row in kept.tolist()],
+            caption_to_image=np.searchsorted(images, self.caption_to_image[kept]),
+            image_ids=[self.image_ids[row] for row in images.tolist()],
+            images=SomeImages(self.images, images.tolist()),
+            dense=[self.dense[row] for row in images.tolist()] if self.dense else [],
         )
 
 
 @dataclass(frozen=True)
-class FirstImages:
-    """The first rows of a source."""
+class SomeImages:
+    """Some rows of a source."""
 
     source: ImageSource
-    rows: int
+    rows: Sequence[int]
 
     def __len__(self) -> int:
-        return self.rows
+        return len(self.rows)
 
     def __getitem__(self, row: int) -> Tensor:
-        return self.source[row]
+        return self.source[self.rows[row]]
 
     def name(self, row: int) -> str:
-        return self.source.name(row)
+        return self.source.name(self.rows[row])
 
 
 class DiskDataset:

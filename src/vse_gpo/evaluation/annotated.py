@@ -1,6 +1,6 @@
 """Annotations for the protocols that know more positives than the captions' own images."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from vse_gpo.retrieval.annotations import (
 from vse_gpo.retrieval.crisscrossed import CrisscrossedCorrelation, CrisscrossedRecalls
 from vse_gpo.retrieval.eccv import ListedPositives, eccv_scores, plausible_scores
 from vse_gpo.retrieval.embeddings import Encoded
-from vse_gpo.retrieval.protocols import PROTOCOLS, Protocol
+from vse_gpo.retrieval.protocols import PLUS, PROTOCOLS, Protocol, check_names
 
-ANNOTATED = ("cxc", "cxc_correlation", "eccv", "pmrp")
+CORRELATION = "cxc_correlation"
+ANNOTATED = ("cxc", CORRELATION, "eccv", "pmrp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Annotations:
         known: dict[str, Protocol] = {}
         if self.crossed:
             known["cxc"] = CrisscrossedRecalls(self.crossed, rows)
-            known["cxc_correlation"] = CrisscrossedCorrelation(self.crossed, rows, self.seed)
+            known[CORRELATION] = CrisscrossedCorrelation(self.crossed, rows, self.seed)
         if self.eccv:
             known["eccv"] = ListedPositives(*self.eccv, rows, eccv_scores, "eccv")
         if self.plausible:
@@ -67,6 +68,7 @@ def read_annotations(
     cxc_threshold_originals: bool = False,
     pmrp: str | Path | None = None,
     seed: int = 0,
+    corrections: Collection[str] = (),
 ) -> Annotations:
     """Check the names of protocols and read the annotations that they need.
 
@@ -76,24 +78,30 @@ def read_annotations(
         cxc_threshold_originals: COCO's own pairs rated below 3.0 are not positives.
         pmrp: folder of ``pm_image_to_caption.json`` and ``pm_caption_to_image.json``.
         seed: seed of the correlation's bootstrap.
+        corrections: names of the corrections that a protocol's name may end in.
 
     Raises:
-        VSEError: if a name is unknown or annotations are missing.
+        VSEError: if a name is unknown, annotations are missing or a protocol takes no correction.
     """
+    check_names(protocols, [*PROTOCOLS, *ANNOTATED], corrections)
     for name in protocols:
-        if name not in PROTOCOLS and name not in ANNOTATED:
-            raise VSEError(f"unknown protocol {name}, expected some of {', '.join([*PROTOCOLS, *ANNOTATED])}")
+        if name.startswith(f"{CORRELATION}{PLUS}"):
+            raise VSEError(
+                f"protocol {name}: a correction changes which item a query finds, not how alike two items are; leave "
+                f"out {CORRELATION} or its correction"
+            )
+    bases = {name.partition(PLUS)[0] for name in protocols}
     crossing = [name for name in protocols if name.startswith("cxc")]
     if crossing and cxc is None:
         raise VSEError(
             f"protocol {crossing[0]} needs annotations; set cxc= to the folder of sits_test.csv and its like"
         )
-    if "pmrp" in protocols and pmrp is None:
+    if "pmrp" in bases and pmrp is None:
         raise VSEError("protocol pmrp needs its authors' pm_image_to_caption.json; set pmrp= to its folder")
     return Annotations(
         folder=None if cxc is None else Path(cxc).expanduser(),
         crossed=read_crisscrossed(str(cxc), threshold_originals=cxc_threshold_originals) if crossing else None,
-        eccv=read_positives(eccv_folder(), "eccv") if "eccv" in protocols else None,
-        plausible=read_positives(Path(str(pmrp)).expanduser(), "pm") if "pmrp" in protocols else None,
+        eccv=read_positives(eccv_folder(), "eccv") if "eccv" in bases else None,
+        plausible=read_positives(Path(str(pmrp)).expanduser(), "pm") if "pmrp" in bases else None,
         seed=seed,
     )

@@ -1,20 +1,18 @@
 """A whole split as a model sees it: encoded batch by batch, on any number of processes, in the order of the split."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float
 from torch import Tensor
-from torchmetrics.utilities.distributed import gather_all_tensors
 
-from vse_gpo.batch import Embedded, Features, Indexed, encode_batches, join_features
+from vse_gpo.batch import Embedded, Indexed, encode_batches
 from vse_gpo.data.datamodule import PairsDataModule, Source
 from vse_gpo.data.split import Split
-from vse_gpo.errors import VSEError
-from vse_gpo.interaction import Interaction
+from vse_gpo.evaluation.item_sets import ComparedSets, in_order, interaction_in_order, sets_in_order
 from vse_gpo.model import VSE
 from vse_gpo.retrieval.similarity import Similarities, matrix_similarities, similarities
 
@@ -27,14 +25,15 @@ class EncodedSplit(NamedTuple):
     images: Float[Tensor, "images dim"]  # unit embeddings
     captions: Float[Tensor, "captions dim"]
     interaction: Float[Tensor, "images captions"] | None = None  # similarity, for models with an interaction
+    item_sets: ComparedSets | None = None  # in its place, where only few pairs are to be compared
 
     def to(self, device: torch.device) -> "EncodedSplit":
-        """The same on a device."""
+        """The same on a device, but for the item sets, which stay where the interaction is."""
         interaction = None if self.interaction is None else self.interaction.to(device)
-        return EncodedSplit(self.images.to(device), self.captions.to(device), interaction)
+        return self._replace(images=self.images.to(device), captions=self.captions.to(device), interaction=interaction)
 
     def similarities(self) -> Similarities:
-        """What the model ranks by: its interaction if it has one, otherwise its embeddings."""
+        """What the model ranks by: its interaction if that was computed, otherwise its embeddings."""
         if self.interaction is None:
             return self.embedding_similarities()
         return matrix_similarities(self.interaction)
@@ -50,11 +49,13 @@ class Collector:
     Args:
         model: the two encoders.
         precision: see ``vse_gpo.batch.in_precision``.
+        keeps_items: whether the item sets of a model with an interaction are kept, in place of the similarity of all.
     """
 
-    def __init__(self, model: VSE, precision: int | str = 32) -> None:
+    def __init__(self, model: VSE, precision: int | str = 32, *, keeps_items: bool = False) -> None:
         self.model = model
         self.precision = precision
+        self.keeps_items = keeps_items
         self._collected: tuple[list[Embedded], list[Embedded]] = ([], [])
 
     def add(self, batch: Indexed, modality: int) -> None:
@@ -73,80 +74,25 @@ class Collector:
         Raises:
             VSEError: if a row of the split was not encoded.
         """
-        images, captions = self._collected
+        collected, counts = self._collected, (int(caption_to_image.max()) + 1, len(caption_to_image))
         self.clear()
-        count, interaction = int(caption_to_image.max()) + 1, self.model.interaction
-        return EncodedSplit(
-            _in_order(_embeddings(images), count, "images", processes),
-            _in_order(_embeddings(captions), len(caption_to_image), "captions", processes),
-            None
-            if interaction is None
-            else interaction_in_order(interaction, images, captions, (count, len(caption_to_image)), processes),
+        images, captions = (
+            in_order([(part.embeddings.embeddings, part.rows) for part in parts], count, what, processes)
+            for parts, count, what in zip(collected, counts, ("images", "captions"), strict=True)
         )
-
-
-Rows = list[tuple[Float[Tensor, "_ columns"], Int[Tensor, " _"]]]  # parts of a table, and where they belong
-
-
-def _embeddings(collected: Sequence[Embedded]) -> Rows:
-    return [(part.embeddings.embeddings, part.rows) for part in collected]
-
-
-def _in_order(collected: Rows, rows: int, what: str, processes: int) -> Float[Tensor, "rows columns"]:
-    """A table with every row of the split, from all processes; an item that was encoded twice counts once."""
-    values, index = (torch.cat(parts) for parts in zip(*collected, strict=True))
-    if processes > 1:
-        values, index = torch.cat(gather_all_tensors(values)), torch.cat(gather_all_tensors(index))
-    seen = torch.bincount(index, minlength=rows) > 0
-    if not seen.all():
-        raise VSEError(f"{int((~seen).sum())} of {rows} {what} were not encoded; evaluate the whole split")
-    table = torch.empty(rows, values.shape[1], device=values.device)
-    table[index] = values
-    return table
-
-
-@torch.inference_mode()
-def interaction_in_order(
-    interaction: Interaction,
-    images: Sequence[Embedded],
-    captions: Sequence[Embedded],
-    shape: tuple[int, int],
-    processes: int,
-) -> Float[Tensor, "images captions"]:
-    """Similarity of every image and every caption of a split; each process compares its own images with all captions.
-
-    Args:
-        interaction: compares the items.
-        images, captions: batches of this process.
-        shape: number of images and of captions in the split.
-        processes: of the evaluation.
-    """
-    own = join_features([part.embeddings.items for part in images])
-    table = own.values.new_empty(len(own.lengths), shape[1])
-    for items, rows in _of_all_processes([(part.embeddings.items, part.rows) for part in captions], processes):
-        table[:, rows] = interaction(own, items)
-    return _in_order([(table, torch.cat([part.rows for part in images]))], shape[0], "images", processes)
-
-
-Sets = tuple[Features, Int[Tensor, " _"]]  # and their rows in the split
-
-
-def _of_all_processes(own: list[Sets], processes: int) -> Iterator[Sets]:
-    """The batches of all processes, one of each at a time: those of one process would fill the memory of the others."""
-    if processes == 1:
-        yield from own
-        return
-    (first, rows), device = own[0], own[0][1].device
-    none = (Features(first.values[:0], first.lengths[:0]), rows[:0])
-    counts = gather_all_tensors(torch.tensor(len(own), device=device))
-    for number in range(int(torch.stack(counts).max())):
-        (values, lengths), rows = own[number] if number < len(own) else none
-        parts: list[list[Shaped[Tensor, "batch ..."]]] = [
-            gather_all_tensors(part) for part in (values, lengths.to(device), rows)
-        ]
-        for values, lengths, rows in zip(*parts, strict=True):
-            if len(rows):
-                yield Features(values, lengths.cpu()), rows
+        interaction = self.model.interaction
+        if interaction is None:
+            return EncodedSplit(images, captions)
+        of_images, of_captions = ([(part.embeddings.items, part.rows) for part in parts] for parts in collected)
+        if not self.keeps_items:
+            similarity = interaction_in_order(interaction, of_images, of_captions, counts, processes)
+            return EncodedSplit(images, captions, similarity)
+        sets = ComparedSets(
+            interaction,
+            sets_in_order(of_images, counts[0], processes),
+            sets_in_order(of_captions, counts[1], processes),
+        )
+        return EncodedSplit(images, captions, item_sets=sets)
 
 
 class EmbeddingModule(pl.LightningModule):
@@ -154,13 +100,13 @@ class EmbeddingModule(pl.LightningModule):
 
     Args:
         model: the two encoders.
-        precision: see ``vse_gpo.batch.in_precision``.
+        precision, keeps_items: see ``Collector``.
     """
 
-    def __init__(self, model: VSE, precision: int | str = 32) -> None:
+    def __init__(self, model: VSE, precision: int | str = 32, *, keeps_items: bool = False) -> None:
         super().__init__()
         self.model = model
-        self.collector = Collector(model, precision)
+        self.collector = Collector(model, precision, keeps_items=keeps_items)
         self.encoded: EncodedSplit | None = None  # the last evaluated split
 
     def test_step(self, batch: Indexed, batch_idx: int, dataloader_idx: int) -> None:

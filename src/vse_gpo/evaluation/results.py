@@ -33,7 +33,7 @@ class Result:
 
     source: str
     protocol: str
-    variant: str  # of the annotations; empty if there is only one
+    variant: str  # of the annotations, and the bank of a correction; empty if there is only one and none
     outcome: Outcome
     intervals: Intervals
     published: Metrics
@@ -51,7 +51,7 @@ def tables(results: Sequence[Result]) -> list[RenderableType]:
         rows = [result for result in results if result.protocol == protocol]
         variant = f" · {rows[0].variant}" if rows[0].variant else ""
         every = dict.fromkeys(name for row in rows for name in row.metrics)  # not all rows have t2t
-        for names in _columns([name for name in every if not name.endswith(("medr", "meanr", "_std"))]):
+        for names in _columns([name for name in every if not name.endswith(("medr", "meanr", "_std", "_ms"))]):
             shown.append(_table(f"{protocol}{variant}", rows, names))
     return shown
 
@@ -108,7 +108,7 @@ def cell(result: Result, name: str) -> str:
 
 def latex(result: Result) -> str:
     """A row of a LaTeX table: the model and every recall and total, with one decimal."""
-    names = [name for name in result.metrics if not name.endswith(("medr", "meanr", "_std"))]
+    names = [name for name in result.metrics if not name.endswith(("medr", "meanr", "_std", "_ms"))]
     model = re.sub(r"([_#&%$])", r"\\\1", result.source)
     heads = " & ".join(heading(name).replace("→", r"$\to$") for name in names)
     return f"% {result.protocol}: {heads}\n{model} & " + " & ".join(f"{result.metrics[n]:.1f}" for n in names) + r" \\"

@@ -1,6 +1,8 @@
 """One evaluation of any models, or of any program's embeddings, by any protocols."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,17 @@ from vse_gpo.data.datamodule import PairsDataModule, Source
 from vse_gpo.data.files import read_listing
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.annotated import ANNOTATED, read_annotations
+from vse_gpo.evaluation.bank import BankChoice, choose_banks
+from vse_gpo.evaluation.clip_benchmark import write_benchmark
 from vse_gpo.evaluation.encoding import EmbeddingModule, open_data
 from vse_gpo.evaluation.published import published_row
 from vse_gpo.evaluation.results import tables, write_results
 from vse_gpo.evaluation.scoring import combine, score
+from vse_gpo.evaluation.two_stages import check_interaction, check_stages, staged, stages, with_times
+from vse_gpo.model import VSE
+from vse_gpo.retrieval.banks import beside, check_ids
 from vse_gpo.retrieval.embeddings import Encoded, read_encoded, write_embeddings
+from vse_gpo.retrieval.hubness import Correction
 from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
 from vse_gpo.storage.hub import is_path
 from vse_gpo.storage.settings import CONFIG
@@ -34,6 +42,9 @@ def evaluate_sources(
     protocols: Sequence[str],
     folder: Path,
     published: str | None,
+    bank: Sequence[str],
+    bank_size: int | None,
+    corrections: Mapping[str, Correction],
     cxc: str | None,
     cxc_threshold_originals: bool,
     pmrp: str | None,
@@ -50,6 +61,8 @@ def evaluate_sources(
     devices: int | str | None,
     make_trainer: Callable[..., pl.Trainer],
     save_embeddings: str | None,
+    clip_benchmark: bool,
+    rerank: int | None,
 ) -> None:
     """Evaluate every source, and their ensemble if there are several; print tables and write files.
 
@@ -59,6 +72,8 @@ def evaluate_sources(
         protocols: names of protocols.
         folder: output folder.
         published: published row to compare with.
+        bank, bank_size: banks of the corrections; see ``choose_banks``.
+        corrections: name after a protocol's ``+`` → correction.
         cxc, cxc_threshold_originals, pmrp: see ``read_annotations``.
         tokenizer, vocabulary: see ``load_model``.
         accelerator: ``cpu`` keeps off the GPU.
@@ -68,6 +83,8 @@ def evaluate_sources(
         devices: number of devices, each with its share of the data; None leaves it to the trainer.
         make_trainer: builds the trainer that runs the encoders.
         save_embeddings: file for the embeddings.
+        clip_benchmark: also write the results in the form of CLIP_benchmark.
+        rerank: first items of each query by the embedding that the interaction re-orders; None ranks all by it.
 
     Raises:
         VSEError: if there is nothing to evaluate, or sources and protocols do not fit each other.
@@ -76,31 +93,62 @@ def evaluate_sources(
     check_sources(checkpoints, embeddings, folder, kept_in)
     if published is not None:
         published_row(published)
+    if rerank is not None:
+        check_stages(rerank, sources=len(checkpoints) + len(embeddings), embeddings=embeddings, bank=bank)
+        protocols, corrections = staged(protocols, rerank), stages(rerank)
     annotations = read_annotations(  # what is missing stops the evaluation before any work
-        protocols, cxc=cxc, cxc_threshold_originals=cxc_threshold_originals, pmrp=pmrp, seed=seed
+        protocols,
+        cxc=cxc,
+        cxc_threshold_originals=cxc_threshold_originals,
+        pmrp=pmrp,
+        seed=seed,
+        corrections=corrections,
+    )
+    banks = choose_banks(
+        bank,
+        checkpoints=checkpoints,
+        embeddings=embeddings,
+        protocols=protocols if rerank is None else [],  # those of two stages need none
+        size=bank_size,
+        seed=seed,
     )
     if checkpoints and "root" in dataset:
-        read_listing(Path(dataset["root"]).expanduser(), split)  # the disk comes before any hub
+        for part in (split, *(one.name for one in banks if one is not None and not one.is_file)):
+            read_listing(Path(dataset["root"]).expanduser(), part)  # the disk comes before any hub
     device = choose_device(accelerator)
     in_precision(device, precision)  # refuses an unknown one
+    encode = CheckpointEncoder(
+        open_data=partial(open_data, dataset=dataset, batch_size=batch_size, workers=workers),
+        make_source=make_source,
+        make_trainer=make_trainer if devices is None else partial(make_trainer, devices=devices),
+        split=split,
+        device=device,
+        precision=precision,
+        check=partial(check_protocols, protocols, known=[*PROTOCOLS, *ANNOTATED], corrections=corrections),
+        rerank=rerank,
+        save_embeddings=kept_in,
+    )
     sources: dict[str, Encoded] = {}
-    for name in checkpoints:
+    for name, chosen in zip(checkpoints, banks, strict=False):
         model = load_model(name, tokenizer=tokenizer, vocabulary=vocabulary)
-        data = open_data(model, dataset, make_source, split=split, batch_size=batch_size, workers=workers)
-        module = EmbeddingModule(model, precision)
-        trainer = make_trainer() if devices is None else make_trainer(devices=devices)
-        test = encode(module, data, protocols, trainer=trainer, device=device, save_embeddings=kept_in)
-        sources[source_name(name, sources)] = test
-    for name in embeddings:
-        sources[source_name(name, sources)] = read_encoded(name, device)
+        sources[source_name(name, sources)] = encode(name, model, chosen)
+    for name, chosen in zip(embeddings, banks[len(checkpoints) :], strict=True):
+        test = read_encoded(name, device)
+        sources[source_name(name, sources)] = test if chosen is None else beside(test, chosen.read(device))
     if getattr(rank_zero_only, "rank", 0) != 0:  # only the first process compares and writes
         return
     if len(sources) > 1:
         sources[ENSEMBLE] = combine(sources)
-    results = score(sources, protocols, annotations, published=published, seed=seed)
+    results = score(sources, protocols, annotations, published=published, seed=seed, corrections=corrections)
+    if rerank is not None:
+        results, times = with_times(results, next(iter(sources.values())), rerank)
+        print(f"re-ranking the first {rerank}: {times['i2t_ms']:.1f} ms an image, {times['t2i_ms']:.1f} ms a caption")
     for table in tables(results):
         get_console().print(table)
     write_results(folder, results, sources)
+    if clip_benchmark:
+        typed = dict(zip(sources, [*checkpoints, *embeddings], strict=False))
+        write_benchmark(folder / "clip_benchmark", results, {ENSEMBLE: ",".join(typed.values())} | typed)
     print(f"written to {folder}")
 
 
@@ -138,37 +186,82 @@ def source_name(path: str, taken: Mapping[str, Any]) -> str:
     return name
 
 
-def encode(
-    module: EmbeddingModule,
-    data: PairsDataModule,
-    protocols: Sequence[str],
-    *,
-    trainer: pl.Trainer,
-    device: torch.device,
-    save_embeddings: Path | None,
-) -> Encoded:
-    """The test split as a model sees it, encoded on all processes.
+@dataclass(frozen=True, kw_only=True)
+class CheckpointEncoder:
+    """Makes a test set of what a model encodes, with a bank or with item sets beside it.
 
-    Raises:
-        VSEError: if nothing was encoded, or a protocol is defined on another test set.
+    Args:
+        open_data: model, split and ``make_source`` → its data.
+        make_source: settings of a data set → the data set.
+        make_trainer: builds the trainer that runs the encoders.
+        split: to evaluate.
+        device: that compares.
+        precision: of the encoders; see ``in_precision``.
+        check: refuses a number of images that a protocol is not defined on.
+        rerank: first items that the interaction re-orders; None ranks all by it.
+        save_embeddings: file for the embeddings.
     """
-    split = data.split("test")
-    check_protocols(protocols, len(split.images), [*PROTOCOLS, *ANNOTATED])
-    trainer.test(module, datamodule=data, verbose=False)
-    if module.encoded is None:
-        raise VSEError(f"{split.name}: nothing was encoded, expected every image and caption")
-    found = module.encoded.to(device)
-    if save_embeddings is not None and trainer.is_global_zero:
-        write_embeddings(
-            save_embeddings,
-            image_embeddings=found.images.cpu().numpy(),
-            caption_embeddings=found.captions.cpu().numpy(),
+
+    open_data: Callable[..., PairsDataModule]
+    make_source: Callable[[Mapping[str, Any]], Source]
+    make_trainer: Callable[[], pl.Trainer]
+    split: str
+    device: torch.device
+    precision: int | str
+    check: Callable[..., None]
+    rerank: int | None
+    save_embeddings: Path | None
+
+    def __call__(self, name: str, model: VSE, chosen: BankChoice | None) -> Encoded:
+        """The test set.
+
+        Args:
+            name: of the model.
+            model: model to evaluate.
+            chosen: its bank; None without corrections.
+
+        Raises:
+            VSEError: if model, data, protocols and bank do not fit each other.
+        """
+        data = self.open_data(model, make_source=self.make_source, split=self.split)
+        of_embeddings = {"save_embeddings": self.save_embeddings, "bank": chosen}
+        in_use = [setting for setting, value in of_embeddings.items() if value]
+        check_interaction(name, model, first=self.rerank, of_embeddings=in_use)
+        self.check(images=len(data.split("test").images))
+        trainer = self.make_trainer()
+        if chosen is None or chosen.is_file:
+            test = self._encode(model, data, trainer, self.save_embeddings)
+            return test if chosen is None else beside(test, chosen.read(self.device))
+        pairs = self.open_data(model, make_source=chosen.source(self.make_source), split=chosen.name)
+        check_ids(data.split("test").image_ids, pairs.split("test").image_ids, "image")
+        test = self._encode(model, data, trainer, self.save_embeddings)
+        return beside(test, self._encode(model, pairs, trainer, None))
+
+    def _encode(self, model: VSE, data: PairsDataModule, trainer: pl.Trainer, save_embeddings: Path | None) -> Encoded:
+        """The test split as a model sees it, encoded on all processes.
+
+        Raises:
+            VSEError: if nothing was encoded.
+        """
+        split = data.split("test")
+        module = EmbeddingModule(model, self.precision, keeps_items=self.rerank is not None)
+        trainer.test(module, datamodule=data, verbose=False)
+        if module.encoded is None:
+            raise VSEError(f"{split.name}: nothing was encoded, expected every image and caption")
+        found = module.encoded.to(self.device)
+        if save_embeddings is not None and trainer.is_global_zero:
+            write_embeddings(
+                save_embeddings,
+                image_embeddings=found.images.cpu().numpy(),
+                caption_embeddings=found.captions.cpu().numpy(),
+                caption_to_image=split.caption_to_image,
+                image_ids=split.image_ids,
+            )
+        return Encoded(
+            similarities=found.similarities(),
             caption_to_image=split.caption_to_image,
             image_ids=split.image_ids,
+            files=[split.images.name(row) for row in range(len(split.images))],
+            embeddings=(found.images, found.captions) if model.interaction is None else None,
+            bank=found.item_sets,
         )
-    return Encoded(
-        similarities=found.similarities(),
-        caption_to_image=split.caption_to_image,
-        image_ids=split.image_ids,
-        files=[split.images.name(row) for row in range(len(split.images))],
-    )

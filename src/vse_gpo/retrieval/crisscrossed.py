@@ -10,7 +10,7 @@ from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.annotations import CocoRows, CrisscrossedCaptions, Ratings
 from vse_gpo.retrieval.counts import Pairs
 from vse_gpo.retrieval.protocols import Gallery
-from vse_gpo.retrieval.ranks import best_positive_ranks, best_positive_ranks_among_themselves
+from vse_gpo.retrieval.ranks import best_positive_ranks_among_themselves
 from vse_gpo.retrieval.recalls import RSUM, Metrics, Outcome, Queries, recall_queries
 from vse_gpo.retrieval.similarity import Similarity, symmetric_entries
 
@@ -31,7 +31,7 @@ class CrisscrossedRecalls:
         compared, owners = test.similarities, test.caption_to_image
         images = np.arange(test.image_count)
         i2t, t2i = (_on(compared.image_caption, self._pairs(direction)) for direction in ("i2t", "t2i"))
-        of_images, of_captions = best_positive_ranks(compared.image_caption, i2t, t2i)
+        of_images, of_captions = test.best_ranks(i2t, t2i)
         queries = [_of_ranks("i2t", of_images, images), _of_ranks("t2i", of_captions, owners)]
         for direction, similarity, owner in (
             ("t2t", compared.caption_caption, owners),

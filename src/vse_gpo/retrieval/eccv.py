@@ -60,9 +60,7 @@ class ListedPositives:
         """Rows of the queries, and their search."""
         # ECCV Caption lists two captions that are not among the 25,000: they count as positives and are never found
         inside = self.rows.of(direction, self.rows.in_gallery(direction, listed), self.source)
-        similarity = test.similarities.image_caption
-        if direction == "t2i":
-            similarity = similarity.transpose()
+        similarity = test.searched(direction)
         queries, items = (side.to(similarity.device) for side in inside)
         rows, query = torch.unique(queries, return_inverse=True)
         everything = torch.arange(similarity.shape[1], device=rows.device)

@@ -4,7 +4,7 @@ import json
 import pickle
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.retrieval.arrays import Array, Ids, Index, float_tensor, read_index, unit_embeddings
+from vse_gpo.retrieval.hubness import Beside
 from vse_gpo.retrieval.similarity import Similarities, matrix_similarities, similarities
 from vse_gpo.storage.writing import whole_file
 
@@ -34,6 +36,8 @@ class Encoded:
         image_ids: id per image; None if unknown.
         caption_ids: id per caption; None if unknown.
         files: name per image by which a person can find it, usually its id.
+        embeddings: unit embeddings of images and captions; None if only similarities are known.
+        bank: other pairs beside it, or its item sets, for corrections; None if there are none.
     """
 
     similarities: Similarities
@@ -41,6 +45,8 @@ class Encoded:
     image_ids: Sequence[str] | None = None
     caption_ids: Sequence[str] | None = None
     files: Sequence[str] | None = None
+    embeddings: tuple[Tensor, Tensor] | None = None
+    bank: Beside | None = None
 
 
 def read_encoded(path: str | Path, device: torch.device | None = None) -> Encoded:
@@ -85,19 +91,28 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _of_embeddings(arrays: dict[str, Any], path: Path, device: torch.device | None) -> Encoded:
-    missing = [name for name in NEEDED if name not in arrays]
-    if missing:
-        raise VSEError(f"embeddings={path}: no {', '.join(missing)}, only {', '.join(arrays) or 'nothing'}; {HELP}")
     try:
-        return encoded(
-            *(arrays[name] for name in NEEDED[:2]),
-            caption_to_image=arrays[NEEDED[2]],
-            image_ids=arrays.get("image_ids"),
-            caption_ids=arrays.get("caption_ids"),
-            device=device,
-        )
+        return encoded_arrays(arrays, device)
     except VSEError as error:
         raise VSEError(f"embeddings={path}: {error}") from error
+
+
+def encoded_arrays(arrays: Mapping[str, Any], device: torch.device | None = None) -> Encoded:
+    """A test set from arrays named as those of a file; see ``read_encoded``.
+
+    Raises:
+        VSEError: if one is missing, an embedding is zero or not finite, or they do not fit each other.
+    """
+    missing = [name for name in NEEDED if name not in arrays]
+    if missing:
+        raise VSEError(f"no {', '.join(missing)}, only {', '.join(arrays) or 'nothing'}; {HELP}")
+    return encoded(
+        *(arrays[name] for name in NEEDED[:2]),
+        caption_to_image=arrays[NEEDED[2]],
+        image_ids=arrays.get("image_ids"),
+        caption_ids=arrays.get("caption_ids"),
+        device=device,
+    )
 
 
 def encoded(
@@ -115,15 +130,14 @@ def encoded(
         VSEError: if an embedding is zero or not finite, or the arguments do not fit each other.
     """
     images, captions = unit_embeddings(image_embeddings, caption_embeddings, device)
-    known = {
-        "image_ids": _ids(image_ids, "image_ids", len(images)),
-        "caption_ids": _ids(caption_ids, "caption_ids", len(captions)),
-    }
+    known_images = _ids(image_ids, "image_ids", len(images))
     return Encoded(
         similarities=similarities(images, captions),
         caption_to_image=read_index(caption_to_image, len(captions)),
-        files=known["image_ids"],
-        **known,
+        image_ids=known_images,
+        caption_ids=_ids(caption_ids, "caption_ids", len(captions)),
+        files=known_images,
+        embeddings=(images, captions),
     )
 
 

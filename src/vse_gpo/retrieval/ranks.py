@@ -44,7 +44,7 @@ def fold_ranks(
     """
     images, captions = similarity.shape
     caption_to_image = caption_to_image.to(similarity.device)
-    _check_index(caption_to_image, images, captions)
+    check_index(caption_to_image, images, captions)
     if images % folds:
         raise VSEError(f"{images} images do not make {folds} equal folds")
     order = caption_to_image.argsort(stable=True)
@@ -89,6 +89,12 @@ def best_positive_ranks(
     columns = Asked(_best(column_positives, column_values, similarity.shape[1]), column_positives)
     by_row, by_column = count_at_least(similarity, rows, columns)
     return _rank_or_none(by_row[:, 0, 0], rows), _rank_or_none(by_column[:, 0, 0], columns)
+
+
+def row_ranks(similarity: Similarity, positives: Pairs) -> Int[Tensor, " rows"]:
+    """Rank of the best positive of every row among the columns, as ``best_positive_ranks`` gives it."""
+    none = positives.queries[:0]
+    return best_positive_ranks(similarity, positives, Pairs(none, none))[0]
 
 
 def best_positive_ranks_among_themselves(similarity: Similarity, positives: Pairs) -> Int[Tensor, " items"]:
@@ -137,7 +143,8 @@ def every_positive_rank(similarity: Similarity, positives: Pairs) -> list[npt.ND
     return [row[:amount].cpu().numpy() for row, amount in zip(ranks, amounts.tolist(), strict=True)]
 
 
-def _check_index(caption_to_image: Tensor, images: int, captions: int) -> None:
+def check_index(caption_to_image: Tensor, images: int, captions: int) -> None:
+    """Refuse an index that does not give every caption an image and every image a caption."""
     if captions != len(caption_to_image):
         raise VSEError(f"{captions} caption embeddings but {len(caption_to_image)} image indices")
     inside = (caption_to_image >= 0) & (caption_to_image < images)

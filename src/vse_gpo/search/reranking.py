@@ -21,7 +21,7 @@ def choose_rerank(rerank: int | str | None, index: Index, model: VSE, *, top: in
     """How many of the first images are re-ordered; 0 if none are.
 
     Args:
-        rerank: their number; ``auto`` takes 100, or all, if the index has sets of items; None or 0 takes none.
+        rerank: their number; ``auto`` takes 100, or all, if the index has sets of items; None takes none.
         index: to be searched.
         model: of the index.
         top: images to show.
@@ -31,7 +31,7 @@ def choose_rerank(rerank: int | str | None, index: Index, model: VSE, *, top: in
     """
     if rerank == AUTO:
         return 0 if index.records is None or model.interaction is None else min(FIRST, len(index))
-    if not rerank:
+    if rerank is None:
         return 0
     if model.interaction is None:
         raise VSEError(
@@ -41,7 +41,7 @@ def choose_rerank(rerank: int | str | None, index: Index, model: VSE, *, top: in
     if index.records is None:
         raise VSEError(f"rerank={rerank}: the index has no sets of items; {MAKE_ITEMS}")
     if not isinstance(rerank, int) or rerank > len(index):
-        raise VSEError(f"rerank={rerank}, but the index holds {len(index):,} images; expected no more")
+        raise VSEError(f"rerank={rerank}, but the index holds {len(index):,} images; set it to {len(index):,} at most")
     if rerank < min(top, len(index)):
         raise VSEError(f"rerank={rerank}, but top={top} images are shown; expected as many at least")
     return rerank

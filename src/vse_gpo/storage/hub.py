@@ -24,6 +24,7 @@ Loaded = TypeVar("Loaded")
 
 PATIENCE = 5.0  # seconds that a server may take to answer
 FILES = (".ckpt", ".pth", ".tar", ".pt", ".bin", ".safetensors", ".npz", ".npy")  # suffixes that no hub id ends in
+ADAPTER = "adapter_config.json"
 
 
 def is_path(source: str) -> bool:
@@ -47,6 +48,8 @@ def load_pretrained(load: Callable[[str], Loaded], name: str, setting: str, *, e
     place = Path(name).expanduser()
     if place.is_dir():
         name = str(place)
+        if (place / ADAPTER).is_file():  # with peft installed, transformers would fetch the model that it names
+            raise VSEError(f"{setting}={name}: only an adapter of another model; merge it and save the whole")
     check_pretrained(name, setting)
     try:
         return load(name)

@@ -12,17 +12,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vse_gpo.errors import VSEError
+from vse_gpo.storage.adapters import merged_weights
 
 HASH = "sha256"  # in a file's metadata
 
 
 def write_weights(module: nn.Module, path: Path) -> None:
-    """Write all weights as safetensors, with their hash.
+    """Write all weights as safetensors, adapters merged, with their hash.
 
     Raises:
         VSEError: if they hold NaN or infinity, or all matrices are zero.
     """
-    weights = {name: weight.contiguous() for name, weight in module.state_dict().items()}
+    weights = {name: weight.contiguous() for name, weight in merged_weights(module.state_dict()).items()}
     check_values(weights)
     save_file(weights, path, {HASH: hash_of(weights)})
 

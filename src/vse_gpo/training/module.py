@@ -1,6 +1,7 @@
 """The LightningModule: one training step, and validation over every image and caption once."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypedDict
 
@@ -21,8 +22,8 @@ from vse_gpo.retrieval.protocols import Gallery, run_protocols
 from vse_gpo.retrieval.similarity import Similarities
 from vse_gpo.storage.weights import check_weights
 from vse_gpo.training.compilation import compile_networks
+from vse_gpo.training.dense_captions import DenseCaptions, encode_pairs, whole_loss
 from vse_gpo.training.gathering import outputs_of_all, rows_of_all
-from vse_gpo.training.micro_batches import encode_micro_batches
 from vse_gpo.training.objective import Objective
 from vse_gpo.training.optimization import Groups, Optimization, steps_of_run
 from vse_gpo.training.phases import Phase, Phases, freeze
@@ -56,6 +57,7 @@ class RetrievalModule(EmbeddingModule):
             whole batch, ``auto`` the most that fit into the memory, which ``callbacks.trial.MemoryTrial`` finds.
         image_checkpointing, text_checkpointing: compute the activations of a backbone again in the backward pass,
             instead of keeping them; see ``Backbone.enable_checkpointing``.
+        dense: what dense captions add to the loss; None leaves them out.
         compile: mode of ``torch.compile`` for the networks inside the backbones; see ``compilation``. None compiles
             nothing.
         settings: the run's resolved config, kept in its checkpoints as plain containers.
@@ -73,6 +75,7 @@ class RetrievalModule(EmbeddingModule):
         seed: int,
         settings: dict[str, Any],
         similarity_weights: Mapping[str, float] = MappingProxyType({EMBEDDING: 1.0}),
+        dense: DenseCaptions | None = None,
         micro_batch: int | str | None = None,
         image_checkpointing: bool = False,
         text_checkpointing: bool = False,
@@ -91,6 +94,7 @@ class RetrievalModule(EmbeddingModule):
         self.objective.check(model)
         share_logits(loss, model.logits)
         self.loss = loss
+        self.dense = dense
         self.phases = phases
         self.optimization = optimization
         self.mask_same_image = mask_same_image
@@ -186,14 +190,15 @@ class RetrievalModule(EmbeddingModule):
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutputs:
         """The loss to step on and, for callbacks, all processes' embeddings and the mask of pairs that do not count."""
         processes = self.trainer.world_size
-        own = encode_micro_batches(self.model, batch, self.micro_batch)
-        images, captions = (outputs_of_all(outputs, processes) for outputs in own)
+        own = encode_pairs(self.model, batch, self.micro_batch, self.dense)
+        outputs = [outputs_of_all(output, processes) for output in own]
         not_negative = None
         if self.mask_same_image:
             index = rows_of_all(batch.image_index, processes)
             not_negative = index[:, None] == index[None, :]
-        compared = self.objective.similarities(self.model, images, captions)
-        loss = self.objective(compared, self.phase.hardest, not_negative)
+        loss_of = partial(self.objective.loss_of, self.model, hardest=self.phase.hardest, not_negative=not_negative)
+        loss = whole_loss(loss_of, self.dense, *outputs)
+        images, captions = outputs[:2]
         self.log("train/loss", loss, batch_size=len(images.embeddings))  # in the bar it would be read at every step
         if self.phase.ramp_loss:
             loss = loss * (batch_idx / self.trainer.num_training_batches)

@@ -56,6 +56,24 @@ class Objective:
         ]
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
+    def loss_of(
+        self,
+        model: VSE,
+        images: EncoderOutput,
+        captions: EncoderOutput,
+        *,
+        hardest: bool,
+        not_negative: Bool[Tensor, "batch batch"] | None,
+    ) -> Float[Tensor, ""]:
+        """The weighted sum of the losses of what a model has encoded.
+
+        Args:
+            model: compares them.
+            images, captions: row i of each belongs to pair i.
+            hardest, not_negative: as the loss takes them.
+        """
+        return self(self.similarities(model, images, captions), hardest, not_negative)
+
     def check(self, model: VSE) -> None:
         """Refuse weights that fit no training of a model.
 

@@ -1,7 +1,7 @@
 """The optimizer and its schedule: backbones learn at a fraction of the heads' rate, lower layers at a smaller one."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,8 @@ class Optimization:
     def groups(self, model: VSE, loss: nn.Module) -> Groups:
         """Parameter groups for the optimizer, the loss's own included; frozen parameters too, as they may train later.
 
-        The groups are the heads, then each backbone or, with a layer decay, each of its layers.
+        The groups are the heads, then each backbone or, with a layer decay, each of its layers. What is fixed in a
+        backbone is in none.
         """
         backbones = {
             "image_backbone": (model.image_encoder.backbone, self.image_backbone_scale),
@@ -59,7 +60,7 @@ class Optimization:
         groups: Groups = [{"name": "heads", "params": heads, "lr": self.lr}]
         for name, (backbone, scale) in backbones.items():
             if self.layer_decay == 1:
-                groups.append({"name": name, "params": list(backbone.parameters()), "lr": self.lr * scale})
+                groups.append({"name": name, "params": _free(backbone.parameters(), backbone), "lr": self.lr * scale})
             else:
                 groups += decayed_groups(name, backbone, self.lr * scale, self.layer_decay)
         # temperatures: decay would pull the scale of similarities to 1
@@ -89,9 +90,13 @@ def decayed_groups(name: str, backbone: Backbone, lr: float, decay: float) -> Gr
     """One group per layer, numbered from the input up."""
     layers = backbone.layers()
     return [
-        {"name": f"{name}_{place}", "params": layer, "lr": lr * decay ** (len(layers) - place)}
+        {"name": f"{name}_{place}", "params": _free(layer, backbone), "lr": lr * decay ** (len(layers) - place)}
         for place, layer in enumerate(layers)
     ]
+
+
+def _free(parameters: Iterable[nn.Parameter], backbone: Backbone) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter not in backbone.fixed]
 
 
 def batches_run(batches: int, limit: int | float) -> int:

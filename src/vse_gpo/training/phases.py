@@ -6,7 +6,6 @@ The phase depends only on the epoch, so a resumed run cannot lose it.
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 from vse_gpo.backbones.backbone import Backbone
@@ -86,9 +85,13 @@ class Phases:
 
 
 def freeze(backbone: Backbone, phase: Phase) -> None:
-    """Freeze the backbone or let it train, as the phase says; stages are ``Backbone.layers(coarse=True)``."""
-    backbone.requires_grad_(phase.trunk == "trainable")
+    """Freeze the backbone or let it train, as the phase says; stages are ``Backbone.layers(coarse=True)``.
+
+    What is fixed in the backbone stays frozen.
+    """
+    trained = set(backbone.parameters() if phase.trunk == "trainable" else ())
     if isinstance(phase.trunk, int):
         stages = backbone.layers(coarse=True)
-        for parameter in chain(*stages[max(0, len(stages) - phase.trunk) :]):
-            parameter.requires_grad_(True)
+        trained.update(*stages[max(0, len(stages) - phase.trunk) :])
+    for parameter in backbone.parameters():
+        parameter.requires_grad_(parameter in trained and parameter not in backbone.fixed)

@@ -18,6 +18,7 @@ from vse_gpo.retrieval.protocols import PROTOCOLS, check_protocols
 from vse_gpo.storage.locks import only_process_in
 from vse_gpo.storage.settings import CONFIG, read_config
 from vse_gpo.training.accelerator import check_accelerator
+from vse_gpo.training.dense_captions import check_dense_used
 from vse_gpo.training.out_of_memory import memory_explained
 from vse_gpo.training.processes import end_with_parent, lightning_starts_processes, wait_for
 from vse_gpo.training.run_folder import (
@@ -55,6 +56,7 @@ def train(
     make_callbacks: Sequence[Maker],
     make_loggers: Sequence[Maker],
     make_checkpoint_io: Maker,
+    make_adapters: Maker | None = None,
 ) -> float:
     """Train as the settings say; the run folder gets all results.
 
@@ -74,6 +76,7 @@ def train(
         test_protocols: protocols of the test; None tests nothing.
         make_source, make_data, make_module, make_trainer, make_callbacks, make_loggers, make_checkpoint_io: build the
             parts, after the seed is set; ``make_data`` takes the source, the result of ``make_module`` the settings.
+        make_adapters: builds what gives a model adapters, after it has its first weights; None trains without.
 
     Returns:
         The best rSum on dev, the objective of a sweep.
@@ -83,6 +86,7 @@ def train(
         raise VSEError(f"init={init} and resume={resume}: a resumed run brings its weights; set one of them")
     if init is None and init_skip:
         raise VSEError(f"init_skip=[{','.join(init_skip)}] leaves out parts of init, which is not set; set init=FILE")
+    check_dense_used(settings["dataset"]["dense"], settings["dense"])
     with ExitStack() as held:
         held.enter_context(only_run_in(folder, devices))
         resumes = resume is None or begun(folder, settings)  # also if a resumed run is started again
@@ -100,6 +104,7 @@ def train(
                 start, taken = resume, steps_taken(resume, max_epochs)
             check_accelerator(settings["trainer"]["accelerator"])
             bare = make_trainer(logger=False, default_root_dir=str(folder))  # refuses its settings before all reading
+            adapt = None if make_adapters is None else make_adapters()  # this too
             initial = None if init is None or start is not None else saved_weights(init)
             pl.seed_everything(seed, workers=True, verbose=False)
             data = opened_data(make_source, make_data, splits, test_protocols)
@@ -108,6 +113,8 @@ def train(
             if initial is not None:
                 rank_zero_only(print)(start_from(module.model, initial, source=str(init), left_out=init_skip))
                 initial = None  # frees it
+            if adapt is not None:
+                adapt(module.model)
             rank_zero_only(write_config)(folder, settings)
             rank_zero_only(keep_logged)(folder)
             with own_wandb_run(), memory_explained():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
 from pytorch_lightning.utilities.seed import isolate_rng
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vse_gpo.batch import Batch, EncoderOutput, join_outputs
-from vse_gpo.training.micro_batches import encode_micro_batches
+from vse_gpo.training.dense_captions import encode_pairs, whole_loss
 from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.phases import Phase, freeze
 
@@ -46,10 +47,10 @@ def run_trial_step(
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         fill_states(optimizers, trained)
         with precision:
-            outputs = encode_micro_batches(module.model, batch, micro_batch)
-        images, captions = (join_outputs([own, *(processes - 1) * [detached(own)]]) for own in outputs)
-        compared = module.objective.similarities(module.model, images, captions)
-        loss = module.objective(compared, phase.hardest, None)
+            outputs = encode_pairs(module.model, batch, micro_batch, module.dense)
+        everywhere = [join_outputs([own, *(processes - 1) * [detached(own)]]) for own in outputs]
+        loss_of = partial(module.objective.loss_of, module.model, hardest=phase.hardest, not_negative=None)
+        loss = whole_loss(loss_of, module.dense, *everywhere)
         torch.autograd.grad(loss, trained, allow_unused=True)
 
 

@@ -10,6 +10,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
 from vse_gpo.checkpoints.pickles import model_weights, read_pickle
+from vse_gpo.gru import gather_weights
 from vse_gpo.training.module import RetrievalModule
 
 NAME = "ema"  # in the metrics: val/ema/rsum beside val/rsum
@@ -39,7 +40,7 @@ class AveragedWeights(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.best.setup(trainer, pl_module, stage)
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: RetrievalModule) -> None:  # type: ignore[override]
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._begin(pl_module)
 
     def on_train_batch_end(
@@ -57,7 +58,7 @@ class AveragedWeights(Callback):
         finally:
             pl_module.model = trained
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: RetrievalModule) -> None:  # type: ignore[override]
+    def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._begin(pl_module)
         if self.best.best_model_path:
             best = read_pickle(self.best.best_model_path, [])
@@ -74,9 +75,7 @@ class AveragedWeights(Callback):
         """Start from the average of the loaded checkpoint, or else from the current weights."""
         if self._average is None:
             self._average = self.average(module.model).requires_grad_(False)
-            for part in self._average.modules():
-                if isinstance(part, nn.RNNBase):
-                    part.flatten_parameters()  # a copy's weights are scattered; cuDNN would gather them at every call
+            gather_weights(self._average)
             module.evaluate_beside(NAME, self._average.module)
         if self._restored is not None:
             self._average.module.load_state_dict(self._restored)

@@ -29,7 +29,7 @@ class BestCheckpoint(ModelCheckpoint):
         folder = Path(self.dirpath or ".")
         files: dict[str, str | None] = self._trainer.strategy.broadcast(  # the first process decides
             {
-                path: _found(Path(path).name, Path(str(self._trainer.ckpt_path)).parent)
+                path: checkpoint_beside(Path(path).name, Path(str(self._trainer.ckpt_path)).parent)
                 for path in state_dict["best_k_models"]
             }
         )
@@ -39,7 +39,7 @@ class BestCheckpoint(ModelCheckpoint):
             return
         here = {path: str(folder / Path(path).name) for path in files}
         for path, file in files.items():
-            _bring(Path(str(file)), Path(here[path]))
+            bring(Path(str(file)), Path(here[path]))
         super().load_state_dict(
             state_dict
             | {
@@ -52,8 +52,8 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
 
-def _found(name: str, folder: Path) -> str | None:
-    """The checkpoint of that name in the folder, if it is one."""
+def checkpoint_beside(name: str, folder: Path) -> str | None:
+    """Path of the checkpoint of that name in a folder; None if there is none that can be read, or only a link to it."""
     file = folder / name
     if file.suffix != ".ckpt" or file.is_symlink() or not os.access(file, os.R_OK):
         return None
@@ -62,7 +62,13 @@ def _found(name: str, folder: Path) -> str | None:
 
 
 @rank_zero_only
-def _bring(file: Path, here: Path) -> None:
+def bring(file: Path, here: Path) -> None:
+    """Copy a checkpoint, unless it is there already.
+
+    Args:
+        file: the checkpoint.
+        here: where it should be.
+    """
     if file.resolve() != here.resolve():
         with file.open("rb") as source, whole_file(here) as target:
             shutil.copyfileobj(source, target)

@@ -121,6 +121,8 @@ def signs_of_collapse(module: RetrievalModule, outputs: StepOutputs, *, loss: Fl
     images, captions = outputs["images"].float(), outputs["captions"].float()
     same = (images.mean(0) @ captions.mean(0)).expand(len(images), len(images))
     level = module.objective(dict.fromkeys(module.objective.kinds, same), module.phase.hardest, outputs["not_negative"])
+    if module.dense is not None:
+        level = level * module.dense.weight
     return Signs(spread(images), spread(captions), loss / level)
 
 

@@ -1,0 +1,117 @@
+"""Evaluate a model in two stages: its embedding ranks the gallery, its interaction re-orders what comes first."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from vse_gpo.errors import VSEError
+from vse_gpo.evaluation.results import Result
+from vse_gpo.model import EMBEDDING, VSE
+from vse_gpo.retrieval.embeddings import Encoded
+from vse_gpo.retrieval.hubness import Correction
+from vse_gpo.retrieval.protocols import PLUS
+from vse_gpo.retrieval.reranking import Rerank, Rescore, keep
+from vse_gpo.retrieval.similarity import Similarity
+
+TIMED = 50  # queries
+
+
+def stages(first: int) -> dict[str, Correction]:
+    """Name after a protocol's ``+`` → what ranks: the embedding by itself, and with the first items re-ordered.
+
+    Args:
+        first: items that are re-ordered.
+
+    Raises:
+        VSEError: if there is none.
+    """
+    return {EMBEDDING: keep, f"rerank{first}": Rerank(first)}
+
+
+def staged(protocols: Sequence[str], first: int) -> list[str]:
+    """Every protocol by each stage."""
+    return [f"{protocol}{PLUS}{stage}" for protocol in protocols for stage in stages(first)]
+
+
+def check_stages(first: int | str, *, sources: int, embeddings: Sequence[str], bank: Sequence[str]) -> None:
+    """Refuse what cannot be ranked in two stages, before any work.
+
+    Args:
+        first: items that are re-ordered.
+        sources: number of models and files.
+        embeddings: files of embeddings.
+        bank: banks of corrections.
+
+    Raises:
+        VSEError: if it is no number, or there are several models, embeddings of a file, or a bank.
+    """
+    if isinstance(first, str):
+        raise VSEError(f"rerank={first}, expected a number of items, which the results are named after")
+    if embeddings or sources != 1:
+        raise VSEError(f"rerank={first} with {sources} sources, expected one checkpoint, whose interaction re-orders")
+    if bank:
+        raise VSEError(f"rerank={first} with bank={bank[0]}: hubness is corrected for embeddings only; leave one out")
+
+
+def check_interaction(name: str, model: VSE, *, first: int | None, of_embeddings: Sequence[str]) -> None:
+    """Refuse what a model cannot do.
+
+    Args:
+        name: of the model.
+        model: with an interaction or without.
+        first: items that are re-ordered; None re-orders nothing.
+        of_embeddings: settings in use that make sense only where embeddings rank.
+
+    Raises:
+        VSEError: if the model has no interaction and one is asked for, or the other way round.
+    """
+    if first is not None and model.interaction is None:
+        raise VSEError(f"rerank={first}: {name} has no interaction; leave it out, or train with interaction=maxsim")
+    if of_embeddings and model.interaction is not None:
+        raise VSEError(f"{of_embeddings[0]}: {name} ranks by its interaction, not by embeddings; leave it out")
+
+
+def milliseconds(similarity: Similarity, rescore: Rescore, first: int) -> float:
+    """Median time to re-order what one query finds, its embedding given: for the queries one by one.
+
+    Args:
+        similarity: queries × gallery, by embeddings.
+        rescore: gives the interaction of a query and some items.
+        first: items that are re-ordered.
+    """
+    taken = []
+    for query in range(min(TIMED, similarity.shape[0])):
+        start = time.perf_counter()
+        values = similarity.tile(slice(query, query + 1), slice(0, similarity.shape[1]))
+        rescore(query, values[0].topk(min(first, similarity.shape[1])).indices).argsort().tolist()
+        taken.append(1000 * (time.perf_counter() - start))
+    return float(np.median(taken))
+
+
+def with_times(results: Sequence[Result], test: Encoded, first: int) -> tuple[list[Result], dict[str, float]]:
+    """Results of both stages with the time per query, and these times in milliseconds.
+
+    Args:
+        results: of one model.
+        test: its test set, with item sets beside it.
+        first: items that are re-ordered.
+
+    Raises:
+        VSEError: if there are no item sets.
+    """
+    if test.bank is None:
+        raise VSEError("the test set has no item sets to re-order by")
+    similarity = test.similarities.image_caption
+    times = {
+        f"{direction}_ms": milliseconds(asked, test.bank.searched(direction), first)
+        for direction, asked in (("i2t", similarity), ("t2i", similarity.transpose()))
+    }
+    found = [
+        replace(result, outcome=replace(result.outcome, others={**result.outcome.others, **times}))
+        if result.protocol.endswith(f"{PLUS}rerank{first}")
+        else result
+        for result in results
+    ]
+    return found, times

@@ -1,0 +1,80 @@
+"""Protocols of both stages, and what has no two stages; ``test_run`` evaluates a model by them."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.tiny import tiny_data, tiny_module
+from vse_gpo.errors import VSEError
+from vse_gpo.evaluation.annotated import read_annotations
+from vse_gpo.evaluation.encoding import Collector
+from vse_gpo.evaluation.scoring import score
+from vse_gpo.evaluation.two_stages import check_interaction, check_stages, staged, stages, with_times
+from vse_gpo.interaction import MaxSim
+from vse_gpo.retrieval.embeddings import Encoded
+from vse_gpo.retrieval.protocols import Gallery, run_protocols
+
+
+@pytest.fixture(scope="module")
+def collected():
+    """A split as a model with an interaction sees it: with the similarity of all pairs, and with item sets."""
+    model, found = tiny_module(interaction=MaxSim()).model.eval(), []
+    for keeps_items in (False, True):
+        data, collector = tiny_data(), Collector(model, keeps_items=keeps_items)
+        for modality, loader in enumerate(data.evaluation_dataloaders("test")):
+            for batch in loader:
+                collector.add(batch, modality)
+        found.append(collector.gather(data.split("test").caption_to_image, processes=1))
+    return data.split("test").caption_to_image, found
+
+
+def test_both_stages_are_scored_and_timed(collected):
+    index, (whole, kept) = collected
+    assert staged(["all", "f8k_1k"], 2) == ["all+embedding", "all+rerank2", "f8k_1k+embedding", "f8k_1k+rerank2"]
+    first = int(index.max()) + 1
+    test = Encoded(similarities=kept.similarities(), caption_to_image=index, bank=kept.item_sets)
+    protocols = staged(["all"], first)
+    annotations = read_annotations(protocols, corrections=stages(first))
+    results = score({"tiny": test}, protocols, annotations, corrections=stages(first))
+    results, times = with_times(results, test, first)
+    by_embedding, re_ordered = results
+    assert times.keys() == {"i2t_ms", "t2i_ms"}
+    assert min(times.values()) > 0
+    assert times.items() <= re_ordered.metrics.items()
+    assert not times.keys() & by_embedding.metrics.keys()
+    plain = run_protocols(Gallery(similarities=whole.embedding_similarities(), caption_to_image=index), ["all"])
+    assert by_embedding.metrics == plain["all"].metrics()
+    full = run_protocols(Gallery(similarities=whole.similarities(), caption_to_image=index), ["all"])["all"]
+    of_captions, expected = (one.queries[1].ranks for one in (re_ordered.outcome, full))
+    np.testing.assert_array_equal(of_captions, expected)  # all images were re-ordered
+
+
+def test_times_need_item_sets(collected):
+    index, (whole, _) = collected
+    with pytest.raises(VSEError, match="no item sets"):
+        with_times([], Encoded(similarities=whole.similarities(), caption_to_image=index), 5)
+
+
+def test_items_are_kept_in_the_place_of_the_similarity_of_all(collected):
+    _, (whole, kept) = collected
+    assert (whole.item_sets, kept.interaction) == (None, None)
+    assert torch.equal(whole.images, kept.images)
+    query = torch.arange(len(whole.images))
+    torch.testing.assert_close(kept.item_sets.searched("t2i")(4, query), whole.interaction[:, 4])
+
+
+def test_what_has_no_two_stages_is_refused():
+    with pytest.raises(VSEError, match="rerank=auto, expected a number of items"):
+        check_stages("auto", sources=1, embeddings=[], bank=[])
+    with pytest.raises(VSEError, match="rerank=5 with 2 sources, expected one checkpoint"):
+        check_stages(5, sources=2, embeddings=[], bank=[])
+    with pytest.raises(VSEError, match="rerank=5 with 1 sources, expected one checkpoint"):
+        check_stages(5, sources=1, embeddings=["a.npz"], bank=[])
+    with pytest.raises(VSEError, match="rerank=5 with bank=train: hubness is corrected for embeddings only"):
+        check_stages(5, sources=1, embeddings=[], bank=["train"])
+    with pytest.raises(VSEError, match="rerank=5: run0 has no interaction; leave it out, or train with interaction="):
+        check_interaction("run0", tiny_module().model, first=5, of_embeddings=[])
+    model = tiny_module(interaction=MaxSim()).model
+    with pytest.raises(VSEError, match="save_embeddings: run0 ranks by its interaction, not by embeddings"):
+        check_interaction("run0", model, first=None, of_embeddings=["save_embeddings"])
+    check_interaction("run0", model, first=5, of_embeddings=[])
