@@ -108,11 +108,19 @@ def _send(values: Tensor, device: torch.device) -> Tensor:
 
 def take(items: Any, rows: slice) -> Any:
     """Select rows of every tensor in a batch, or in a part of one; None stays None."""
-    if items is None:
-        return None
-    if isinstance(items, Tensor):
-        return items[rows]
-    return type(items)(*(take(part, rows) for part in items))
+    return each_tensor(lambda values: values[rows], items)
+
+
+def each_tensor(change: Callable[[Any], Any], items: Any) -> Any:
+    """The same batch, or part of one, with every tensor changed; None stays None.
+
+    Args:
+        change: tensor → what takes its place.
+        items: a tensor, or named tuples of them.
+    """
+    if isinstance(items, tuple):
+        return type(items)(*(each_tensor(change, part) for part in items))
+    return None if items is None else change(items)
 
 
 def join_features(parts: Sequence[Features]) -> Features:

@@ -64,6 +64,8 @@ def test_items_are_kept_in_the_place_of_the_similarity_of_all(collected):
 
 
 def test_what_has_no_two_stages_is_refused():
+    with pytest.raises(VSEError, match="rerank=auto, expected a number of items"):
+        check_stages("auto", sources=1, embeddings=[], bank=[])
     with pytest.raises(VSEError, match="rerank=5 with 2 sources, expected one checkpoint"):
         check_stages(5, sources=2, embeddings=[], bank=[])
     with pytest.raises(VSEError, match="rerank=5 with 1 sources, expected one checkpoint"):

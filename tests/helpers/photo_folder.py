@@ -11,14 +11,18 @@ from torch import Tensor
 from tests.helpers.small_settings import SETTINGS
 from vse_gpo import VSE
 from vse_gpo.model import build_model
-from vse_gpo.search.index import Index, IndexSettings, Picture, write_index
+from vse_gpo.search.index import Index
 from vse_gpo.search.kinds import Flat, Kind
+from vse_gpo.search.stored import IndexSettings, Picture, write_index
 from vse_gpo.storage.settings import build
 
 
-def small_model(seed: int = 0) -> VSE:
+def small_model(seed: int = 0, interaction: str | None = None) -> VSE:
+    """A model of 4×4 cells; with an interaction if one is named."""
     torch.manual_seed(seed)
-    return build_model(SETTINGS, build(SETTINGS).state_dict())
+    compares = None if interaction is None else {"_target_": f"vse_gpo.interaction.{interaction}"}
+    settings = SETTINGS | {"interaction": compares}
+    return build_model(settings, build(settings).state_dict())
 
 
 def paint(path: Path, seed: int, mode: str = "RGB") -> Path:
@@ -43,8 +47,8 @@ def unit(rows: int, width: int = 16, seed: int = 0) -> Tensor:
     return torch.nn.functional.normalize(centres[torch.arange(rows) % 10] + 0.7 * noise, dim=1)
 
 
-def written(folder: Path, embeddings: Tensor, kind: Kind | None = None) -> Index:
-    """An index of embeddings, named after their rows."""
+def written(folder: Path, embeddings: Tensor, kind: Kind | None = None, records: np.ndarray | None = None) -> Index:
+    """An index of embeddings, named after their rows, and of sets of four int8 items."""
     folder.mkdir(parents=True, exist_ok=True)
     write_index(
         folder,
@@ -57,7 +61,9 @@ def written(folder: Path, embeddings: Tensor, kind: Kind | None = None) -> Index
             vocabulary=None,
             fingerprint="f" * 64,
             kind=repr(kind),
+            items=None if records is None else {"most": 4, "numbers": "int8"},
         ),
+        records=[] if records is None else [records],
         kind=kind or Flat(),
         random=np.random.default_rng(0),
     )

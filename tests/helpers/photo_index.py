@@ -1,5 +1,6 @@
 """An index of a folder of pictures, made with a model."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,20 +9,24 @@ from hydra import compose, initialize_config_dir
 
 from vse_gpo import VSE
 from vse_gpo.cli.run import config_folder
+from vse_gpo.data.encoding import Encoding
 from vse_gpo.index import arguments
-from vse_gpo.search.index import Index, IndexSettings, write_index
+from vse_gpo.search.index import Index
 from vse_gpo.search.indexing import build_index
+from vse_gpo.search.items import Compaction, records_of
 from vse_gpo.search.kinds import Flat
-from vse_gpo.search.pictures import find_pictures
+from vse_gpo.search.pictures import embed_pictures, find_pictures
+from vse_gpo.search.stored import IndexSettings, write_index
 
 FILES = [f"{folder}{number}.png" for folder in ("", "deep/") for number in range(4)]
 HOSTILE = "<img src=x onerror=alert(1)> ${1+1} {{value}} `.png"  # a file's name
 
 
-def indexed(home: Path, model: VSE) -> Index:
+def indexed(home: Path, model: VSE, compaction: Compaction | None = None) -> Index:
     """An index of home's pictures, in home."""
-    pictures = find_pictures(home / "pictures").pictures
-    embeddings = model.encode_images([home / "pictures" / picture.file for picture in pictures])
+    encoding = Encoding(batch_size=1000, workers=0, devices=[torch.device("cpu")])
+    found = find_pictures(home / "pictures").pictures
+    [batch] = embed_pictures(model, home / "pictures", found, encoding, compaction)
     settings = IndexSettings(
         images=str(home / "pictures"),
         model="model",
@@ -29,13 +34,15 @@ def indexed(home: Path, model: VSE) -> Index:
         vocabulary=None,
         fingerprint=model.fingerprint(),
         kind=repr(Flat()),
+        items=None if compaction is None else asdict(compaction),
     )
     folder = home / "index"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     write_index(
         folder,
-        pictures=pictures,
-        embeddings=[embeddings.numpy()],
+        pictures=batch.pictures,
+        embeddings=[batch.embeddings.numpy()],
+        records=[] if batch.sets is None else [records_of(batch.sets)],
         settings=settings,
         kind=Flat(),
         random=np.random.default_rng(0),

@@ -3,10 +3,14 @@
 import pytest
 import torch
 
-from tests.helpers.photo_folder import small_model
+from tests.helpers.photo_folder import paint, small_model
+from tests.helpers.photo_index import indexed
 from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO, Mean
 from vse_gpo.search.answers import LONGEST, Answers, curve_of
+from vse_gpo.search.heat import word_maps
+from vse_gpo.search.items import Compaction
+from vse_gpo.search.reranking import find
 
 CAPTIONS = ["a red circle", "a blue square", "", "a red circle", "<b>a heart</b>"]
 
@@ -90,3 +94,35 @@ def test_a_pooling_without_coefficients_has_no_curve():
     assert isinstance(model.text_encoder.pooling, GPO)
     model.text_encoder.pooling = Mean()
     assert curve_of(model.text_encoder, words) == []
+
+
+def test_a_page_re_ranks_and_maps_the_words_of_a_text(tmp_path):
+    for seed in range(6):
+        paint(tmp_path / "pictures" / f"{seed}.png", seed)
+    model = small_model(interaction="MaxSim")
+    index = indexed(tmp_path, model, Compaction(5, "int8"))
+    answers = Answers(index, model, rerank=5)
+    query = answers.text("a red circle")
+    answer = answers.answer(query, 4)
+    assert answer.hits == find(index, model, query.encoded, top=4, rerank=5)
+    assert answer.reranked == 5
+    assert [word.text for word in query.words] == ["a", "red", "circle"]
+    expected = word_maps(query.words, query.encoded.items, index.item_sets([hit.row for hit in answer.hits]), 4)
+    assert torch.equal(answer.maps, expected)
+    query = answers.result(2)
+    answer = answers.answer(query, 5)
+    assert torch.equal(query.encoded.items.values, index.item_sets([2]).features().values)
+    assert 2 not in [hit.row for hit in answer.hits]
+    assert (len(answer.hits), answer.maps) == (5, None)
+    assert answers.picture(tmp_path / "pictures" / "1.png").encoded.items.values.shape == (1, 16, 6)
+    assert Answers(index, model).answer(Answers(index, model).text("a heart"), 2).maps is None
+
+
+def test_items_without_places_have_no_map_and_it_is_said(tmp_path):
+    paint(tmp_path / "pictures" / "a.png", 1)
+    model = small_model(interaction="MaxSim")
+    model.image_encoder.backbone.has_grid = False
+    answers = Answers(indexed(tmp_path, model, Compaction(5, "int8")), model, rerank=1)
+    query = answers.text("a red circle")
+    assert query.remarks == ["where a word was found cannot be shown: the model's items are no grid"]
+    assert answers.answer(query, 1).maps is None

@@ -15,7 +15,10 @@ from vse_gpo import VSE
 from vse_gpo.cli.arguments import read_arguments
 from vse_gpo.errors import VSEError
 from vse_gpo.search import __main__ as search
-from vse_gpo.search.asking import embed_query, print_table
+from vse_gpo.search.asking import encode_query, print_table
+from vse_gpo.search.index import Hit, Index
+from vse_gpo.search.queries import encode_text
+from vse_gpo.search.reranking import find as find_images
 
 Found = tuple[list[dict[str, object]], str]
 
@@ -152,12 +155,51 @@ def test_a_long_query_is_cut_with_one_line(capsys, monkeypatch):
         return prepare(captions)
 
     model.prepare_captions = cutting
-    assert embed_query(model, "a red circle", None).shape == (1, 6)
+    assert encode_query(model, "a red circle", None).embeddings.shape == (1, 6)
     assert capsys.readouterr().err == "warning: captions are cut to 512 tokens, first 'a…'…\n"
 
 
 def test_control_characters_reach_no_terminal(capsys):
-    print_table("\x1b[31mred", [0.5], ["a\x1b[2Jb.png"])
+    print_table("\x1b[31mred", [Hit(0, "a\x1b[2Jb.png", 0.5)])
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert "a\\x1b[2Jb.png" in printed
+
+
+def test_the_first_images_are_re_ranked_by_their_items(monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    for seed, file in enumerate(FILES):
+        paint(tmp_path / "pictures" / file, seed)
+    model = small_model(interaction="MaxSim")
+    model.save_pretrained(tmp_path / "model")
+    images = f"images={tmp_path / 'pictures'}"
+    run_index(images, f"model={tmp_path / 'model'}", f"out={tmp_path / 'index'}", "items=4")
+    run_index(images, f"model={tmp_path / 'model'}", f"out={tmp_path / 'plain'}", "items=0")
+
+    def searched(*arguments: str, index: str = "index") -> tuple[object, str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["vse-search", *arguments, f"index={tmp_path / index}", "json=true"])
+        try:
+            search.main()
+        except SystemExit:
+            return None, capsys.readouterr().err.strip()
+        output = capsys.readouterr()
+        return json.loads(output.out), output.err
+
+    index = Index.load(tmp_path / "index")
+    query, _ = encode_text(model, "a red circle")
+    expected = find_images(index, model, query, top=3, rerank=5)
+    hits, _ = searched("a red circle", "top=3", "rerank=5")
+    assert [(hit["file"], hit["score"]) for hit in hits] == [(hit.file, pytest.approx(hit.score)) for hit in expected]
+    assert searched("a red circle", "rerank=auto")[0] == searched("a red circle", "rerank=8")[0]
+    assert searched(f"image={tmp_path / 'pictures' / FILES[2]}", "rerank=8")[0][0]["file"] == FILES[2]
+    for arguments, place, line in (
+        (["rerank=9"], "index", "rerank=9, but the index holds 8 images; set it to 8 at most"),
+        (["rerank=5"], "index", "rerank=5, but top=10 images are shown; expected as many at least"),
+        (["rerank=-1"], "index", "rerank=-1, expected a whole number from 1 to 2147483647 or auto"),
+        (["rerank=8"], "plain", "rerank=8: the index has no sets of items; python -m vse_gpo.index images="),
+    ):
+        found, said = searched("a red circle", *arguments, index=place)
+        assert found is None
+        assert said.startswith(f"error: {line}")
+        assert "\n" not in said

@@ -14,6 +14,7 @@ from vse_gpo.errors import VSEError
 from vse_gpo.search import indexing
 from vse_gpo.search.index import Index
 from vse_gpo.search.indexing import DEFAULT_MODEL
+from vse_gpo.search.items import Compaction
 from vse_gpo.search.pictures import FilePixels
 
 
@@ -22,6 +23,18 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "model"
     small_model().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def comparing(tmp_path_factory):
+    """A model with an interaction."""
+    folder = tmp_path_factory.mktemp("models") / "comparing"
+    small_model(interaction="MaxSim").save_pretrained(folder)
+    return folder
+
+
+def kept(folder: Path) -> bytes:
+    return next(folder.glob("items-*.npy")).read_bytes()
 
 
 @pytest.fixture
@@ -49,14 +62,16 @@ def test_an_index_holds_every_picture(made, pictures, model, capsys):
     assert {path.name for path in made.iterdir()} == {"index.json", "exact-1.faiss", "pictures-1.json"}
 
 
-def test_two_processes_embed_what_one_does(pictures, model, tmp_path, capsys):
+def test_two_processes_embed_what_one_does(pictures, comparing, tmp_path, capsys):
     (pictures / "broken.png").write_bytes(b"")
     for devices in (1, 2):
-        run_index(f"images={pictures}", f"model={model}", f"out={tmp_path / f'on{devices}'}", f"devices={devices}")
+        out = tmp_path / f"on{devices}"
+        run_index(f"images={pictures}", f"model={comparing}", f"out={out}", f"devices={devices}", "items=5")
         assert "skipped broken.png: cannot be decoded (not an image, 0 bytes)" in capsys.readouterr().out
     alone, both = vectors(tmp_path / "on1"), vectors(tmp_path / "on2")
     assert alone.keys() == both.keys()
     assert all(torch.equal(alone[file], both[file]) for file in alone)
+    assert kept(tmp_path / "on1") == kept(tmp_path / "on2")
 
 
 def test_an_update_embeds_new_and_changed_pictures_alone(made, pictures, model, capsys, monkeypatch):
@@ -169,3 +184,72 @@ def test_a_model_that_has_changed_is_refused(made, monkeypatch, tmp_path):
     small_model(seed=1).save_pretrained(tmp_path / "other")
     with pytest.raises(VSEError, match="is another model"):
         known.open_model(str(tmp_path / "other"))
+
+
+# items
+
+
+def test_items_are_stored_with_the_images(pictures, comparing, tmp_path, capsys):
+    run_index(f"images={pictures}", f"model={comparing}", f"out={tmp_path / 'index'}", "items=5")
+    assert "items: 5 of each image, int8; 66 bytes an image, beside 24 of its embedding" in capsys.readouterr().out
+    found = Index.load(tmp_path / "index")
+    model = VSE.from_pretrained(comparing)
+    images = model.prepare_images([found.path(picture.file) for picture in found.pictures])
+    with torch.inference_mode():
+        expected = Compaction(5, "int8")(model.image_encoder.output(images, with_items=True).items)
+    sets = found.item_sets(range(len(FILES)))
+    torch.testing.assert_close(sets.features().values, expected.features().values, atol=0.02, rtol=0)
+    assert torch.equal(sets.owners, expected.owners)
+
+
+def test_an_interrupted_index_has_the_items_of_one_that_was_not(pictures, comparing, tmp_path, monkeypatch):
+    monkeypatch.setattr(indexing, "SAVE_EVERY", 0.0)
+    run_index(f"images={pictures}", f"model={comparing}", f"out={tmp_path / 'whole'}", "items=5")
+    out, read = tmp_path / "index", FilePixels.__getitem__
+
+    def stopping(pixels, row):
+        if row == 4:
+            raise KeyboardInterrupt
+        return read(pixels, row)
+
+    monkeypatch.setattr(FilePixels, "__getitem__", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run_index(f"images={pictures}", f"model={comparing}", f"out={out}", "items=5")
+    monkeypatch.setattr(FilePixels, "__getitem__", read)
+    with pytest.raises(VSEError, match=r"left by an unfinished index with other items .*; resume with the same items="):
+        run_index(f"images={pictures}", f"model={comparing}", f"out={out}", "items=6")
+    run_index(f"images={pictures}", f"model={comparing}", f"out={out}", "items=5")
+    assert kept(out) == kept(tmp_path / "whole")
+    assert (out / "exact-1.faiss").read_bytes() == (tmp_path / "whole" / "exact-1.faiss").read_bytes()
+
+
+def test_an_update_keeps_the_items_or_makes_others(pictures, comparing, tmp_path, capsys, monkeypatch):
+    out, seen, embed = tmp_path / "index", [], indexing.embed_new
+    monkeypatch.setattr(indexing, "embed_new", lambda *args: seen.append(len(args[2])) or embed(*args))
+    for overrides, embedded, items, said in (
+        ([f"model={comparing}", "items=5", "item_dtype=float16"], 8, (5, "float16"), "items: 5 of each image, float16"),
+        ([], 1, (5, "float16"), "items: 5 of each image, float16"),
+        (["items=null"], 9, (None, "float16"), "items: 5 of each image, float16 → all of each image, float16"),
+        (["items=0"], 0, None, "items: all of each image, float16 → none"),
+        ([], 0, None, "9 images (0 new"),
+        (["items=16"], 9, (16, "int8"), "items: none → 16 of each image, int8"),
+    ):
+        run_index(f"images={pictures}", f"out={out}", *overrides)
+        found = Index.load(out)
+        assert seen[-1] == embedded
+        assert found.settings.compaction == (None if items is None else Compaction(*items))
+        assert (found.records is None) == (items is None)
+        assert said in capsys.readouterr().out
+        if not (pictures / "another.png").exists():
+            paint(pictures / "another.png", 50)
+    assert {path.name.partition("-")[0] for path in out.iterdir()} == {"index.json", "exact", "pictures", "items"}
+
+
+def test_items_that_cannot_be_stored_get_one_line(pictures, model, comparing, tmp_path):
+    for overrides, line in (
+        ([f"model={model}", "items=16"], "items=16 item_dtype=auto: the model has no interaction"),
+        ([f"model={comparing}", "item_dtype=int4"], "item_dtype=int4.*, expected int8, float16, float32"),
+    ):
+        with pytest.raises(VSEError, match=line):
+            run_index(f"images={pictures}", f"out={tmp_path / 'new'}", *overrides)
+    assert not (tmp_path / "new").exists()

@@ -5,23 +5,32 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from tests.helpers.photo_folder import paint
-from tests.helpers.photo_index import HOSTILE
-from vse_gpo.search.answers import Answer, Answers, Hit
-from vse_gpo.search.markup import PageQuery, answer_markup, draw_image, line_markup
+from tests.helpers.photo_folder import paint, small_model
+from tests.helpers.photo_index import HOSTILE, indexed
+from vse_gpo.search.answers import Answer, Answers
+from vse_gpo.search.heat import WHOLE, Box
+from vse_gpo.search.index import Hit
+from vse_gpo.search.items import Compaction
+from vse_gpo.search.markup import PageQuery, answer_markup, draw_image, line_markup, painted_maps
 from vse_gpo.search.pictures import open_picture
 
 CAPTIONS = ["a red circle", "a blue square", "", "a red circle", "<b>a heart</b>"]
+
+
+def all_of(height: int, width: int) -> Box:
+    return WHOLE
 
 
 def test_names_and_captions_are_text(index, model):
     answers = Answers(index, model, CAPTIONS)
     row = [picture.file for picture in index.pictures].index(HOSTILE)
     asked = PageQuery(answers.result(row), HOSTILE, index.path(HOSTILE))
-    markup = answer_markup(index, asked, answers.answer(asked.query, 6), 12.3)
-    markup += answer_markup(index, PageQuery(answers.text("a heart")), answers.answer(answers.text("a heart"), 6), 1.0)
+    markup = answer_markup(index, asked, answers.answer(asked.query, 6), 12.3, kept=all_of)
+    query = answers.text("a heart")
+    markup += answer_markup(index, PageQuery(query), answers.answer(query, 6), 1.0, kept=all_of)
     assert "<img src=x" not in markup
     assert "<b>a heart" not in markup
     assert "&lt;b&gt;a heart&lt;/b&gt;" in markup
@@ -36,7 +45,7 @@ def test_a_lost_picture_and_one_that_leads_out_are_said_in_its_place(index, mode
     (tmp_path / "pictures" / "1.png").symlink_to(tmp_path / "secret.png")
     answers = Answers(index, model)
     query = answers.text("a heart")
-    markup = answer_markup(index, PageQuery(query), answers.answer(query, 6), 1.0)
+    markup = answer_markup(index, PageQuery(query), answers.answer(query, 6), 1.0, kept=all_of)
     assert markup.count("<img ") == 4
     assert "no such file or directory" in markup
     assert "refused: it leads out of the folder" in markup
@@ -46,7 +55,37 @@ def test_a_lost_picture_and_one_that_leads_out_are_said_in_its_place(index, mode
 def test_a_bar_stays_in_its_frame(score, width, index, model):
     query = Answers(index, model).text("a heart")
     for answer in (Answer([Hit(0, "0.png", score)], []), Answer([], [("a caption", score)])):
-        assert f'style="width: {width}"' in answer_markup(index, PageQuery(query), answer, 1.0)
+        assert f'style="width: {width}"' in answer_markup(index, PageQuery(query), answer, 1.0, kept=all_of)
+
+
+def test_each_word_has_a_map_over_each_image_where_the_model_sees_it(tmp_path):
+    for seed in range(3):
+        paint(tmp_path / "pictures" / f"{seed}.png", seed)  # 40×30 pixels
+    model = small_model(interaction="MaxSim")
+    index = indexed(tmp_path, model, Compaction(5, "int8"))
+    answers = Answers(index, model, rerank=3)
+    query = answers.text("a <b> circle")
+    markup = answer_markup(
+        index, PageQuery(query), answers.answer(query, 2), 1.0, kept=lambda *_: Box(0.125, 0, 0.75, 1)
+    )
+    assert "2 of 3 images in 1 ms · the first 3 re-ranked by their items" in markup
+    for number, word in enumerate(["a", "&lt;unk&gt;", "circle"]):
+        assert f'data-word="{number}" aria-pressed="false">{word}</button>' in markup
+        assert markup.count(f'<img hidden data-map="{number}"') == 2
+    assert markup.count('style="left: 12.50%; top: 12.50%; width: 75.00%; height: 75.00%"') == 6
+    query = answers.result(0)
+    assert "data-word" not in answer_markup(index, PageQuery(query), answers.answer(query, 2), 1.0, kept=all_of)
+
+
+def test_maps_of_a_word_share_one_scale():
+    maps = torch.zeros(1, 2, 2, 2)
+    maps[0, 1, 0, 1] = 1.0
+    (first,), (second,) = (
+        [np.asarray(Image.open(BytesIO(base64.b64decode(one)))) for one in of_hit] for of_hit in painted_maps(maps, 2)
+    )
+    assert (first == second[1, 1]).all()
+    assert second[0, 1, :3].sum() > second[1, 1, :3].sum()
+    assert painted_maps(None, 3) == [(), (), ()]
 
 
 def test_a_line_is_text_and_has_no_results():
@@ -70,4 +109,4 @@ def test_pictures_of_every_kind_are_drawn_small(mode, tmp_path):
 
 def test_a_picture_that_cannot_be_read_has_its_reason(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
-    assert draw_image(tmp_path / "a.png", "a") == ("a", "", "cannot be decoded (not an image, 10 bytes)")
+    assert draw_image(tmp_path / "a.png", "a") == ("a", "", "cannot be decoded (not an image, 10 bytes)", (1, 1))

@@ -22,6 +22,7 @@ from tests.helpers.photo_folder import paint, small_model
 from tests.helpers.photo_index import HOSTILE, indexed
 from vse_gpo.errors import VSEError
 from vse_gpo.search.answers import Answers
+from vse_gpo.search.items import Compaction
 from vse_gpo.search.page import Handlers, build_page, curve_plot, serve
 
 CAPTIONS = ["a red circle", "a blue square", "<b>a heart</b> ${1+1}"]
@@ -38,8 +39,8 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answers(home) -> Answers:
-    model = small_model()
-    return Answers(indexed(home, model), model, CAPTIONS)
+    model = small_model(interaction="MaxSim")
+    return Answers(indexed(home, model, Compaction(5, "int8")), model, CAPTIONS, rerank=6)
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +140,16 @@ def test_a_browser_finds_pictures_and_shows_html_as_text(address, browser):
     browser.get(address)
     [box] = wait_for("#text textarea, #text input")
     box.send_keys("a red circle", Keys.ENTER)
-    pictures = wait_for("#results .pictures img")
+    pictures = wait_for("#results .pictures img:not([data-map])")
     assert len(pictures) == 4
     assert all(browser.execute_script("return arguments[0].naturalWidth", picture) > 0 for picture in pictures)
+    [red] = [word for word in wait_for("#results [data-word]") if word.text == "red"]
+    for chosen in (True, False):
+        red.click()
+        maps = browser.find_elements(By.CSS_SELECTOR, "#results .pictures [data-map]")
+        shown = [one.get_attribute("data-map") for one in maps if one.is_displayed()]
+        assert shown == (["1"] * 4 if chosen else [])
+        assert red.get_attribute("aria-pressed") == str(chosen).lower()
     pictures[0].click()
     captions = [element.text for element in wait_for("#results .captions li")]
     assert any("<b>a heart</b> ${1+1}" in caption for caption in captions)

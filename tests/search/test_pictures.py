@@ -14,8 +14,7 @@ from PIL import Image, features
 from tests.helpers.photo_folder import paint, small_model
 from vse_gpo.data.encoding import Encoding
 from vse_gpo.data.images import PrepareImages
-from vse_gpo.errors import VSEError
-from vse_gpo.search.pictures import EmbeddedImages, FilePixels, Parts, embed_pictures, find_pictures, open_picture
+from vse_gpo.search.pictures import FilePixels, embed_pictures, find_pictures, open_picture
 
 AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 
@@ -112,34 +111,6 @@ def test_a_picture_stands_as_its_camera_says(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
     expected = torch.from_numpy(np.rot90(pixels, -1).copy()).permute(2, 0, 1)
     assert torch.equal(open_picture(tmp_path / "turned.png"), expected)
-
-
-def test_parts_are_kept_and_read_again(tmp_path):
-    paint(tmp_path / "a.png", 1), paint(tmp_path / "b.png", 2)
-    [a, b] = find_pictures(tmp_path).pictures
-    parts = Parts(tmp_path / "parts", "ours")
-    assert parts.read() == {}
-    parts.write([EmbeddedImages([a], torch.ones(1, 3), {}), EmbeddedImages([], torch.empty(0, 0), {"c.png": "broken"})])
-    parts.write([EmbeddedImages([], torch.empty(0, 0), {})])  # nothing to keep
-    parts.write([EmbeddedImages([b], 2 * torch.ones(1, 3), {})])
-    rows = parts.read()
-    assert {picture: embeddings[row].tolist() for picture, (embeddings, row) in rows.items()} == {
-        a: [1] * 3,
-        b: [2] * 3,
-    }
-    with pytest.raises(VSEError, match="left by an unfinished index of another model"):
-        Parts(tmp_path / "parts", "theirs").read()
-    flipped = bytearray((tmp_path / "parts" / "000000.safetensors").read_bytes())
-    flipped[-1] ^= 1
-    for content in (b"cut", flipped):
-        (tmp_path / "parts" / "000000.safetensors").write_bytes(content)
-        with pytest.raises(VSEError, match=r"000000\.safetensors: damaged .*; remove it"):
-            parts.read()
-    (tmp_path / "parts" / "000000.safetensors").unlink()
-    parts.write([EmbeddedImages([a], torch.zeros(1, 3), {})])
-    assert parts.read().keys() == {a, b}
-    parts.remove()
-    assert not (tmp_path / "parts").exists()
 
 
 def test_a_link_to_itself_and_a_pipe_are_skipped_with_a_reason(tmp_path):

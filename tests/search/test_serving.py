@@ -11,6 +11,7 @@ from tests.helpers.photo_folder import paint, small_model
 from tests.helpers.photo_index import indexed
 from vse_gpo import app
 from vse_gpo.search import serving
+from vse_gpo.search.items import Compaction
 from vse_gpo.search.serving import example_texts
 
 
@@ -82,6 +83,19 @@ def test_what_is_not_there_is_one_line(start, capsys, override, line):
     assert capsys.readouterr().err.startswith(f"error: {line}")
 
 
+def test_a_page_re_ranks_an_index_with_items_unless_told_otherwise(start, home, capsys):
+    assert start()["answers"].rerank == 0
+    with pytest.raises(SystemExit):
+        start("rerank=2")
+    assert capsys.readouterr().err.startswith("error: rerank=2: the model has no interaction")
+    model = small_model(interaction="MaxSim")
+    model.save_pretrained(home / "comparing")
+    indexed(home, model, Compaction(4, "int8"))
+    assert start(f"model={home / 'comparing'}")["answers"].rerank == 3
+    assert start(f"model={home / 'comparing'}", "rerank=null")["answers"].rerank == 0
+    assert start(f"model={home / 'comparing'}", "rerank=2", "top=2")["answers"].rerank == 2
+
+
 def test_examples_are_short_captions_from_all_over_the_list():
     captions = [f"caption {number:03d}" for number in range(100)] + ["a very long caption " * 10]
     assert example_texts(captions)[:2] == ["caption 000", "caption 016"]
@@ -92,7 +106,7 @@ def test_examples_are_short_captions_from_all_over_the_list():
 
 def test_a_query_is_encoded_in_the_precision_that_is_asked_for(start, home, capsys):
     image = home / "pictures" / "0.png"
-    exact, near = (start(f"precision={kind}")["answers"].picture(image).embedding for kind in (32, "bf16"))
+    exact, near = (start(f"precision={kind}")["answers"].picture(image).encoded.embeddings for kind in (32, "bf16"))
     assert not torch.equal(exact, near)
     assert float(exact[0] @ near[0]) > 0.99
     with pytest.raises(SystemExit):

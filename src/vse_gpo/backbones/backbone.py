@@ -13,6 +13,8 @@ Layers = list[list[nn.Parameter]]  # from the input up; every parameter is in on
 class Backbone(nn.Module):
     """Inputs of one modality → Features of its own width."""
 
+    whole_items = 0  # items at the front that stand for the whole image or caption, as a class token does
+    has_grid = False  # whether the items after them are the cells of a square grid, row by row
     fixed: frozenset[nn.Parameter] = frozenset()  # never train, whatever the phase; adapters train in their place
 
     def layers(self, *, coarse: bool = False) -> Layers:

@@ -31,12 +31,15 @@ class ClipImages(Backbone):
         class_token: keep the class token, as the first item of the set.
     """
 
+    has_grid = True
+
     def __init__(self, network: PreTrainedModel, *, class_token: bool) -> None:
         super().__init__()
         network.post_layernorm = nn.Identity()
         self.network = network
         self.normalization = PixelNormalization(OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
         self.class_token = class_token
+        self.whole_items = int(class_token)
 
     def forward(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Features:
         tokens = self.network(self.normalization(pixels), interpolate_pos_encoding=True).last_hidden_state

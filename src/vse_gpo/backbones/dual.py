@@ -30,6 +30,8 @@ class DualTower(Backbone):
         tokens: whether the projected tokens follow the embedding as further items; see ``projected_tokens``.
     """
 
+    whole_items = 1
+
     def __init__(self, network: PreTrainedModel, *, tokens: bool) -> None:
         super().__init__()
         self.network = network
@@ -50,6 +52,8 @@ class DualImages(DualTower):
         mean, std, scale: see ``PixelNormalization``.
         tokens: whether the projected patches follow as further items; see ``projected_tokens``.
     """
+
+    has_grid = True
 
     def __init__(
         self,

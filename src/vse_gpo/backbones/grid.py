@@ -60,6 +60,8 @@ class Grid(Backbone):
         cells: average-pool the map to this many cells per side; None keeps the trunk's own.
     """
 
+    has_grid = True
+
     def __init__(
         self,
         trunk: nn.Module,

@@ -28,6 +28,8 @@ class OpenClipImageTower(Backbone):
         mean, std: see ``PixelNormalization``.
     """
 
+    whole_items = 1
+
     def __init__(
         self, tower: nn.Module, config: Mapping[str, Any], *, mean: Sequence[float], std: Sequence[float]
     ) -> None:
@@ -50,6 +52,8 @@ class OpenClipTextTower(Backbone):
         tower: token ids → embeddings.
         config: open_clip's ``model_cfg``.
     """
+
+    whole_items = 1
 
     def __init__(self, tower: nn.Module, config: Mapping[str, Any]) -> None:
         super().__init__()

@@ -55,6 +55,7 @@ class TimmGrid(Grid):
         if class_token and getattr(network, "cls_token", None) is None:
             raise VSEError(f"{type(network).__name__} has no class token; set backbone.network.class_token=false")
         self.class_token = class_token
+        self.whole_items = int(class_token)
 
     def forward(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Features:
         grid, prefix = self._split(self.trunk(self.normalization(pixels)))

@@ -31,7 +31,7 @@ REMARKS = (  # library warnings about what no user can change
 
 
 EXTRAS = {  # package → the extra of this package that installs it
-    **dict.fromkeys(("faiss", "gradio"), "search"),
+    **dict.fromkeys(("faiss", "gradio", "scipy"), "search"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("joblib", "optuna", "submitit"), "sweep"),
     "eccv_caption": "eval",

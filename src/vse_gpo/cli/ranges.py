@@ -28,12 +28,13 @@ RANGES = {  # last part of a setting's name → what it may be; null means what 
     "max_epochs": range(-1, 2**31),  # -1: no end
     "min_count": COUNT,
     "top": COUNT,
+    "items": range(2**15),
     "rows": COUNT,
     "queries": range(2**31),
     "port": range(2**16),
 }
 
-FOUND = {"micro_batch", "workers"}  # these may be ``auto`` too
+FOUND = {"items", "micro_batch", "rerank", "workers"}  # these may be ``auto`` too
 
 
 def check_numbers(settings: Settings) -> None:

@@ -19,6 +19,7 @@ from vse_gpo.storage.hub import load_pretrained
 
 Words = list[list[int]]  # token ids of each word
 SPACE = "▁"  # begins the first piece of a word in SentencePiece
+EDGES = "<start>", "<end>"  # of a caption, in a SCAN vocabulary
 WATCHED = 5000  # number of words that a vocabulary is judged by
 
 
@@ -34,6 +35,9 @@ class CaptionTokenizer(Protocol):
 
     def sequence(self, words: Words) -> list[int]:
         """Token ids of a whole caption, special tokens included."""
+
+    def spell(self, word: list[int]) -> str:
+        """Text of a word's token ids; empty for what is no word, as the start of a caption."""
 
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         """Write the files it needs; return its settings, with these files named by ``inside:``."""
@@ -138,6 +142,9 @@ class WordPieces:
         padding = [self._tokenizer.pad_token_id] * (self.max_tokens - len(ids))
         return [*padding, *ids] if self._tokenizer.padding_side == "left" else [*ids, *padding]
 
+    def spell(self, word: list[int]) -> str:
+        return str(self._tokenizer.decode(word)).strip()
+
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         self._tokenizer.save_pretrained(folder / "tokenizer")
         return settings | {"pretrained": "inside:tokenizer"}
@@ -175,6 +182,8 @@ class TreebankVocabulary:
         self._words = TreebankWords(abbreviations)
         self.mask_id = self._index[MASK]
         self.unknown_id = self._index["<unk>"]
+        self._edges = {self._index.get(edge, self.unknown_id) for edge in EDGES}
+        self._spellings = {token: word for word, token in self._index.items()}
 
     def split(self, caption: str) -> list[str]:
         """Lower-case words of a caption."""
@@ -184,10 +193,14 @@ class TreebankVocabulary:
         words = self.split(caption)
         if self._watched < WATCHED:
             self._watch(words)
-        return [[self._index.get(word, self.unknown_id)] for word in ["<start>", *words, "<end>"]]
+        return [[self._index.get(word, self.unknown_id)] for word in [EDGES[0], *words, EDGES[1]]]
 
     def sequence(self, words: Words) -> list[int]:
         return [token for word in words for token in word]
+
+    def spell(self, word: list[int]) -> str:
+        [token] = word
+        return "" if token in self._edges else self._spellings[token]
 
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         shutil.copyfile(Path(self._path).expanduser(), folder / "vocabulary.json")

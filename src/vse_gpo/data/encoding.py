@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from vse_gpo.batch import ImageInputs, Indexed, encode_batches, in_precision
+from vse_gpo.batch import ImageInputs, Indexed, each_tensor, encode_batches, in_precision
 from vse_gpo.data.loading import full_memory_told, loader
 from vse_gpo.errors import VSEError
 
@@ -29,7 +29,7 @@ class ReadBatch(NamedTuple):
 class EncodedBatch(NamedTuple):
     """The output for a batch, on the CPU."""
 
-    embeddings: Float[Tensor, "batch ..."]
+    embeddings: Any  # (batch, …), or named tuples of such tensors
     rows: Int[Tensor, " batch"]
     skipped: Mapping[int, str]  # rows that cannot be read, with the reason
 
@@ -124,7 +124,7 @@ class _Share:
                 yield Indexed(read.inputs, read.rows)
 
         for embeddings, rows in encode_batches(encode, readable(), device, how.precision):
-            yield EncodedBatch(embeddings.cpu(), rows, skipped.popleft())
+            yield EncodedBatch(each_tensor(Tensor.cpu, embeddings), rows, skipped.popleft())
 
 
 @contextmanager
@@ -158,7 +158,8 @@ def _work(pipe: Connection, share: _Share, rank: int, processes: int, threads: i
         torch.cuda.set_device(share.encoding.devices[rank])
     try:
         for embeddings, rows, skipped in share.encoded(rank, processes):
-            pipe.send((embeddings.numpy(), rows.numpy(), skipped))  # as bytes: shared memory may be small
+            sent = each_tensor(Tensor.numpy, embeddings)  # as bytes: shared memory may be small
+            pipe.send((sent, rows.numpy(), skipped))
     except VSEError as error:
         pipe.send(error)
 
@@ -178,4 +179,4 @@ def _received(pipe: Connection, device: torch.device) -> EncodedBatch:
     if isinstance(sent, VSEError):
         raise sent
     embeddings, rows, skipped = sent
-    return EncodedBatch(torch.from_numpy(embeddings), torch.from_numpy(rows), skipped)
+    return EncodedBatch(each_tensor(torch.from_numpy, embeddings), torch.from_numpy(rows), skipped)

@@ -102,6 +102,9 @@ class OpenClipTokens:
     def sequence(self, words: Words) -> list[int]:
         return [token for word in words for token in word]
 
+    def spell(self, word: list[int]) -> str:
+        return ""
+
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         if self._pretrained is None:
             return settings

@@ -35,7 +35,7 @@ def staged(protocols: Sequence[str], first: int) -> list[str]:
     return [f"{protocol}{PLUS}{stage}" for protocol in protocols for stage in stages(first)]
 
 
-def check_stages(first: int, *, sources: int, embeddings: Sequence[str], bank: Sequence[str]) -> None:
+def check_stages(first: int | str, *, sources: int, embeddings: Sequence[str], bank: Sequence[str]) -> None:
     """Refuse what cannot be ranked in two stages, before any work.
 
     Args:
@@ -45,8 +45,10 @@ def check_stages(first: int, *, sources: int, embeddings: Sequence[str], bank: S
         bank: banks of corrections.
 
     Raises:
-        VSEError: if there are several models, embeddings of a file, or a bank.
+        VSEError: if it is no number, or there are several models, embeddings of a file, or a bank.
     """
+    if isinstance(first, str):
+        raise VSEError(f"rerank={first}, expected a number of items, which the results are named after")
     if embeddings or sources != 1:
         raise VSEError(f"rerank={first} with {sources} sources, expected one checkpoint, whose interaction re-orders")
     if bank:

@@ -10,34 +10,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vse_gpo.batch import ImageInputs, Tokens, in_precision, to_device
+from vse_gpo.batch import EncoderOutput, ImageInputs, Tokens, in_precision, to_device
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
 from vse_gpo.pooling.sets import WeightsRanks
-from vse_gpo.search.index import Index
-from vse_gpo.search.pictures import open_picture
-from vse_gpo.search.texts import check_unicode, embed_text
+from vse_gpo.search.heat import grid_side, word_maps
+from vse_gpo.search.index import Hit, Index
+from vse_gpo.search.queries import Word, check_unicode, encode_picture, encode_text, words_of
+from vse_gpo.search.reranking import find
 
 LONGEST = 1000  # characters of a query
+NO_MAPS = "where a word was found cannot be shown: the model's items are no grid"
 
 
 class Query(NamedTuple):
     """What to search for."""
 
-    embedding: Float[Tensor, "1 dim"]
+    encoded: EncoderOutput
     curve: list[float]  # coefficient of each rank in its pooling; empty if the pooling has none
     is_picture: bool
     row: int | None = None  # row in the index, if the query is one of its images
     remarks: Sequence[str] = ()
-
-
-class Hit(NamedTuple):
-    """A found image of the index."""
-
-    row: int
-    file: str
-    score: float
+    words: Sequence[Word] = ()  # of a text, if there are maps of where they are
 
 
 class Answer(NamedTuple):
@@ -45,6 +40,8 @@ class Answer(NamedTuple):
 
     hits: list[Hit]
     captions: list[tuple[str, float]]  # with their scores
+    reranked: int = 0  # images of which the hits are the best by the model's interaction
+    maps: Float[Tensor, "words hits side side"] | None = None  # similarity of each word and each cell of each image
 
 
 class Answers:
@@ -55,18 +52,27 @@ class Answers:
         model: model that the index was made with.
         captions: captions to search, embedded here; without any, an image finds only images.
         precision: of the model; see ``in_precision``.
+        rerank: first images of the embedding that the model's interaction re-orders; see ``choose_rerank``.
     """
 
-    def __init__(self, index: Index, model: VSE, captions: Sequence[str] = (), *, precision: int | str = 32) -> None:
+    def __init__(
+        self,
+        index: Index,
+        model: VSE,
+        captions: Sequence[str] = (),
+        *,
+        precision: int | str = 32,
+        rerank: int = 0,
+    ) -> None:
         self.index = index
         self.model = model
         self.precision = precision
+        self.rerank = rerank
         self.captions = list(dict.fromkeys(caption for caption in captions if caption.strip()))
         self._captions = torch.empty(0, index.width)
         if self.captions:
             with self._in_precision():
                 self._captions = model.encode_captions(self.captions)
-        self._rows = {picture.file: row for row, picture in enumerate(index.pictures)}
 
     def text(self, text: str) -> Query:
         """A text as a query.
@@ -80,9 +86,12 @@ class Answers:
             raise VSEError(f"a query of {len(text):,} characters, expected at most {LONGEST:,}")
         check_unicode(text)
         with self._in_precision():
-            embedding, remarks = embed_text(self.model, text)
-        words = self.model.prepare_captions([text])
-        return Query(embedding, curve_of(self.model.text_encoder, words), is_picture=False, remarks=remarks)
+            encoded, remarks = encode_text(self.model, text)
+        curve = curve_of(self.model.text_encoder, self.model.prepare_captions([text]))
+        words = words_of(self.model, text) if self._side is not None else []
+        if self.rerank and self._side is None:
+            remarks = [*remarks, NO_MAPS]
+        return Query(encoded, curve, is_picture=False, remarks=remarks, words=words)
 
     def picture(self, path: Path) -> Query:
         """An image file as a query.
@@ -92,13 +101,13 @@ class Answers:
         """
         try:
             with self._in_precision():
-                embedding = self.model.encode_images([open_picture(path)])
+                encoded = encode_picture(self.model, path)
         except VSEError as error:
             raise VSEError(str(error).removeprefix(f"{path}: ").partition(";")[0]) from error
-        return Query(embedding, self._curve_of_pictures, is_picture=True)
+        return Query(encoded, self._curve_of_pictures, is_picture=True)
 
     def result(self, row: int) -> Query:
-        """An image of the index as a query, by its stored embedding.
+        """An image of the index as a query, by its stored embedding and items.
 
         Raises:
             VSEError: if there is no such row.
@@ -106,17 +115,31 @@ class Answers:
         if not 0 <= row < len(self.index):
             raise VSEError(f"no image {row} in an index of {len(self.index)}")
         embedding = torch.from_numpy(self.index.embeddings()[row : row + 1].copy())
-        return Query(embedding, self._curve_of_pictures, is_picture=True, row=row)
+        items = self.index.item_sets([row]).features() if self.rerank else None
+        return Query(EncoderOutput(embedding, items), self._curve_of_pictures, is_picture=True, row=row)
 
     def answer(self, query: Query, top: int) -> Answer:
         """The best results; an image of the index does not find itself."""
-        [scores], [files] = self.index.search(query.embedding, top + (query.row is not None))
-        hits = [Hit(self._rows[file], file, score) for score, file in zip(scores, files, strict=True)]
+        hits = find(self.index, self.model, query.encoded, top=top, rerank=self.rerank, without=query.row)
         captions = []
         if query.is_picture and self.captions:
-            found = (self._captions @ query.embedding[0]).topk(min(top, len(self.captions)))
+            found = (self._captions @ query.encoded.embeddings[0]).topk(min(top, len(self.captions)))
             captions = [(self.captions[row], score) for score, row in zip(*map(Tensor.tolist, found), strict=True)]
-        return Answer([hit for hit in hits if hit.row != query.row][:top], captions)
+        return Answer(hits, captions, self.rerank, self._maps(query, hits))
+
+    def _maps(self, query: Query, hits: Sequence[Hit]) -> Float[Tensor, "words hits side side"] | None:
+        if self._side is None or query.encoded.items is None or not (query.words and hits):
+            return None
+        sets = self.index.item_sets([hit.row for hit in hits])
+        return word_maps(query.words, query.encoded.items, sets, self._side)
+
+    @property
+    def _side(self) -> int | None:
+        """Cells per side of the grid of the stored items; None if none are compared, or they have no places."""
+        if not self.rerank or self.index.records is None:
+            return None
+        [cells] = self.index.records.dtype["owners"].shape
+        return grid_side(self.model.image_encoder.backbone, cells)
 
     def _in_precision(self) -> AbstractContextManager[Any]:
         return in_precision(next(self.model.parameters()).device, self.precision)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from vse_gpo.data.encoding import Encoding
 from vse_gpo.data.progress import advance, progress_bar
 from vse_gpo.errors import VSEError, did_you_mean, printable
 from vse_gpo.model import VSE
-from vse_gpo.search.index import FILES, Index, IndexSettings, Picture, is_index, write_index
+from vse_gpo.search.index import Index
+from vse_gpo.search.items import Compaction, Records, choose_compaction
 from vse_gpo.search.kinds import Kind
-from vse_gpo.search.pictures import Found, Parts, Reasons, Rows, embed_pictures, find_pictures
+from vse_gpo.search.parts import Embedding, Parts, Rows
+from vse_gpo.search.pictures import Found, Reasons, embed_pictures, find_pictures
+from vse_gpo.search.stored import FILES, IndexSettings, Picture, is_index, write_index
 from vse_gpo.storage.locks import LOCK, only_process_in
 from vse_gpo.storage.writing import PART
 
@@ -40,6 +44,8 @@ def build_index(
     batch_size: int,
     workers: int | str,
     seed: int,
+    items: int | str | None,
+    item_dtype: str,
     accelerator: str,
     devices: int | str,
     precision: int | str,
@@ -55,6 +61,7 @@ def build_index(
         batch_size: images per batch.
         workers, precision: see ``Encoding``.
         seed: seed of the samples that an approximate index is made and measured with.
+        items, item_dtype: see ``choose_compaction``.
         accelerator: ``cpu`` keeps off the GPU.
         devices: see ``choose_devices``.
 
@@ -80,20 +87,35 @@ def build_index(
         fingerprint = loaded.fingerprint()
         if former is not None:
             former.check_model(fingerprint, named["model"])
-        parts = Parts(place / UNFINISHED, fingerprint)
-        rows = parts.read() | rows_of(former)
+        compaction = choose_compaction(
+            items,
+            item_dtype,
+            former=None if former is None else former.settings.compaction,
+            is_new=former is None,
+            has_interaction=loaded.interaction is not None,
+        )
+        parts = Parts(place / UNFINISHED, fingerprint, compaction)
+        kept = rows_of(former, compaction)
+        rows = parts.read() | kept
         new = [picture for picture in found.pictures if picture not in rows]
-        skipped = found.skipped | embed_new(loaded, folder, new, parts, encoding)
-        rows = parts.read() | rows_of(former)
+        skipped = found.skipped | embed_new(loaded, folder, new, parts, encoding, compaction)
+        rows = parts.read() | kept
         pictures = [picture for picture in found.pictures if picture in rows]
         report_skipped(found, skipped)
         check_complete(place, folder, found, rows, skipped)
-        settings = IndexSettings(images=str(folder), fingerprint=fingerprint, kind=repr(chosen), **named)
+        settings = IndexSettings(
+            images=str(folder),
+            fingerprint=fingerprint,
+            kind=repr(chosen),
+            items=None if compaction is None else asdict(compaction),
+            **named,
+        )
         if former is None or list(former.pictures) != pictures or not same_settings(former.settings, settings):
             settings = write_index(
                 place,
                 pictures=pictures,
                 embeddings=blocks(pictures, rows),
+                records=record_blocks(pictures, rows),
                 settings=settings,
                 kind=chosen,
                 random=np.random.default_rng(seed),
@@ -155,26 +177,34 @@ def whole_path(place: str | None) -> str | None:
     return str(path.resolve()) if place is not None and path.exists() else place
 
 
-def rows_of(former: Index | None) -> Rows:
-    """Where the embeddings of an index's images are."""
-    if former is None:
+def rows_of(former: Index | None, compaction: Compaction | None) -> Rows:
+    """Where the embeddings of an index's images are; nothing if their items are not as they are to be stored."""
+    if former is None or compaction not in (None, former.settings.compaction):
         return {}
-    embeddings = former.embeddings()
-    return {picture: (embeddings, row) for row, picture in enumerate(former.pictures)}
+    embeddings, records = former.embeddings(), None if compaction is None else former.records
+    return {picture: Embedding(embeddings, records, row) for row, picture in enumerate(former.pictures)}
 
 
 def same_settings(former: IndexSettings, settings: IndexSettings) -> bool:
     """Whether an index of the same images need not be written again."""
-    return (former.images, former.model, former.kind) == (settings.images, settings.model, settings.kind)
+    names = ("images", "model", "kind", "items")
+    return all(getattr(former, name) == getattr(settings, name) for name in names)
 
 
-def embed_new(model: VSE, folder: Path, pictures: Sequence[Picture], parts: Parts, encoding: Encoding) -> Reasons:
+def embed_new(
+    model: VSE,
+    folder: Path,
+    pictures: Sequence[Picture],
+    parts: Parts,
+    encoding: Encoding,
+    compaction: Compaction | None,
+) -> Reasons:
     """Embed images into parts; returns the files that could not be read, with the reason."""
     skipped: Reasons = {}
     waiting = []
     saved = time.monotonic()
     with progress_bar("images", total=len(pictures)) as progress:
-        for batch in embed_pictures(model, folder, pictures, encoding):
+        for batch in embed_pictures(model, folder, pictures, encoding, compaction):
             skipped |= batch.skipped
             waiting.append(batch)
             if time.monotonic() - saved > SAVE_EVERY:
@@ -189,7 +219,15 @@ def blocks(pictures: Sequence[Picture], rows: Rows, size: int = 4096) -> Iterato
     """The embeddings of images, ``size`` at a time."""
     for first in range(0, len(pictures), size):
         places = (rows[picture] for picture in pictures[first : first + size])
-        yield np.stack([embeddings[row] for embeddings, row in places])
+        yield np.stack([place.embeddings[place.row] for place in places])
+
+
+def record_blocks(pictures: Sequence[Picture], rows: Rows, size: int = 1024) -> Iterator[Records]:
+    """The sets of items of images, ``size`` at a time; nothing if there are none."""
+    for first in range(0, len(pictures), size):
+        places = (rows[picture] for picture in pictures[first : first + size])
+        if found := [place.records[place.row] for place in places if place.records is not None]:
+            yield np.stack(found)
 
 
 def report_skipped(found: Found, skipped: Reasons) -> None:
@@ -207,11 +245,17 @@ def report_index(out: Path, pictures: Sequence[Picture], former: Index | None, s
     """Print what the index holds now and how its images have changed."""
     before = {} if former is None else {picture.file: picture for picture in former.pictures}
     now = {picture.file for picture in pictures}
+    compaction = settings.compaction
     new = sum(picture.file not in before for picture in pictures)
     changed = sum(before.get(picture.file, picture) != picture for picture in pictures)
     removed = sum(file not in now for file in before)
     if former is not None and former.settings.kind != settings.kind:
         print(f"kind: {former.settings.kind} → {settings.kind}")
+    if former is not None and former.settings.items != settings.items:
+        print(f"items: {former.settings.compaction or 'none'} → {compaction or 'none'}")
     if settings.recall is not None:
         print(f"recall@10 against exact search: {settings.recall:.1f} % (sample of the images)")
+    if compaction is not None:
+        size, width = Index.load(out).bytes_of_an_image()
+        print(f"items: {compaction}; {size:,} bytes an image, beside {width:,} of its embedding")
     print(f"{out}: {len(pictures)} images ({new} new, {changed} changed, {removed} removed)")

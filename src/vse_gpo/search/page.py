@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.search.answers import LONGEST, Answers
 from vse_gpo.search.guard import Guard, without_settings_of_gradio
+from vse_gpo.search.heat import kept_part
 from vse_gpo.search.markup import STYLE, PageQuery, answer_markup, line_markup
 
 without_settings_of_gradio()  # Gradio reads some of them when it is imported
@@ -25,6 +27,12 @@ LARGEST = "100mb"  # uploaded image
 QUOTA = 10**9  # bytes of all uploads that are kept
 CLICK = """
 element.addEventListener("click", (event) => {
+  const word = event.target.closest("[data-word]");
+  if (word) {
+    const chosen = word.ariaPressed === "true" ? null : word.dataset.word;
+    for (const one of element.querySelectorAll("[data-word]")) one.ariaPressed = String(one.dataset.word === chosen);
+    for (const map of element.querySelectorAll("[data-map]")) map.hidden = map.dataset.map !== chosen;
+  }
   const picture = event.target.closest("[data-row]");
   if (picture) trigger("select", {row: Number(picture.dataset.row)});
 });
@@ -80,7 +88,8 @@ class Handlers:
         except VSEError as error:
             return PageState(text, line_markup(str(error)), curve_plot([]), None)
         milliseconds = 1000 * (time.perf_counter() - start)
-        results = answer_markup(self.answers.index, asked, answer, milliseconds)
+        kept = partial(kept_part, self.answers.model.prepare_images)
+        results = answer_markup(self.answers.index, asked, answer, milliseconds, kept=kept)
         return PageState(text, results, curve_plot(asked.query.curve), asked)
 
 
@@ -98,7 +107,7 @@ def build_page(answers: Answers, *, examples: Sequence[str], top: int) -> gr.Blo
         examples: texts to click.
         top: images to show until another number is chosen.
     """
-    most = min(MOST, len(answers.index))
+    most = min(MOST, len(answers.index), answers.rerank or MOST)
     handlers = Handlers(answers)
     with gr.Blocks(title="Image search", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
         gr.Markdown(f"# Image search\n{len(answers.index):,} images. Describe one, or click one to find similar ones.")

@@ -1,35 +1,29 @@
-"""A folder of images → embeddings: images are found, decoded while the model works, and saved in parts."""
+"""A folder of images → embeddings and items: images are found, and decoded while the model works."""
 
-import json
 import os
-import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from vse_gpo.batch import ImageInputs
 from vse_gpo.data.decoding import FORMATS, read_image
 from vse_gpo.data.encoding import Encoding, ReadBatch, encode_items
 from vse_gpo.data.images import PrepareImages
+from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
-from vse_gpo.search.index import Picture
-from vse_gpo.storage.weights import HASH, hash_of
-from vse_gpo.storage.writing import whole_file
+from vse_gpo.search.items import Compaction, ItemSets
+from vse_gpo.search.stored import Picture
 
 Reasons = dict[str, str]  # why a file was skipped
-Rows = dict[Picture, tuple[npt.NDArray[np.float32], int]]  # where the embedding of an image is
 
 
 class Found(NamedTuple):
@@ -127,12 +121,51 @@ class EmbeddedImages(NamedTuple):
     pictures: list[Picture]
     embeddings: Float[Tensor, "pictures dim"]
     skipped: Reasons
+    sets: ItemSets | None = None
+
+
+class Described(NamedTuple):
+    """What an index keeps of a batch of images."""
+
+    embeddings: Float[Tensor, "batch dim"]
+    sets: ItemSets | None
+
+
+class ImageDescriber(nn.Module):
+    """Images → what an index keeps of them.
+
+    Args:
+        encoder: of the images.
+        compaction: how their items are stored; None keeps only embeddings.
+    """
+
+    def __init__(self, encoder: Encoder, compaction: Compaction | None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.compaction = compaction
+
+    def forward(self, pixels: ImageInputs) -> Described:
+        found = self.encoder.output(pixels, with_items=self.compaction is not None)
+        if self.compaction is None or found.items is None:
+            return Described(found.embeddings, None)
+        return Described(found.embeddings, self.compaction(found.items, self.encoder.backbone.whole_items))
 
 
 def embed_pictures(
-    model: VSE, folder: Path, pictures: Sequence[Picture], encoding: Encoding
+    model: VSE,
+    folder: Path,
+    pictures: Sequence[Picture],
+    encoding: Encoding,
+    compaction: Compaction | None = None,
 ) -> Iterator[EmbeddedImages]:
-    """Unit embeddings of images, batch by batch.
+    """Unit embeddings of images, batch by batch, and their items.
+
+    Args:
+        model: whose image encoder is used.
+        folder: of the images.
+        pictures: images in it.
+        encoding: how they are encoded.
+        compaction: how the items are stored; None keeps none.
 
     Raises:
         VSEError: if the model does not take images.
@@ -141,64 +174,12 @@ def embed_pictures(
     if not isinstance(prepare, PrepareImages):
         raise VSEError("the model takes region features, not images; an index needs a model with a grid backbone")
     files = FilePixels(folder, pictures, prepare)
-    for embeddings, rows, skipped in encode_items(model.image_encoder, files, files.collate, encoding):
+    describer = ImageDescriber(model.image_encoder, compaction)
+    for described, rows, skipped in encode_items(describer, files, files.collate, encoding):
         reasons = {pictures[row].file: reason for row, reason in skipped.items()}
-        yield EmbeddedImages([pictures[row] for row in rows.tolist()], embeddings, reasons)
-
-
-class Parts:
-    """Embeddings on disk until the index is written, so that an interrupted run resumes.
-
-    Args:
-        folder: folder of the parts.
-        fingerprint: fingerprint of the model.
-    """
-
-    def __init__(self, folder: Path, fingerprint: str) -> None:
-        self.folder = folder
-        self.fingerprint = fingerprint
-
-    def read(self) -> Rows:
-        """Where the embedding of each image is.
-
-        Raises:
-            VSEError: if a part is damaged, or another model made it.
-        """
-        rows: Rows = {}
-        for path in self._paths():
-            try:
-                with safe_open(path, "numpy") as part:
-                    about, embeddings = part.metadata(), part.get_tensor("embeddings")
-                whole = hash_of({"embeddings": torch.from_numpy(embeddings)}, about["pictures"].encode())
-                if about.get(HASH, whole) != whole:  # parts of earlier versions have none
-                    raise ValueError("its embeddings have changed on the disk")
-                pictures = [Picture(*row) for row in json.loads(about["pictures"])]
-                fingerprint = about["fingerprint"]
-            except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-                raise VSEError(f"{path}: damaged ({first_line(error)}); remove it") from error
-            if fingerprint != self.fingerprint:
-                raise VSEError(
-                    f"{self.folder}: left by an unfinished index of another model ({fingerprint[:12]}, this is "
-                    f"{self.fingerprint[:12]}); resume with that model, or remove the folder"
-                )
-            rows |= {picture: (embeddings, row) for row, picture in enumerate(pictures)}
-        return rows
-
-    def write(self, batches: Sequence[EmbeddedImages]) -> None:
-        """Write one more part, whole or not at all."""
-        pictures = [picture for batch in batches for picture in batch.pictures]
-        if not pictures:
-            return
-        embeddings = torch.cat([batch.embeddings for batch in batches if batch.pictures])
-        about = {"fingerprint": self.fingerprint, "pictures": json.dumps(pictures)}
-        about[HASH] = hash_of({"embeddings": embeddings}, about["pictures"].encode())
-        number = 1 + max((int(path.stem) for path in self._paths()), default=-1)
-        with whole_file(self.folder / f"{number:06d}.safetensors") as file:
-            file.write(save({"embeddings": embeddings}, about))
-
-    def remove(self) -> None:
-        """Remove all parts."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9]*.safetensors"))
+        if len(rows):
+            yield EmbeddedImages(
+                [pictures[row] for row in rows.tolist()], described.embeddings, reasons, described.sets
+            )
+        else:
+            yield EmbeddedImages([], described, reasons)

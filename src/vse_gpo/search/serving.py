@@ -8,6 +8,7 @@ from vse_gpo.data.files import read_lines
 from vse_gpo.search.answers import Answers
 from vse_gpo.search.index import Index
 from vse_gpo.search.page import build_page, serve
+from vse_gpo.search.reranking import choose_rerank
 
 SHOWN, SHORT = 6, 60  # examples, and characters of one
 
@@ -18,6 +19,7 @@ def serve_page(
     captions: str | None,
     examples: str | Sequence[str] | None,
     top: int,
+    rerank: int | str | None,
     model: str | None,
     tokenizer: str | None,
     vocabulary: str | None,
@@ -35,6 +37,7 @@ def serve_page(
         captions: file with one caption per line; an image finds those that fit it.
         examples: texts to click; None takes some of the captions.
         top: images to show until another number is chosen.
+        rerank: first images of the embedding that the model's interaction re-orders; see ``choose_rerank``.
         model, tokenizer, vocabulary: where the index's model is now; see ``Index.open_model``.
         accelerator: ``cpu`` keeps off the GPU, on which an exact index is searched too.
         precision: see ``vse_gpo.batch.in_precision``.
@@ -50,7 +53,8 @@ def serve_page(
     found = Index.load(index).search_on(device)
     known = [] if captions is None else read_lines(Path(captions).expanduser())
     encoders = found.open_model(model, tokenizer=tokenizer, vocabulary=vocabulary).to(device)
-    answers = Answers(found, encoders, known, precision=precision)
+    first = choose_rerank(rerank, found, encoders, top=top)
+    answers = Answers(found, encoders, known, precision=precision, rerank=first)
     texts = [examples] if isinstance(examples, str) else examples
     shown = example_texts(answers.captions) if texts is None else list(texts)
     page = build_page(answers, examples=shown, top=top)

@@ -178,7 +178,8 @@ class GrammarWords:
     """The tokeniser of the grammar: lower-case words between <start> and <end>; words outside the grammar are <unk>."""
 
     def __init__(self) -> None:
-        self._index = {word: token for token, word in enumerate([*SPECIAL, *vocabulary()])}
+        self._spellings = [*SPECIAL, *vocabulary()]
+        self._index = {word: token for token, word in enumerate(self._spellings)}
         self.mask_id = self._index["<mask>"]
         self.vocabulary_size = len(self._index)
 
@@ -192,6 +193,10 @@ class GrammarWords:
 
     def sequence(self, words: Words) -> list[int]:
         return [self._index["<start>"], *(token for word in words for token in word), self._index["<end>"]]
+
+    def spell(self, word: list[int]) -> str:
+        """Text of a word's only token."""
+        return self._spellings[word[0]]
 
 
 def vocabulary() -> list[str]:
