@@ -12,7 +12,7 @@ from torch import Tensor
 from vse_gpo.batch import Embedded, Indexed, encode_batches
 from vse_gpo.data.datamodule import PairsDataModule, Source
 from vse_gpo.data.split import Split
-from vse_gpo.evaluation.item_sets import ComparedSets, in_order, interaction_in_order, sets_in_order
+from vse_gpo.evaluation.item_sets import ComparedSets, interaction_in_order, rows_in_order, sets_in_order
 from vse_gpo.model import VSE
 from vse_gpo.retrieval.similarity import Similarities, matrix_similarities, similarities
 
@@ -77,7 +77,7 @@ class Collector:
         collected, counts = self._collected, (int(caption_to_image.max()) + 1, len(caption_to_image))
         self.clear()
         images, captions = (
-            in_order([(part.embeddings.embeddings, part.rows) for part in parts], count, what, processes)
+            rows_in_order([(part.embeddings.embeddings, part.rows) for part in parts], count, what, processes)
             for parts, count, what in zip(collected, counts, ("images", "captions"), strict=True)
         )
         interaction = self.model.interaction

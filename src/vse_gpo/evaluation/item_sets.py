@@ -58,7 +58,7 @@ class ComparedSets:
 Rows = list[tuple[Float[Tensor, "_ columns"], Int[Tensor, " _"]]]  # parts of a table, and where they belong
 
 
-def in_order(collected: Rows, rows: int, what: str, processes: int) -> Float[Tensor, "rows columns"]:
+def rows_in_order(collected: Rows, rows: int, what: str, processes: int) -> Float[Tensor, "rows columns"]:
     """A table with every row of the split, from all processes; an item that was encoded twice counts once."""
     values, index = (torch.cat(parts) for parts in zip(*collected, strict=True))
     if processes > 1:
@@ -94,7 +94,7 @@ def interaction_in_order(
     table = own.values.new_empty(len(own.lengths), shape[1])
     for items, rows in _of_all_processes(captions, processes):
         table[:, rows] = interaction(own, items)
-    return in_order([(table, torch.cat([rows for _, rows in images]))], shape[0], "images", processes)
+    return rows_in_order([(table, torch.cat([rows for _, rows in images]))], shape[0], "images", processes)
 
 
 def sets_in_order(batches: Sequence[Sets], count: int, processes: int) -> list[Float[Tensor, "_ dim"]]:

@@ -216,7 +216,7 @@ def check_records(records: Any, images: int, width: int) -> None:
         raise ValueError(f"sets of items of another kind, {kind}")
 
 
-def check_values(sets: ItemSets, remedy: str) -> None:
+def check_stored_values(sets: ItemSets, remedy: str) -> None:
     """Refuse stored sets that hold NaN or infinity, or name an item that they do not have.
 
     Args:
