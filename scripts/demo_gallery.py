@@ -2,7 +2,8 @@
 
 RUN/page/pictures gets the test scenes of the built-in data set and, for each of fifty queries like "a red circle left
 of a blue square", some new scenes that match it; RUN/page/captions.txt gets their captions. No training scene is among
-them. With --measure, the queries are searched in RUN/page/index, and the share that finds a right image is printed.
+them. With --measure, the queries are searched in RUN/page/index, and the share that finds a right image is printed; with
+--rerank N (or auto), once more with the first N images re-ranked by the model's interaction.
 RUN is a run's own folder: its config.yaml names the code that draws the scenes, so use only folders you trust.
 """
 
@@ -22,6 +23,8 @@ from vse_gpo.data.shapes.dataset import describe_scenes
 from vse_gpo.data.shapes.drawing import draw
 from vse_gpo.data.shapes.scenes import INKS, KINDS, VISIBLE, Scene, Shape, sample_scene
 from vse_gpo.search.index import Index
+from vse_gpo.search.queries import encode_text
+from vse_gpo.search.reranking import choose_rerank, find
 
 RELATIONS = ("left of", "right of", "above", "below")
 QUERIES, SCENES = 50, 5  # queries, and new scenes that match each
@@ -47,12 +50,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--measure", action="store_true")
+    parser.add_argument("--rerank", type=lambda text: int(text) if text.isdecimal() else text)
     chosen = parser.parse_args()
     dataset: ShapesDataset = instantiate(OmegaConf.load(chosen.run / "config.yaml").dataset.source)
     questions = sample_questions(np.random.default_rng(0))
     scenes = gallery(dataset, questions, np.random.default_rng(1))
     if chosen.measure:
-        measure(chosen.run / "page" / "index", scenes, questions)
+        measure(chosen.run / "page" / "index", scenes, questions, chosen.rerank)
     else:
         write_gallery(chosen.run / "page", scenes, dataset)
 
@@ -131,17 +135,24 @@ def write_gallery(folder: Path, scenes: dict[str, Scene], dataset: ShapesDataset
     print(f"{pictures}: {len(scenes)} images")
 
 
-def measure(folder: Path, scenes: dict[str, Scene], questions: list[Question]) -> None:
-    """Print how many questions find a right image first, and how many find one in the first row."""
+def measure(folder: Path, scenes: dict[str, Scene], questions: list[Question], rerank: int | str | None) -> None:
+    """Print how many questions find a right image first, and how many find one in the first row; re-ranked too."""
     index = Index.load(folder)
-    _, found = index.search(index.open_model().encode_captions([str(question) for question in questions]), ROW)
-    right = [
-        [is_true(question, scenes[file]) for file in files] for question, files in zip(questions, found, strict=True)
-    ]
-    for question, row in zip(questions, right, strict=True):
-        print(f"{''.join('+' if one else '.' for one in row)}  {question}")
-    first, in_row = np.mean([row[0] for row in right]), np.mean([any(row) for row in right])
-    print(f"{len(right)} queries, {len(index)} images: first is right {first:.0%}, one of {ROW} is {in_row:.0%}")
+    model = index.open_model()
+    queries = [encode_text(model, str(question))[0] for question in questions]
+    for first_images in dict.fromkeys([0, choose_rerank(rerank, index, model, top=ROW)]):
+        found = [find(index, model, query, top=ROW, rerank=first_images) for query in queries]
+        right = [
+            [is_true(question, scenes[hit.file]) for hit in hits]
+            for question, hits in zip(questions, found, strict=True)
+        ]
+        for question, row in zip(questions, right, strict=True):
+            print(f"{''.join('+' if one else '.' for one in row)}  {question}")
+        first, in_row = np.mean([row[0] for row in right]), np.mean([any(row) for row in right])
+        how = f", {first_images} re-ranked" if first_images else ""
+        print(
+            f"{len(right)} queries, {len(index)} images{how}: first is right {first:.0%}, one of {ROW} is {in_row:.0%}"
+        )
 
 
 if __name__ == "__main__":

@@ -93,6 +93,11 @@ def test_pieces_of_a_word_stay_together(pieces: WordPieces, bert: BertTokenizerF
     ]
 
 
+def test_words_are_spelled_whole(pieces: WordPieces) -> None:
+    words = pieces.words("A skateboarder's snowboarding")
+    assert [pieces.spell(word) for word in words] == ["a", "skateboarder", "'", "s", "snowboarding"]
+
+
 @given(caption=st.text(max_size=60))
 def test_words_join_into_the_whole_caption(caption: str, pieces: WordPieces, bert: BertTokenizerFast) -> None:
     assert pieces.sequence(pieces.words(caption)) == bert(caption)["input_ids"]
@@ -246,6 +251,7 @@ def test_vocabulary_ids(vocabulary: TreebankVocabulary) -> None:
     assert prepare.encode("A dog's snout").tolist() == [1, 4, 5, 6, 3, 2]
     assert prepare.encode("").tolist() == [1, 2]
     assert vocabulary.mask_id == len(WORDS)
+    assert [vocabulary.spell(word) for word in vocabulary.words("A dog's snout")] == ["", "a", "dog", "'s", "<unk>", ""]
     assert vocabulary.vocabulary_size == len(WORDS) + 1
 
 
@@ -317,6 +323,9 @@ class Numbers:
 
     def sequence(self, words: Words) -> list[int]:
         return [token for word in words for token in word]
+
+    def spell(self, word: list[int]) -> str:
+        return str(word[0] - 1000)
 
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         return settings

@@ -48,6 +48,9 @@ class Letters:
     def sequence(self, words: Words) -> list[int]:
         return [token for word in words for token in word]
 
+    def spell(self, word: list[int]) -> str:
+        return chr(ord("a") + word[0] - 1)
+
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         return settings
 

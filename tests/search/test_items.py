@@ -14,7 +14,7 @@ from vse_gpo.search.items import (
     Compaction,
     ItemSets,
     check_records,
-    check_stored_values,
+    check_sets,
     choose_compaction,
     mean_of_owned,
     merge_similar,
@@ -195,8 +195,8 @@ def test_records_of_another_kind_are_refused():
 @pytest.mark.parametrize(("field", "value"), [("scales", torch.nan), ("owners", 4)])
 def test_values_that_no_model_gives_are_refused(field, value):
     sets = Compaction(4, "int8")(unit_sets())
-    check_stored_values(sets, "make it again")
+    check_sets(sets, "make it again")
     part = getattr(sets, field)
     part[1, 2] = value
     with pytest.raises(VSEError, match=r"a damaged index, its sets of items .*; make it again"):
-        check_stored_values(ItemSets(*sets), "make it again")
+        check_sets(ItemSets(*sets), "make it again")

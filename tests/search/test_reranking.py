@@ -14,7 +14,7 @@ from vse_gpo.search import reranking
 from vse_gpo.search.index import Hit, Index
 from vse_gpo.search.items import Compaction
 from vse_gpo.search.queries import encode_picture, encode_text
-from vse_gpo.search.reranking import choose_rerank, compare_items, find, in_order
+from vse_gpo.search.reranking import choose_rerank, compare_items, find, ordered_by
 
 ALL = Compaction(None, "float32")
 TEXTS = ["a red circle", "a blue square left of a green heart", "stars"]
@@ -81,7 +81,7 @@ def test_only_the_first_images_are_re_ordered(model, index):
 
 def test_equal_images_keep_their_order():
     hits = [Hit(row, f"{row}.png", 0.0) for row in (4, 2, 9)]
-    assert [hit.row for hit in in_order(hits, torch.tensor([0.5, 0.7, 0.5]))] == [2, 4, 9]
+    assert [hit.row for hit in ordered_by(hits, torch.tensor([0.5, 0.7, 0.5]))] == [2, 4, 9]
 
 
 def test_compact_items_give_nearly_the_same(home, model, index):

@@ -14,7 +14,7 @@ from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
 from vse_gpo.retrieval.similarity import check_directions
-from vse_gpo.search.items import ItemSets, Records, check_records, check_stored_values, sets_of
+from vse_gpo.search.items import ItemSets, Records, check_records, check_sets, sets_of
 from vse_gpo.search.kinds import faiss, searched
 from vse_gpo.search.scan import DeviceScan
 from vse_gpo.search.stored import DAMAGED, IndexSettings, Picture, file_of, leads_out, read_settings
@@ -140,7 +140,7 @@ class Index:
         if self.records is None:
             raise VSEError(f"the index has no sets of items; {MAKE_ITEMS}")
         sets = sets_of(self.records[list(rows)])
-        check_stored_values(sets, DAMAGED)
+        check_sets(sets, DAMAGED)
         return sets
 
     def bytes_of_an_image(self) -> tuple[int, int]:

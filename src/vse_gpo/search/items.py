@@ -210,14 +210,14 @@ def check_records(records: Any, images: int, width: int) -> None:
     kind: Any = records.dtype
     if kind.names != ItemSets._fields or records.shape != (images,):
         raise ValueError(f"sets of items of another kind, {kind} of shape {records.shape}")
-    arrays: Any = [kind[name].subdtype or (kind[name], ()) for name in kind.names]
-    (values, size), (scales, scaled), (owners, cells) = arrays
+    fields: list[Any] = [kind[name].subdtype or (kind[name], ()) for name in kind.names]
+    (values, size), (scales, scaled), (owners, cells) = fields
     fits = len(size) == 2 and scaled == size[:1] and size[1] == width and len(cells) == 1
     if not (fits and str(values) in NUMBERS and scales == np.float32 and owners in (np.uint8, np.int16)):
         raise ValueError(f"sets of items of another kind, {kind}")
 
 
-def check_stored_values(sets: ItemSets, remedy: str) -> None:
+def check_sets(sets: ItemSets, remedy: str) -> None:
     """Refuse stored sets that hold NaN or infinity, or name an item that they do not have.
 
     Args:

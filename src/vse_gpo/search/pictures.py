@@ -124,7 +124,7 @@ class EmbeddedImages(NamedTuple):
     sets: ItemSets | None = None
 
 
-class EncodedImages(NamedTuple):
+class StoredImages(NamedTuple):
     """What an index keeps of a batch of images."""
 
     embeddings: Float[Tensor, "batch dim"]
@@ -144,11 +144,11 @@ class ImageDescriber(nn.Module):
         self.encoder = encoder
         self.compaction = compaction
 
-    def forward(self, pixels: ImageInputs) -> EncodedImages:
+    def forward(self, pixels: ImageInputs) -> StoredImages:
         found = self.encoder.output(pixels, with_items=self.compaction is not None)
         if self.compaction is None or found.items is None:
-            return EncodedImages(found.embeddings, None)
-        return EncodedImages(found.embeddings, self.compaction(found.items, self.encoder.backbone.whole_items))
+            return StoredImages(found.embeddings, None)
+        return StoredImages(found.embeddings, self.compaction(found.items, self.encoder.backbone.whole_items))
 
 
 def embed_pictures(

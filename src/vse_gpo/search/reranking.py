@@ -65,7 +65,7 @@ def find(
     hits = [hit for hit in hits if hit.row != without][:wanted]
     if rerank and hits and model.interaction is not None and query.items is not None:
         scores = compare_items(index, model.interaction, query.items, [hit.row for hit in hits])
-        hits = in_order(hits, scores)
+        hits = ordered_by(hits, scores)
     return hits[:top]
 
 
@@ -88,7 +88,7 @@ def compare_items(
     return torch.cat(scores)
 
 
-def in_order(hits: Sequence[Hit], scores: Float[Tensor, " images"]) -> list[Hit]:
+def ordered_by(hits: Sequence[Hit], scores: Float[Tensor, " images"]) -> list[Hit]:
     """The same images with other scores, best first; equal ones keep their order.
 
     Args:

@@ -145,6 +145,7 @@ def test_tokens_lie_between_start_and_end_and_never_reach_the_vocabulary_size():
     assert {(tokens[0], tokens[-1]) for tokens in sequences} == {(1, 2)}
     assert {token for tokens in sequences for token in tokens} < set(range(words.vocabulary_size))
     assert words.sequence([]) == [1, 2]
+    assert [words.spell(word) for word in words.words("A red zebra")] == ["a", "red", "<unk>"]
 
 
 def test_the_config_knows_the_size_of_the_vocabulary():
