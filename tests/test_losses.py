@@ -215,6 +215,7 @@ def test_every_shipped_loss_builds_with_its_published_values(option):
     similarity = torch.eye(4)
     expected = {
         "triplet": TripletLoss(0.2),
+        "joint": TripletLoss(0.2),
         "infonce": InfoNCE(0.05),
         "margin_softmax": InfoNCE(0.05, margin=0.3),
         "sigmoid": SigmoidLoss(0.1, -10.0),
