@@ -2,8 +2,8 @@
 
 RUN/page/pictures gets the test scenes of the built-in data set and, for each of fifty queries like "a red circle left
 of a blue square", some new scenes that match it; RUN/page/captions.txt gets their captions. No training scene is among
-them. With --measure, the queries are searched in RUN/page/index, and the share that finds a right image is printed; with
---rerank N (or auto), once more with the first N images re-ranked by the model's interaction.
+them. With --measure, the queries are searched in RUN/page/index, and the share that finds a right image is printed;
+with --rerank N (or auto), once more with the first N images re-ranked by the model's interaction.
 RUN is a run's own folder: its config.yaml names the code that draws the scenes, so use only folders you trust.
 """
 
