@@ -10,6 +10,7 @@ python scripts/benchmark.py ranking            COCO's 5,000 × 25,000 at width 1
 python scripts/benchmark.py ranking --large    and 100,000 × 500,000 at width 64
 python scripts/benchmark.py annotated --cxc DIR    cxc, cxc_correlation and eccv; the package eccv-caption beside them
 python scripts/benchmark.py interaction        SCAN and others, 1,000 images × 5,000 captions, against bare products
+python scripts/benchmark.py rerank             re-ranking 100 images of an index by their stored items
 python scripts/benchmark.py search             exact and approximate search, 100 captions among 100,000 images
 python scripts/benchmark.py startup            how long commands take to answer
 
@@ -51,6 +52,7 @@ def main() -> None:
     search.add_argument("--width", type=int, default=1024)
     search.add_argument("--index", default="ivf", choices=("ivf", "hnsw"))
     kinds.add_parser("interaction")
+    kinds.add_parser("rerank")
     kinds.add_parser("startup")
     options = vars(parser.parse_args())
     kind, path = options.pop("kind"), options.pop("json")

@@ -186,11 +186,13 @@ def test_using_a_model_to_search_to_export_and_as_a_library(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     draw_images(Path("my_images"))
     start(["vse-train", *SHORT, *FEW, "hydra.run.dir=runs/mine"], monkeypatch)
+    start(["vse-train", *SHORT, *FEW, "interaction=maxsim", "loss=joint", "hydra.run.dir=runs/joint"], monkeypatch)
     for command in commands_of("search_your_images.md", "library.md"):
         start([*command, *(["workers=0"] if command[0] == "vse-index" else [])], monkeypatch)
     assert "my_images" not in capsys.readouterr().err
     found = run_python((GUIDES / "search_your_images.md").read_text(encoding="utf-8"))
     assert len(set(found["files"][0])) == 10
+    assert len({hit.file for hit in found["hits"]}) == 5
     found = run_python((GUIDES / "library.md").read_text(encoding="utf-8"))
     assert found["similarity"].shape == (2, 3)
     assert 0 < found["metrics"]["all"]["rsum"] <= 600

@@ -1,13 +1,10 @@
 """Which regions of an image a word of the query found, as a map over the image."""
 
 from collections.abc import Sequence
-from functools import cache
 from io import BytesIO
 from math import isqrt
 from typing import NamedTuple
 
-import matplotlib
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
@@ -20,7 +17,7 @@ from vse_gpo.search.items import ItemSets
 from vse_gpo.search.queries import Word
 
 PROBE = 256  # pixels of the longer side of the image that shows what a preparation keeps
-OPACITY = 0.65  # of a map
+OPACITY = 0.85  # of the shadow where a word was found least
 
 
 class Box(NamedTuple):
@@ -83,18 +80,11 @@ def shades(maps: Float[Tensor, "images side side"]) -> UInt8[Tensor, "images sid
 
 
 def painted(shade: UInt8[Tensor, "side side"]) -> bytes:
-    """A map as a small PNG in colour, which the page enlarges."""
+    """A map as a small PNG of shadow, which the page enlarges: what the word found stays bright, in its own colours."""
+    shadow = (OPACITY * (255 - shade.float())).round().to(torch.uint8)
     file = BytesIO()
-    Image.fromarray(_colours()[shade.numpy()]).save(file, "PNG", optimize=True)
+    Image.fromarray(torch.stack([torch.zeros_like(shadow), shadow], dim=2).numpy()).save(file, "PNG", optimize=True)
     return file.getvalue()
-
-
-@cache
-def _colours() -> UInt8[np.ndarray, "256 4"]:
-    """RGBA of each shade: from transparent to bright yellow."""
-    colours = matplotlib.colormaps["inferno"](np.arange(256))
-    colours[:, 3] = OPACITY
-    return (255 * colours).round().astype(np.uint8)
 
 
 def kept_part(prepare: ImagePreparation, height: int, width: int) -> Box:

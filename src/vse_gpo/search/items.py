@@ -229,5 +229,6 @@ def check_sets(sets: ItemSets, remedy: str) -> None:
     """
     items = sets.values.shape[1]
     owned = bool(((sets.owners >= 0) & (sets.owners < items)).all())
-    if not (owned and sets.values.float().isfinite().all() and sets.scales.isfinite().all()):
+    numbers = [part for part in sets if part.is_floating_point()]
+    if not owned or not all(part.isfinite().all() for part in numbers):
         raise VSEError(f"a damaged index, its sets of items hold what no model gives; {remedy}")
