@@ -193,11 +193,13 @@ def _each_block(sizes: list[int], dim: int, work: Callable[[_Block, "_Memory"], 
 
     def run(own: list[npt.NDArray[np.int64]]) -> None:
         memory = _Memory(max(sizes))
-        for rows in own:
-            size = sizes[rows[0]]
-            step = max(1, BLOCK // size)
-            for channel in range(0, dim, step):
-                work(_Block(rows, slice(channel, channel + step), size), memory)
+        # NaN is no error here, as in torch; and BLAS may raise its flag without one (numpy's issue 24067)
+        with np.errstate(invalid="ignore"):
+            for rows in own:
+                size = sizes[rows[0]]
+                step = max(1, BLOCK // size)
+                for channel in range(0, dim, step):
+                    work(_Block(rows, slice(channel, channel + step), size), memory)
 
     threads = min(torch.get_num_threads(), len(groups))
     if threads == 1:
