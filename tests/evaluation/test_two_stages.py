@@ -38,6 +38,7 @@ def test_both_stages_are_scored_and_timed(collected):
     results = score({"tiny": test}, protocols, annotations, corrections=stages(first))
     results, times = with_times(results, test, first)
     by_embedding, re_ordered = results
+    assert (by_embedding.variant, re_ordered.variant) == ("", "")  # beside the protocol's name in titles
     assert times.keys() == {"i2t_ms", "t2i_ms"}
     assert min(times.values()) > 0
     assert times.items() <= re_ordered.metrics.items()

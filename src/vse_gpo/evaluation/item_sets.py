@@ -28,7 +28,7 @@ class ComparedSets:
     captions: Sequence[Float[Tensor, "_ dim"]]
 
     def __str__(self) -> str:
-        return "re-ordered by items"
+        return ""  # a protocol's name says what is re-ordered
 
     def searched(self, direction: str) -> Rescore:
         """Similarity of a query of ``i2t`` or ``t2i`` and some items of its gallery."""
