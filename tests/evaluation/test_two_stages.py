@@ -9,7 +9,7 @@ from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.annotated import read_annotations
 from vse_gpo.evaluation.encoding import Collector
 from vse_gpo.evaluation.scoring import score
-from vse_gpo.evaluation.two_stages import check_interaction, check_stages, staged, stages, with_times
+from vse_gpo.evaluation.two_stages import check_model, check_stages, staged, stages, with_times
 from vse_gpo.interaction import MaxSim
 from vse_gpo.retrieval.embeddings import Encoded
 from vse_gpo.retrieval.protocols import Gallery, run_protocols
@@ -74,8 +74,10 @@ def test_what_has_no_two_stages_is_refused():
     with pytest.raises(VSEError, match="rerank=5 with bank=train: hubness is corrected for embeddings only"):
         check_stages(5, sources=1, embeddings=[], bank=["train"])
     with pytest.raises(VSEError, match="rerank=5: run0 has no interaction; leave it out, or train with interaction="):
-        check_interaction("run0", tiny_module().model, first=5, of_embeddings=[])
+        check_model("run0", tiny_module().model, first=5, images=9, of_embeddings=[])
     model = tiny_module(interaction=MaxSim()).model
     with pytest.raises(VSEError, match="save_embeddings: run0 ranks by its interaction, not by embeddings"):
-        check_interaction("run0", model, first=None, of_embeddings=["save_embeddings"])
-    check_interaction("run0", model, first=5, of_embeddings=[])
+        check_model("run0", model, first=None, images=9, of_embeddings=["save_embeddings"])
+    check_model("run0", model, first=5, images=9, of_embeddings=[])
+    with pytest.raises(VSEError, match="rerank=10, but the gallery has 9 items; set it to 9 at most"):
+        check_model("run0", model, first=10, images=9, of_embeddings=[])

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from tests.helpers.tiny import STORY, tiny_optimization
+from tests.helpers.tiny import STORY, tiny_data, tiny_optimization
 from tests.helpers.tiny_duals import photographs
 from vse_gpo import VSE
 from vse_gpo.cli.run import config_folder
@@ -95,17 +95,8 @@ class PhotoSource:
 
 def dual_data(model: VSE, *, images: int = 8, **changes: Any) -> PairsDataModule:
     """Data that a model reads, 16 pairs in batches of 4."""
-    settings: dict[str, Any] = {
-        "source": PhotoSource(images),
-        "images": model.prepare_images,
-        "captions": model.prepare_captions,
-        "batch_size": 4,
-        "evaluation_batch_size": 4,
-        "workers": 0,
-        "seed": 0,
-        "drop_last": False,
-    }
-    return PairsDataModule(**(settings | changes))
+    own = {"source": PhotoSource(images), "images": model.prepare_images, "captions": model.prepare_captions}
+    return tiny_data(**(own | changes))
 
 
 def dual_module(folder: Path, **changes: Any) -> RetrievalModule:

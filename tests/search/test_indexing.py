@@ -106,19 +106,25 @@ def test_an_index_becomes_another_kind(made, pictures, kind, capsys):
     assert {path.name for path in made.iterdir()} == {"index.json", "exact-3.faiss", "pictures-3.json"}
 
 
-def test_an_interrupted_index_goes_on_where_it_was(pictures, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(indexing, "SAVE_EVERY", 0.0)
-    out, read = tmp_path / "index", FilePixels.__getitem__
+def interrupt(*arguments: str) -> None:
+    """Index as ``run_index`` does, up to the fifth image."""
+    read = FilePixels.__getitem__
 
     def stopping(pixels, row):
         if row == 4:
             raise KeyboardInterrupt
         return read(pixels, row)
 
-    monkeypatch.setattr(FilePixels, "__getitem__", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        run_index(f"images={pictures}", f"model={model}", f"out={out}")
-    monkeypatch.setattr(FilePixels, "__getitem__", read)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FilePixels, "__getitem__", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run_index(*arguments)
+
+
+def test_an_interrupted_index_goes_on_where_it_was(pictures, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(indexing, "SAVE_EVERY", 0.0)
+    out = tmp_path / "index"
+    interrupt(f"images={pictures}", f"model={model}", f"out={out}")
     assert not (out / "index.json").exists()
     assert len(list((out / "unfinished").iterdir())) == 2
     seen = []
@@ -205,17 +211,8 @@ def test_items_are_stored_with_the_images(pictures, comparing, tmp_path, capsys)
 def test_an_interrupted_index_has_the_items_of_one_that_was_not(pictures, comparing, tmp_path, monkeypatch):
     monkeypatch.setattr(indexing, "SAVE_EVERY", 0.0)
     run_index(f"images={pictures}", f"model={comparing}", f"out={tmp_path / 'whole'}", "items=5")
-    out, read = tmp_path / "index", FilePixels.__getitem__
-
-    def stopping(pixels, row):
-        if row == 4:
-            raise KeyboardInterrupt
-        return read(pixels, row)
-
-    monkeypatch.setattr(FilePixels, "__getitem__", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        run_index(f"images={pictures}", f"model={comparing}", f"out={out}", "items=5")
-    monkeypatch.setattr(FilePixels, "__getitem__", read)
+    out = tmp_path / "index"
+    interrupt(f"images={pictures}", f"model={comparing}", f"out={out}", "items=5")
     with pytest.raises(VSEError, match=r"left by an unfinished index with other items .*; resume with the same items="):
         run_index(f"images={pictures}", f"model={comparing}", f"out={out}", "items=6")
     run_index(f"images={pictures}", f"model={comparing}", f"out={out}", "items=5")

@@ -22,6 +22,7 @@ def test_parts_are_kept_and_read_again(tmp_path):
         a: [1] * 3,
         b: [2] * 3,
     }
+    assert rows[a].sizes() == (0, 3 * 4)
     with pytest.raises(VSEError, match="left by an unfinished index of another model"):
         Parts(tmp_path / "parts", "theirs").read()
     flipped = bytearray((tmp_path / "parts" / "000000.safetensors").read_bytes())

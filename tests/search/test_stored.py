@@ -11,6 +11,7 @@ from tests.search.test_items import unit_sets
 from vse_gpo.errors import VSEError
 from vse_gpo.search.index import Index
 from vse_gpo.search.items import Compaction, records_of
+from vse_gpo.search.parts import Embedding
 from vse_gpo.search.stored import read_settings, write_records
 
 IMAGES, WIDTH = 7, 16
@@ -35,7 +36,7 @@ def test_an_index_gives_the_sets_of_any_images(folder):
     expected = Compaction(4, "int8")(unit_sets(images=IMAGES, width=WIDTH))
     for rows in ([3], [6, 0, 2]):
         assert all(torch.equal(one, all_of[rows]) for one, all_of in zip(found.item_sets(rows), expected, strict=True))
-    assert found.bytes_of_an_image() == (4 * WIDTH + 4 * 4 + 20, 4 * WIDTH)
+    assert Embedding(found.embeddings(), found.records, 0).sizes() == (4 * WIDTH + 4 * 4 + 20, 4 * WIDTH)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x93NUMPY", b"\x80\x04\x95 pickle", b"flipped"])

@@ -23,7 +23,7 @@ from vse_gpo.evaluation.encoding import EmbeddingModule, open_data
 from vse_gpo.evaluation.published import published_row
 from vse_gpo.evaluation.results import tables, write_results
 from vse_gpo.evaluation.scoring import combine, score
-from vse_gpo.evaluation.two_stages import check_interaction, check_stages, staged, stages, with_times
+from vse_gpo.evaluation.two_stages import check_model, check_stages, staged, stages, with_times
 from vse_gpo.model import VSE
 from vse_gpo.retrieval.banks import beside, check_ids
 from vse_gpo.retrieval.embeddings import Encoded, read_encoded, write_embeddings
@@ -226,8 +226,9 @@ class CheckpointEncoder:
         data = self.open_data(model, make_source=self.make_source, split=self.split)
         of_embeddings = {"save_embeddings": self.save_embeddings, "bank": chosen}
         in_use = [setting for setting, value in of_embeddings.items() if value]
-        check_interaction(name, model, first=self.rerank, of_embeddings=in_use)
-        self.check(images=len(data.split("test").images))
+        images = len(data.split("test").images)
+        check_model(name, model, first=self.rerank, images=images, of_embeddings=in_use)
+        self.check(images=images)
         trainer = self.make_trainer()
         if chosen is None or chosen.is_file:
             test = self._encode(model, data, trainer, self.save_embeddings)

@@ -12,7 +12,7 @@ from vse_gpo.model import EMBEDDING, VSE
 from vse_gpo.retrieval.embeddings import Encoded
 from vse_gpo.retrieval.hubness import Correction
 from vse_gpo.retrieval.protocols import PLUS
-from vse_gpo.retrieval.reranking import Rerank, Rescore, keep
+from vse_gpo.retrieval.reranking import Rerank, Rescore, check_first, keep
 from vse_gpo.retrieval.similarity import Similarity
 
 TIMED = 50  # queries
@@ -55,20 +55,24 @@ def check_stages(first: int | str, *, sources: int, embeddings: Sequence[str], b
         raise VSEError(f"rerank={first} with bank={bank[0]}: hubness is corrected for embeddings only; leave one out")
 
 
-def check_interaction(name: str, model: VSE, *, first: int | None, of_embeddings: Sequence[str]) -> None:
-    """Refuse what a model cannot do.
+def check_model(name: str, model: VSE, *, first: int | None, images: int, of_embeddings: Sequence[str]) -> None:
+    """Refuse what a model cannot do, before it encodes anything.
 
     Args:
         name: of the model.
         model: with an interaction or without.
         first: items that are re-ordered; None re-orders nothing.
+        images: number of images in the gallery.
         of_embeddings: settings in use that make sense only where embeddings rank.
 
     Raises:
-        VSEError: if the model has no interaction and one is asked for, or the other way round.
+        VSEError: if the model has no interaction and one is asked for, or the other way round; or if more items are
+            re-ordered than there are images.
     """
     if first is not None and model.interaction is None:
         raise VSEError(f"rerank={first}: {name} has no interaction; leave it out, or train with interaction=maxsim")
+    if first is not None:
+        check_first(first, images)
     if of_embeddings and model.interaction is not None:
         raise VSEError(f"{of_embeddings[0]}: {name} ranks by its interaction, not by embeddings; leave it out")
 

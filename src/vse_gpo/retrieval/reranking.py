@@ -38,8 +38,7 @@ class Rerank:
             VSEError: if the gallery has fewer items.
         """
         queries, gallery = similarity.shape
-        if self.first > gallery:
-            raise VSEError(f"rerank={self.first}, but the gallery has {gallery} items; set it to {gallery} at most")
+        check_first(self.first, gallery)
         items = torch.empty(queries, self.first, dtype=torch.int64, device=similarity.device)
         for rows, values in exact_blocks(similarity):
             items[rows] = values.topk(self.first, dim=1).indices
@@ -95,6 +94,20 @@ class Reranked:
 
     def transpose(self) -> Similarity:
         raise NotImplementedError("the order of one direction says nothing about the other")
+
+
+def check_first(first: int, gallery: int) -> None:
+    """Refuse to re-order more items than there are.
+
+    Args:
+        first: items that are re-ordered.
+        gallery: number of items.
+
+    Raises:
+        VSEError: if they are fewer.
+    """
+    if first > gallery:
+        raise VSEError(f"rerank={first}, but the gallery has {gallery} items; set it to {gallery} at most")
 
 
 def keep(similarity: Similarity, _: Rescore) -> Similarity:

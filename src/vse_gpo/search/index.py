@@ -143,10 +143,6 @@ class Index:
         check_sets(sets, DAMAGED)
         return sets
 
-    def bytes_of_an_image(self) -> tuple[int, int]:
-        """Size of a stored set of items, 0 without sets, and of an embedding."""
-        return 0 if self.records is None else self.records.dtype.itemsize, 4 * self.width
-
     def search_on(self, device: torch.device) -> "Index":
         """Search on a GPU from now on, with the same answers; an approximate index stays on the CPU."""
         if device.type != "cpu" and self.settings.recall is None:

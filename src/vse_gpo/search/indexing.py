@@ -123,7 +123,7 @@ def build_index(
         else:
             settings = former.settings
         parts.remove()
-        report_index(place, pictures, former, settings)
+        report_index(place, pictures, former, settings, sizes=rows[pictures[0]].sizes())
 
 
 def check_complete(out: Path, folder: Path, found: Found, rows: Rows, skipped: Reasons) -> None:
@@ -241,8 +241,23 @@ def report_skipped(found: Found, skipped: Reasons) -> None:
         print(f"skipped {found.others.total()} files that are not read as images: {printable(kinds)}")
 
 
-def report_index(out: Path, pictures: Sequence[Picture], former: Index | None, settings: IndexSettings) -> None:
-    """Print what the index holds now and how its images have changed."""
+def report_index(
+    out: Path,
+    pictures: Sequence[Picture],
+    former: Index | None,
+    settings: IndexSettings,
+    *,
+    sizes: tuple[int, int],
+) -> None:
+    """Print what the index holds now and how its images have changed.
+
+    Args:
+        out: folder of the index.
+        pictures: that it holds.
+        former: index before; None if there was none.
+        settings: of the index.
+        sizes: bytes of an image's items and of its embedding.
+    """
     before = {} if former is None else {picture.file: picture for picture in former.pictures}
     now = {picture.file for picture in pictures}
     compaction = settings.compaction
@@ -256,6 +271,5 @@ def report_index(out: Path, pictures: Sequence[Picture], former: Index | None, s
     if settings.recall is not None:
         print(f"recall@10 against exact search: {settings.recall:.1f} % (sample of the images)")
     if compaction is not None:
-        size, width = Index.load(out).bytes_of_an_image()
-        print(f"items: {compaction}; {size:,} bytes an image, beside {width:,} of its embedding")
+        print(f"items: {compaction}; {sizes[0]:,} bytes an image, beside {sizes[1]:,} of its embedding")
     print(f"{out}: {len(pictures)} images ({new} new, {changed} changed, {removed} removed)")

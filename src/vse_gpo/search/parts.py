@@ -27,6 +27,10 @@ class Embedding(NamedTuple):
     records: Records | None
     row: int  # in both
 
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the set of items, 0 without one, and of the embedding."""
+        return 0 if self.records is None else self.records.dtype.itemsize, self.embeddings[self.row].nbytes
+
 
 Rows = dict[Picture, Embedding]
 

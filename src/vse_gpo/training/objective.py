@@ -33,10 +33,7 @@ class Objective:
         self, model: VSE, images: EncoderOutput, captions: EncoderOutput
     ) -> dict[str, Float[Tensor, "images captions"]]:
         """Kind → similarity, for the kinds that are trained."""
-        with torch.autocast(
-            images.embeddings.device.type, enabled=False
-        ):  # a margin of 0.2 needs more than half precision
-            return {kind: model.similarity(kind, images, captions) for kind in self.kinds}
+        return {kind: model.similarity(kind, images, captions) for kind in self.kinds}
 
     def __call__(
         self,
@@ -65,14 +62,16 @@ class Objective:
         hardest: bool,
         not_negative: Bool[Tensor, "batch batch"] | None,
     ) -> Float[Tensor, ""]:
-        """The weighted sum of the losses of what a model has encoded.
+        """The weighted sum of the losses of what a model has encoded, in full precision.
 
         Args:
             model: compares them.
             images, captions: row i of each belongs to pair i.
             hardest, not_negative: as the loss takes them.
         """
-        return self(self.similarities(model, images, captions), hardest, not_negative)
+        # a margin of 0.2 needs more than half precision
+        with torch.autocast(images.embeddings.device.type, enabled=False):
+            return self(self.similarities(model, images, captions), hardest, not_negative)
 
     def check(self, model: VSE) -> None:
         """Refuse weights that fit no training of a model.

@@ -9,7 +9,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vse_gpo.batch import Batch, EncoderOutput, join_outputs
+from vse_gpo.batch import Batch, each_tensor, join_outputs
 from vse_gpo.training.dense_captions import encode_pairs, whole_loss
 from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.phases import Phase, freeze
@@ -48,18 +48,10 @@ def run_trial_step(
         fill_states(optimizers, trained)
         with precision:
             outputs = encode_pairs(module.model, batch, micro_batch, module.dense)
-        everywhere = [join_outputs([own, *(processes - 1) * [detached(own)]]) for own in outputs]
+        everywhere = [join_outputs([own, *(processes - 1) * [each_tensor(Tensor.detach, own)]]) for own in outputs]
         loss_of = partial(module.objective.loss_of, module.model, hardest=phase.hardest, not_negative=None)
         loss = whole_loss(loss_of, module.dense, *everywhere)
         torch.autograd.grad(loss, trained, allow_unused=True)
-
-
-def detached(output: EncoderOutput) -> EncoderOutput:
-    """The output without its gradient."""
-    items = output.items
-    return EncoderOutput(
-        output.embeddings.detach(), None if items is None else items._replace(values=items.values.detach())
-    )
 
 
 def fill_states(optimizers: Sequence[Optimizer], trained: Sequence[nn.Parameter]) -> None:
