@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from vse_gpo.search.parts import Embedding
 
 from tests.helpers.photo_folder import unit, written
 from tests.search.test_items import unit_sets
 from vse_gpo.errors import VSEError
 from vse_gpo.search.index import Index
 from vse_gpo.search.items import Compaction, records_of
-from vse_gpo.search.parts import Embedding
 from vse_gpo.search.stored import read_settings, write_records
 
 IMAGES, WIDTH = 7, 16
