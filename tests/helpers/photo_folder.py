@@ -75,7 +75,6 @@ def stored(folder: Path, images: EmbeddedImages, settings: IndexSettings) -> Ind
     former = Index.load(folder) if is_index(folder) else None
     table = TableWriter(folder)
     if former is not None:
-        table.keep(former.settings.version)
         table.start_over()
     table.append(record_batch(images), {})
     finish(folder, table, former, settings, resumed=False, random=np.random.default_rng(0))

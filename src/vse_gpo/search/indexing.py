@@ -128,16 +128,17 @@ def unfinished_table(out: Path, former: Index | None, about: Mapping[str, str]) 
     """
     table = TableWriter(out)
     finished = 0 if former is None else former.settings.version
-    if finished:
-        table.keep(finished)
     if table.version == 0 or table.about == about:
         return table
     if table.version != finished:
-        for name, of in (("fingerprint", "of another model"), ("items", "with other items")):
-            if table.about.get(name) != about[name]:
+        for name, kind, remedy in (
+            ("fingerprint", "of another model", "model="),
+            ("items", "with other items", "items= and item_dtype="),
+        ):
+            if (left := table.about.get(name, "")) != about[name]:
                 raise VSEError(
-                    f"{out}: left by an unfinished index {of} ({table.about.get(name, '')[:60]}, now "
-                    f"{about[name][:60]}); resume with the same model=, items= and item_dtype=, or name another folder"
+                    f"{out}: left by an unfinished index {kind} ({left[:60]}, now {about[name][:60]}); resume with the "
+                    f"same {remedy}, or name another folder"
                 )
     if about["items"] == repr(None):
         table.drop_items(about)
@@ -181,6 +182,8 @@ def finish(
         if settings.approximate is not None:
             index = Index(ImageTable(out, table.version), settings)
             settings = replace(settings, recall=index.recall(random))
+    if known is not None:
+        table.keep(known.version)
     write_settings(out, settings)
     table.clean()
 

@@ -72,6 +72,8 @@ def same_content(folder: Path, pictures: Sequence[Picture], known: Known) -> dic
         known: rows.
     """
     asked = [picture for picture in pictures if picture.size in known.sizes]
+    if not asked:
+        return {}
     found = {}
     with progress_bar("known files", total=len(asked)) as progress:
         for picture in asked:
