@@ -24,7 +24,7 @@ from vse_gpo.search.stored import IndexSettings, leads_out, read_settings
 from vse_gpo.search.table import DAMAGED, EMBEDDING, ImageTable, damage_told
 
 FEW = 20_000  # images that an approximate index compares exactly, if a condition leaves no more
-ODD = r"^/|^$|/$|(^|/)\.\.?(/|$)|\x00"  # names that may lead out: ``leads_out`` would take a second for a million
+ODD = r"^/|/$|(^|/)\.\.?(/|$)|\x00"  # names that may lead out: ``leads_out`` would take a second for a million
 TIE = 1e-6  # scores closer than this are equal
 
 
@@ -63,9 +63,11 @@ class Index:
             index = cls(ImageTable(folder, settings.version), settings)
             if not len(index) or index.has_items != (settings.items is not None):
                 raise ValueError("its table is not the one that its settings describe")
-        odd = index.names.filter(pc.match_substring_regex(index.names, ODD)).to_pylist()
-        if outside := next(filter(leads_out, odd), None):
-            raise VSEError(f"{folder}: refused, it names {outside!r}, which leads out of its image folder; {DAMAGED}")
+        odd = index.names.filter(pc.or_(pc.match_substring_regex(index.names, ODD), pc.equal(index.names, "")))
+        if outside := [file for file in odd.to_pylist() if leads_out(file)]:
+            raise VSEError(
+                f"{folder}: refused, it names {outside[0]!r}, which leads out of its image folder; {DAMAGED}"
+            )
         return index
 
     def __len__(self) -> int:

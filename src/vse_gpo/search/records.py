@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vse_gpo.errors import VSEError
-from vse_gpo.search.items import ItemSets
+from vse_gpo.retrieval.similarity import check_directions
+from vse_gpo.search.items import NUMBERS, ItemSets
 from vse_gpo.search.pictures import EmbeddedImages, Photo
 from vse_gpo.search.stored import Picture
 
@@ -40,7 +41,11 @@ def record_batch(images: EmbeddedImages) -> pa.RecordBatch:
 
     Args:
         images: with their embeddings.
+
+    Raises:
+        VSEError: if an embedding is NaN or zero.
     """
+    check_directions("embedding of image", images.embeddings)
     matrix = np.ascontiguousarray(images.embeddings.numpy(), dtype=np.float32)
     facts = [_facts(photo) for photo in images.photos] or [{}] * len(images.pictures)
     columns = {
@@ -60,7 +65,7 @@ def _facts(photo: Photo) -> dict[str, Any]:
     return photo.facts._asdict() | {"hash": photo.hash, "phash": photo.phash, "thumbnail": photo.thumbnail}
 
 
-def pictures_of(table: pa.Table) -> list[Picture]:
+def pictures_of(table: pa.Table | pa.RecordBatch) -> list[Picture]:
     """The images of some rows.
 
     Args:
@@ -166,11 +171,16 @@ def sets_of(rows: pa.Table, width: int) -> ItemSets:
         ValueError: if they are of another kind, or have changed since they were written.
     """
     column = rows["items"].combine_chunks()
-    parts = [matrix_of(column.field(name)) for name in ItemSets._fields]
+    if not isinstance(column, pa.StructArray) or column.null_count:
+        raise ValueError(f"sets of items of another kind, {column.type}")
+    values, scales, owners = parts = [matrix_of(column.field(name)) for name in ItemSets._fields]
+    kinds = str(values.dtype) in NUMBERS and scales.dtype == np.float32 and owners.dtype in (np.uint8, np.int16)
+    if not kinds or values.shape[1] != scales.shape[1] * width:
+        raise ValueError(f"sets of items of another kind, {column.type}")
     if not np.array_equal(_checksums_of_sets(parts), column.field("checksum").to_numpy()):
         raise ValueError("sets of items have changed on the disk")
-    values, scales, owners = map(torch.from_numpy, parts)
-    return ItemSets(values.unflatten(1, (scales.shape[1], width)), scales, owners)
+    merged = torch.from_numpy(values).unflatten(1, (scales.shape[1], width))
+    return ItemSets(merged, torch.from_numpy(scales), torch.from_numpy(owners))
 
 
 def _checksums_of_sets(parts: Sequence[npt.NDArray[Any]]) -> Int[np.ndarray, " rows"]:

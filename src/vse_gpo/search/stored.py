@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
@@ -62,12 +63,10 @@ def read_settings(folder: Path) -> IndexSettings:
     """
     try:
         settings: Any = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        refuse_former(folder, settings)
         found = IndexSettings(**settings)
         found.compaction  # noqa: B018, refuses others
-    except VSEError:
-        raise
     except (OSError, ValueError, TypeError) as error:
+        refuse_former(folder)
         reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
         raise VSEError(f"index={folder}: no index ({reason.lower()}); python -m vse_gpo.index makes one") from error
     names = (found.images, found.model, found.fingerprint)
@@ -84,19 +83,21 @@ def read_settings(folder: Path) -> IndexSettings:
     return found
 
 
-def refuse_former(folder: Path, settings: Any) -> None:
+def refuse_former(folder: Path) -> None:
     """Refuse an index whose embeddings lie in files of FAISS.
 
     Args:
         folder: of the index.
-        settings: as they were read.
 
     Raises:
         VSEError: if it is one; it says how to build it again.
     """
     if any(folder.glob("exact-*.faiss")):
-        known = settings if isinstance(settings, dict) else {}
-        given = {name: known.get(name) for name in ("images", "model", "tokenizer", "vocabulary")}
+        known: Any = {}
+        with suppress(OSError, ValueError):
+            known = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        names = ("images", "model", "tokenizer", "vocabulary")
+        given = {name: known.get(name) for name in names} if isinstance(known, dict) else {}
         typed = " ".join(f"{name}={quote(str(value))}" for name, value in given.items() if value is not None)
         raise VSEError(
             f"index={folder}: made by an earlier version, with FAISS, which is not read any more; build it again in a "

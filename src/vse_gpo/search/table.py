@@ -14,6 +14,7 @@ from torch import Tensor
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.search.items import ItemSets
 from vse_gpo.search.records import Rows, checked_matrix, width_of
+from vse_gpo.search.stored import is_index, read_settings
 
 os.environ.setdefault("LANCE_LOG", "error")  # Lance's remarks about itself are for no user
 try:
@@ -41,6 +42,7 @@ class ImageTable:
 
     def __init__(self, folder: Path, version: int) -> None:
         self.folder = folder
+        self.version = version
         with damage_told(folder):
             self._dataset = lance.dataset(str(folder / TABLE), version=version)
             self.width = width_of(self._dataset.schema)
@@ -80,7 +82,7 @@ class ImageTable:
         Raises:
             VSEError: if the condition cannot be read, or the table is damaged.
         """
-        with damage_told(self.folder, where):
+        with damage_told(self.folder, where, version=self.version):
             if rows is not None:
                 return self._dataset.take(list(rows), columns=list(columns))
             return self._dataset.to_table(columns=list(columns), filter=where, scan_in_order=True)
@@ -94,7 +96,7 @@ class ImageTable:
         Raises:
             VSEError: if the condition cannot be read, or the table is damaged.
         """
-        with damage_told(self.folder, where):
+        with damage_told(self.folder, where, version=self.version):
             scanner = self._dataset.scanner(
                 columns=["_rowoffset", *EMBEDDING],
                 filter=where,
@@ -122,7 +124,7 @@ class ImageTable:
         near = {"column": "embedding", "q": query.numpy(), "k": count, "minimum_nprobes": probes, "metric": "dot"}
         if where is None:
             near["maximum_nprobes"] = probes
-        with damage_told(self.folder, where):
+        with damage_told(self.folder, where, version=self.version):
             found = self._dataset.to_table(
                 columns=["_rowoffset", "_distance", *EMBEDDING], nearest=near, filter=where, prefilter=where is not None
             )
@@ -164,12 +166,13 @@ def reason_of(error: Exception) -> str:
 
 
 @contextmanager
-def damage_told(folder: Path, where: str | None = None) -> Iterator[None]:
+def damage_told(folder: Path, where: str | None = None, *, version: int | None = None) -> Iterator[None]:
     """Tell in one line that a table cannot be read.
 
     Args:
         folder: of the index.
         where: condition that was asked for.
+        version: of the table that was read; its files are gone when the index has been updated twice.
 
     Raises:
         VSEError: in place of Lance's error.
@@ -181,4 +184,6 @@ def damage_told(folder: Path, where: str | None = None) -> Iterator[None]:
     except (OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError) as error:
         if where is not None and str(error).startswith("Invalid user input"):
             raise VSEError(f"where={where}: cannot be read ({reason_of(error)})") from error
+        if version is not None and is_index(folder) and read_settings(folder).version != version:
+            raise VSEError(f"{folder}: the index has been updated since it was opened; open it again") from error
         raise VSEError(f"{folder}: a damaged index ({reason_of(error)}); {DAMAGED}") from error
