@@ -16,7 +16,8 @@ from vse_gpo.search.index import Index
 from vse_gpo.search.indexing import finish
 from vse_gpo.search.items import ItemSets
 from vse_gpo.search.kinds import Flat, Kind
-from vse_gpo.search.pictures import EmbeddedImages
+from vse_gpo.search.metadata import Facts
+from vse_gpo.search.pictures import EmbeddedImages, Photo
 from vse_gpo.search.records import record_batch
 from vse_gpo.search.stored import IndexSettings, Picture, is_index
 from vse_gpo.search.writer import TableWriter
@@ -66,7 +67,8 @@ def written(folder: Path, embeddings: Tensor, kind: Kind | None = None, sets: It
         approximate=asdict(kind or Flat()) or None,
         items=None if sets is None else {"most": 4, "numbers": "int8"},
     )
-    return stored(folder, EmbeddedImages(pictures, embeddings, {}, sets), settings)
+    photos = [Photo(str(row), Facts(1, 1, None, None, None, None), None, None) for row in range(len(embeddings))]
+    return stored(folder, EmbeddedImages(pictures, embeddings, {}, sets, photos), settings)
 
 
 def stored(folder: Path, images: EmbeddedImages, settings: IndexSettings) -> Index:
