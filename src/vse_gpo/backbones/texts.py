@@ -8,11 +8,18 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from vse_gpo.backbones.attention import take_masks_as_given
-from vse_gpo.backbones.backbone import Backbone, Layers, checkpoint_transformer, transformer_layers
-from vse_gpo.backbones.pretrained import check_length, check_width, config_of, network_of, without_gaps
+from vse_gpo.backbones.backbone import Backbone, Layers
+from vse_gpo.backbones.hugging_face import (
+    check_length,
+    checkpoint_transformer,
+    config_of,
+    network_of,
+    transformer_layers,
+    without_gaps,
+)
+from vse_gpo.backbones.pretrained import check_width
 from vse_gpo.batch import Features, Tokens, hand_over, valid_items
 from vse_gpo.errors import VSEError
-from vse_gpo.gru import run_gru
 from vse_gpo.storage.hub import load_pretrained
 
 SETTING = "text.pretrained"
@@ -115,26 +122,3 @@ def _bert(network: PreTrainedModel, groups: int) -> Bert:
     if getattr(network, "pooler", None) is not None:
         network.add_module("pooler", None)
     return Bert(network.train(), groups)
-
-
-class BiGRU(Backbone):
-    """Word vectors and a one-layer bidirectional GRU whose directions are averaged (Faghri et al. 2018).
-
-    Args:
-        vocabulary_size: number of words, <mask> included.
-        width: width of the features.
-        word_width: width of the word vectors.
-        bidirectional: False reads only forward, as VSE++ and VSRN do.
-    """
-
-    def __init__(
-        self, *, vocabulary_size: int, width: int = 1024, word_width: int = 300, bidirectional: bool = True
-    ) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(vocabulary_size, word_width)
-        nn.init.uniform_(self.embed.weight, -0.1, 0.1)
-        self.rnn = nn.GRU(word_width, width, batch_first=True, bidirectional=bidirectional)
-
-    def forward(self, tokens: Tokens) -> Features:
-        states = run_gru(self.rnn, self.embed(tokens.ids), tokens.lengths)
-        return Features(states.mean(2), tokens.lengths)

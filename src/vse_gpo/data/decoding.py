@@ -4,8 +4,9 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,11 +19,6 @@ from torch import Tensor
 
 from vse_gpo.data.files import HELP
 from vse_gpo.errors import VSEError, first_line
-
-try:
-    from torchvision.io import ImageReadMode, decode_jpeg
-except ImportError:  # deprecated since torchvision 0.29; Pillow gives the same pixels in up to 1.7 times the time
-    decode_jpeg = None
 
 RGB = UInt8[Tensor, "3 height width"]
 
@@ -101,6 +97,19 @@ def _bound(image: Image.Image, path: Path) -> None:
         )
 
 
+@cache
+def jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
+    """torchvision's decoder of JPEGs in RGB; None if there is none.
+
+    Call it before loader processes start, so that they do not import torchvision one by one.
+    """
+    try:
+        from torchvision.io import ImageReadMode, decode_jpeg  # noqa: PLC0415, two seconds, and a text needs none of it
+    except ImportError:  # deprecated since torchvision 0.29; Pillow gives the same pixels in up to 1.7 times the time
+        return None
+    return partial(decode_jpeg, mode=ImageReadMode.RGB)
+
+
 def jpeg_pixels(file: BinaryIO, image: Image.Image) -> RGB | None:
     """Pixels of a JPEG as it is stored, by torchvision, bit for bit those of Pillow: both decode by libjpeg-turbo.
 
@@ -112,15 +121,14 @@ def jpeg_pixels(file: BinaryIO, image: Image.Image) -> RGB | None:
         image: what Pillow made of its header.
     """
     is_plain = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
-    if decode_jpeg is None or not is_plain or image.width * image.height > LARGE:
+    if not is_plain or image.width * image.height > LARGE or (decode := jpeg_decoder()) is None:
         return None
     file.seek(0)
     data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
     try:
-        pixels: Tensor = decode_jpeg(data, ImageReadMode.RGB)
+        return decode(data)
     except RuntimeError:
         return None
-    return pixels
 
 
 def turned(pixels: RGB, image: Image.Image) -> UInt8[Tensor, "3 seen_height seen_width"]:

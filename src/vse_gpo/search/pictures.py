@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vse_gpo.batch import ImageInputs
-from vse_gpo.data.decoding import FORMATS, read_image
+from vse_gpo.data.decoding import FORMATS, jpeg_decoder, read_image
 from vse_gpo.data.encoding import Encoding, ReadBatch, encode_items
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.encoder import Encoder
@@ -81,6 +81,7 @@ class FilePixels(Dataset[tuple[int, Tensor | str]]):
 
     def __init__(self, folder: Path, pictures: Sequence[Picture], prepare: PrepareImages) -> None:
         self.folder, self.pictures, self.prepare = folder, pictures, prepare
+        jpeg_decoder()
 
     def __len__(self) -> int:
         return len(self.pictures)
