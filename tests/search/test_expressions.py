@@ -105,7 +105,7 @@ def drawn(random: np.random.Generator, depth: int = 3) -> tuple[str, Truth]:
             return "date between 2023 and 2024-06", known("date", lambda own: start <= own < end)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_conditions_say_what_a_plain_loop_says(seed, table):
     random = np.random.default_rng(seed)
     for _ in range(12):
