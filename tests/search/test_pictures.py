@@ -1,5 +1,6 @@
 """Every kind of file in a folder of one's own: what is decoded, and what is passed over with which reason."""
 
+import hashlib
 import io
 import os
 import struct
@@ -11,9 +12,11 @@ import pytest
 import torch
 from PIL import Image, features
 
+from tests.helpers.drawn_photos import drawn_photo
 from tests.helpers.photo_folder import paint, small_model
 from vse_gpo.data.encoding import Encoding
 from vse_gpo.data.images import PrepareImages
+from vse_gpo.search.fingerprints import perceptual_hash, small_image
 from vse_gpo.search.pictures import FilePixels, embed_pictures, find_pictures, open_picture
 
 AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
@@ -46,6 +49,26 @@ def test_pictures_of_every_kind_are_embedded_as_the_model_does(tmp_path):
     assert len(rows) == 7
     expected = small_model().encode_images([tmp_path / file for file in rows])
     torch.testing.assert_close(torch.stack([*rows.values()]), expected, atol=1e-6, rtol=0)
+
+
+def test_what_else_is_read_of_a_photo_comes_with_its_embedding(tmp_path):
+    paint(tmp_path / "a.jpg", 1)
+    (tmp_path / "b.jpg").write_bytes(b"")
+    paint(tmp_path / "c.tif", 2)
+    drawn_photo(0, (600, 300)).save(tmp_path / "d.png")
+    found = find_pictures(tmp_path).pictures
+    [batch, last] = embed_pictures(small_model(), tmp_path, found, HERE)
+    assert [picture.file for picture in batch.pictures] == ["a.jpg", "c.tif"]
+    read = dict(zip("acd", [*batch.photos, *last.photos], strict=True))
+    for picture in [*batch.pictures, *last.pictures]:
+        photo = read[picture.file[0]]
+        assert photo.hash == hashlib.sha256((tmp_path / picture.file).read_bytes()).hexdigest()
+        assert photo.phash == perceptual_hash(small_image(open_picture(tmp_path / picture.file)))
+    assert [(photo.facts.width, photo.facts.height) for photo in read.values()] == [(40, 30), (40, 30), (600, 300)]
+    assert read["a"].thumbnail is None  # a browser shows the file itself
+    for name, size in (("c", (40, 30)), ("d", (256, 128))):
+        with Image.open(io.BytesIO(read[name].thumbnail or b"")) as thumbnail:
+            assert thumbnail.size == size
 
 
 def odd_exif() -> bytes:
@@ -101,7 +124,7 @@ def test_no_damage_stops_an_index(suffix, tmp_path):
         damaged[places] = random.integers(256, size=len(places))
         (tmp_path / f"{number}.{suffix}").write_bytes(damaged.tobytes())
     pixels = FilePixels(tmp_path, find_pictures(tmp_path).pictures, PrepareImages(size=8))
-    assert all(isinstance(item, str | torch.Tensor) for _, item in (pixels[row] for row in range(len(pixels))))
+    assert all(isinstance(item, str | torch.Tensor) for _, item, _ in (pixels[row] for row in range(len(pixels))))
 
 
 def test_a_picture_stands_as_its_camera_says(tmp_path):

@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,15 +26,17 @@ RGB = UInt8[Tensor, "3 height width"]
 # read by Pillow itself; EPS and PDF would start Ghostscript, whatever the file is called
 Image.init()
 FORMATS = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"} & Image.OPEN.keys()
+JPEGS = {"JPEG", "MPO"}  # a JPEG that more images follow is an MPO
 LARGEST = 2**28  # pixels that are decoded at most
 LARGE = 2**26  # pixels from which on a JPEG is decoded at a half, a quarter or an eighth of its size
 # EXIF's orientation → axes to flip, after height and width were swapped from 5 on
 TURNS = {2: [2], 3: [1, 2], 4: [1], 5: [], 6: [2], 7: [1, 2], 8: [1]}
+SIDEWAYS = range(5, 9)
 _limit = threading.Lock()  # Pillow keeps its own limit in a global
 
 
 def read_image(path: Path, *, upright: bool = True, side: int | None = None) -> RGB:
-    """Decode a file as ``rgb_pixels`` does; of an animation the first frame.
+    """Decode a file as ``decoded`` does.
 
     Args:
         path: of a regular file.
@@ -43,14 +46,35 @@ def read_image(path: Path, *, upright: bool = True, side: int | None = None) -> 
     Raises:
         VSEError: if the file is missing, empty, truncated, too large or not an image.
     """
+    with opened_image(path) as (file, image):
+        return decoded(file, image, upright=upright, side=side)
+
+
+@contextmanager
+def opened_image(path: Path) -> Iterator[tuple[BufferedReader, Image.Image]]:
+    """A regular file and its image, not yet decoded; opened without waiting for it: a pipe would never answer.
+
+    Args:
+        path: of a regular file.
+
+    Raises:
+        VSEError: if it is missing, not a regular file, not an image or too large, or what is done with it fails.
+    """
     try:
-        with _opened(path) as (file, image):
-            if side is None and (pixels := jpeg_pixels(file, image)) is not None:
-                return turned(pixels, image) if upright else pixels
-            _bound(image, path)
-            if side is not None:
-                image.thumbnail((side, side))  # decodes a JPEG at no more than it needs
-            return rgb_pixels(image, upright=upright)
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(descriptor, "rb") as file:  # noqa: PTH123, a descriptor
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise VSEError(f"{path}: not a regular file, expected an image")
+            with _limit, warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+                try:
+                    image = Image.open(file, formats=sorted(FORMATS))
+                finally:
+                    Image.MAX_IMAGE_PIXELS = before
+            with image:
+                _check_size(image, path)
+                yield file, image
     except VSEError:
         raise
     except Exception as error:  # Pillow's decoders raise what they like on a damaged file
@@ -60,38 +84,14 @@ def read_image(path: Path, *, upright: bool = True, side: int | None = None) -> 
         raise VSEError(f"{path}: cannot be decoded ({reason}, {path.stat().st_size} bytes); fetch it again") from None
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, Image.Image]]:
-    """A regular file and its image, opened without waiting for it: a pipe would never answer.
+def _check_size(image: Image.Image, path: Path) -> None:
+    """Refuse what has too many pixels.
 
     Raises:
-        VSEError: if it is not a regular file.
-    """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(descriptor, "rb") as file:  # noqa: PTH123, a descriptor
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise VSEError(f"{path}: not a regular file, expected an image")
-        with _limit, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                image = Image.open(file, formats=sorted(FORMATS))
-            finally:
-                Image.MAX_IMAGE_PIXELS = before
-        with image:
-            yield file, image
-
-
-def _bound(image: Image.Image, path: Path) -> None:
-    """Have a large JPEG decoded at a part of its size, and refuse what cannot be.
-
-    Raises:
-        VSEError: if the image has too many pixels.
+        VSEError: if it does.
     """
     pixels = image.width * image.height
-    if (share := next((share for share in (1, 2, 4) if pixels <= LARGE * share**2), 8)) > 1:
-        image.draft(None, (image.width // share, image.height // share))  # of the decoders only JPEG's can
-    if image.width * image.height > LARGEST:
+    if pixels // _share(image) ** 2 > LARGEST:
         raise VSEError(
             f"{path}: {pixels / 1e6:.0f} megapixels, expected at most {LARGEST / 1e6:.0f}; save it at a smaller size"
         )
@@ -110,7 +110,30 @@ def jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
     return partial(decode_jpeg, mode=ImageReadMode.RGB)
 
 
-def jpeg_pixels(file: BinaryIO, image: Image.Image) -> RGB | None:
+def _share(image: Image.Image) -> int:
+    """The part of its size that an image is decoded at; only the decoder of JPEGs can do so."""
+    if image.format not in JPEGS:
+        return 1
+    return next((share for share in (1, 2, 4) if image.width * image.height <= LARGE * share**2), 8)
+
+
+def decoded(file: BufferedReader, image: Image.Image, *, upright: bool = True, side: int | None = None) -> RGB:
+    """Pixels of an opened image as ``rgb_pixels`` gives them; of an animation the first frame.
+
+    Args:
+        file, image: as ``opened_image`` gives them.
+        upright, side: see ``read_image``.
+    """
+    if side is None and (pixels := jpeg_pixels(file, image)) is not None:
+        return turned(pixels, image) if upright else pixels
+    if (share := _share(image)) > 1:
+        image.draft(None, (image.width // share, image.height // share))
+    if side is not None:
+        image.thumbnail((side, side))  # decodes a JPEG at no more than it needs
+    return rgb_pixels(image, upright=upright)
+
+
+def jpeg_pixels(file: BufferedReader, image: Image.Image) -> RGB | None:
     """Pixels of a JPEG as it is stored, by torchvision, bit for bit those of Pillow: both decode by libjpeg-turbo.
 
     None if the file is of another kind, damaged, CMYK or so large that it is decoded at a part of its size: Pillow then
@@ -120,7 +143,7 @@ def jpeg_pixels(file: BinaryIO, image: Image.Image) -> RGB | None:
         file: the open file.
         image: what Pillow made of its header.
     """
-    is_plain = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
+    is_plain = image.format in JPEGS and image.mode in ("RGB", "L")
     if not is_plain or image.width * image.height > LARGE or (decode := jpeg_decoder()) is None:
         return None
     file.seek(0)
@@ -133,10 +156,29 @@ def jpeg_pixels(file: BinaryIO, image: Image.Image) -> RGB | None:
 
 def turned(pixels: RGB, image: Image.Image) -> UInt8[Tensor, "3 seen_height seen_width"]:
     """An image's stored pixels as its camera says that they are seen; an orientation without a meaning is ignored."""
-    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    orientation = orientation_of(image)
     if orientation not in TURNS:
         return pixels
-    return (pixels.transpose(1, 2) if orientation >= 5 else pixels).flip(TURNS[orientation])
+    return (pixels.transpose(1, 2) if orientation in SIDEWAYS else pixels).flip(TURNS[orientation])
+
+
+def orientation_of(image: Image.Image) -> int | None:
+    """EXIF's orientation; None if it says none, or is too damaged to be read."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow raises what it likes
+        return None
+
+
+def seen_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image as it is seen; Pillow itself turns a TIFF.
+
+    Args:
+        image: not yet decoded.
+    """
+    width, height = image.size
+    is_sideways = image.format != "TIFF" and orientation_of(image) in SIDEWAYS
+    return (height, width) if is_sideways else (width, height)
 
 
 def rgb_pixels(image: Image.Image, *, upright: bool = True) -> RGB:

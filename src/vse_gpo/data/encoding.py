@@ -24,6 +24,7 @@ class ReadBatch(NamedTuple):
     inputs: ImageInputs
     rows: Int[Tensor, " batch"]
     skipped: Mapping[int, str] = {}  # the other rows, with the reason
+    facts: Sequence[Any] = ()  # what else was read of each of the rows, if anything
 
 
 class EncodedBatch(NamedTuple):
@@ -32,6 +33,7 @@ class EncodedBatch(NamedTuple):
     embeddings: Any  # (batch, …), or named tuples of such tensors
     rows: Int[Tensor, " batch"]
     skipped: Mapping[int, str]  # rows that cannot be read, with the reason
+    facts: Sequence[Any] = ()  # what else was read of each of the rows, if anything
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,16 +117,16 @@ class _Share:
         network = self.network.to(device)
         pick = self.output
         encode: Callable[[Any], Tensor] = network if pick is None else lambda inputs: pick(network(inputs))
-        skipped: deque[Mapping[int, str]] = deque()
+        others: deque[tuple[Mapping[int, str], Sequence[Any]]] = deque()
 
         def readable() -> Iterator[Indexed]:
             for batch in batches:
                 read = ReadBatch(*batch)
-                skipped.append(read.skipped)
+                others.append((read.skipped, read.facts))
                 yield Indexed(read.inputs, read.rows)
 
         for embeddings, rows in encode_batches(encode, readable(), device, how.precision):
-            yield EncodedBatch(each_tensor(Tensor.cpu, embeddings), rows, skipped.popleft())
+            yield EncodedBatch(each_tensor(Tensor.cpu, embeddings), rows, *others.popleft())
 
 
 @contextmanager
@@ -157,9 +159,9 @@ def _work(pipe: Connection, share: _Share, rank: int, processes: int, threads: i
     if share.encoding.devices[rank].type == "cuda":
         torch.cuda.set_device(share.encoding.devices[rank])
     try:
-        for embeddings, rows, skipped in share.encoded(rank, processes):
+        for embeddings, rows, *others in share.encoded(rank, processes):
             sent = each_tensor(Tensor.numpy, embeddings)  # as bytes: shared memory may be small
-            pipe.send((sent, rows.numpy(), skipped))
+            pipe.send((sent, rows.numpy(), *others))
     except VSEError as error:
         pipe.send(error)
 
@@ -178,5 +180,5 @@ def _received(pipe: Connection, device: torch.device) -> EncodedBatch:
         ) from None
     if isinstance(sent, VSEError):
         raise sent
-    embeddings, rows, skipped = sent
-    return EncodedBatch(each_tensor(torch.from_numpy, embeddings), torch.from_numpy(rows), skipped)
+    embeddings, rows, *others = sent
+    return EncodedBatch(each_tensor(torch.from_numpy, embeddings), torch.from_numpy(rows), *others)

@@ -150,7 +150,7 @@ def write_features(
         progress_bar(path.stem, total=len(images), done=first) as progress,
     ):
         saved = time.monotonic()
-        for values, index, _ in encode_items(network, rest, images.collate, encoding, attrgetter("values")):
+        for values, index, *_ in encode_items(network, rest, images.collate, encoding, attrgetter("values")):
             rows = values.numpy().astype(dtype, order="C")
             done = int(index[-1]) + 1
             with refused_disk(part, progress_file):

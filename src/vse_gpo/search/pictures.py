@@ -14,16 +14,19 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vse_gpo.batch import ImageInputs
-from vse_gpo.data.decoding import FORMATS, jpeg_decoder, read_image
+from vse_gpo.data.decoding import FORMATS, RGB, decoded, jpeg_decoder, opened_image, read_image
 from vse_gpo.data.encoding import Encoding, ReadBatch, encode_items
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.model import VSE
+from vse_gpo.search.fingerprints import content_hash, perceptual_hash, small_image, thumbnail_of
 from vse_gpo.search.items import Compaction, ItemSets
+from vse_gpo.search.metadata import Facts, facts_of
 from vse_gpo.search.stored import Picture
 
 Reasons = dict[str, str]  # why a file was skipped
+SHOWN_BY_BROWSERS = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "MPO", "PNG", "WEBP"}
 
 
 class Found(NamedTuple):
@@ -76,8 +79,37 @@ def _note(skipped: Reasons, folder: Path, error: OSError) -> None:
     skipped[Path(error.filename).relative_to(folder).as_posix()] = (error.strerror or first_line(error)).lower()
 
 
-class FilePixels(Dataset[tuple[int, Tensor | str]]):
-    """Pixels of images as a model takes them, or the reason why an image cannot be read."""
+class Photo(NamedTuple):
+    """What is read of an image file besides the pixels that the model takes."""
+
+    hash: str  # see ``content_hash``
+    facts: Facts
+    phash: int | None  # see ``perceptual_hash``
+    thumbnail: bytes | None  # a JPEG; None for images that are not larger, whose file itself is shown
+
+
+def read_photo(path: Path) -> tuple[RGB, Photo]:
+    """Everything that an index keeps of an image file, which is read from the disk once.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        VSEError: if it cannot be read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's warnings about files that it could still read
+        with opened_image(path) as (file, image):
+            facts = facts_of(image)
+            pixels = decoded(file, image)
+            digest = content_hash(file)
+    small = small_image(pixels)
+    is_shown_itself = image.format in SHOWN_BY_BROWSERS and small is pixels
+    return pixels, Photo(digest, facts, perceptual_hash(small), None if is_shown_itself else thumbnail_of(small))
+
+
+class FilePixels(Dataset[tuple[int, Tensor | str, Photo | None]]):
+    """Pixels of images as a model takes them, with what else is read; or the reason why an image cannot be read."""
 
     def __init__(self, folder: Path, pictures: Sequence[Picture], prepare: PrepareImages) -> None:
         self.folder, self.pictures, self.prepare = folder, pictures, prepare
@@ -86,19 +118,21 @@ class FilePixels(Dataset[tuple[int, Tensor | str]]):
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, row: int) -> tuple[int, Tensor | str]:
+    def __getitem__(self, row: int) -> tuple[int, Tensor | str, Photo | None]:
         path = self.folder / self.pictures[row].file
         try:
-            return row, self.prepare.encode(open_picture(path))
+            pixels, photo = read_photo(path)
         except VSEError as error:
-            return row, str(error).removeprefix(f"{path}: ").partition(";")[0]
+            return row, str(error).removeprefix(f"{path}: ").partition(";")[0], None
+        return row, self.prepare.encode(pixels), photo
 
-    def collate(self, items: Sequence[tuple[int, Tensor | str]]) -> ReadBatch:
+    def collate(self, items: Sequence[tuple[int, Tensor | str, Photo | None]]) -> ReadBatch:
         """The readable images in one tensor, as each takes a file descriptor; reasons for the others."""
-        read = {row: pixels for row, pixels in items if isinstance(pixels, Tensor)}
+        read = {row: pixels for row, pixels, _ in items if isinstance(pixels, Tensor)}
         pixels = self.prepare.collate([*read.values()]) if read else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
-        skipped = {row: reason for row, reason in items if isinstance(reason, str)}
-        return ReadBatch(pixels, torch.tensor([*read], dtype=torch.long), skipped)
+        skipped = {row: reason for row, reason, _ in items if isinstance(reason, str)}
+        photos = [photo for _, _, photo in items if photo is not None]
+        return ReadBatch(pixels, torch.tensor([*read], dtype=torch.long), skipped, photos)
 
 
 def open_picture(path: Path, *, side: int | None = None) -> Tensor:
@@ -123,6 +157,7 @@ class EmbeddedImages(NamedTuple):
     embeddings: Float[Tensor, "pictures dim"]
     skipped: Reasons
     sets: ItemSets | None = None
+    photos: Sequence[Photo] = ()  # what else was read of each of the pictures
 
 
 class StoredImages(NamedTuple):
@@ -176,11 +211,11 @@ def embed_pictures(
         raise VSEError("the model takes region features, not images; an index needs a model with a grid backbone")
     files = FilePixels(folder, pictures, prepare)
     describer = ImageDescriber(model.image_encoder, compaction)
-    for described, rows, skipped in encode_items(describer, files, files.collate, encoding):
+    for described, rows, skipped, photos in encode_items(describer, files, files.collate, encoding):
         reasons = {pictures[row].file: reason for row, reason in skipped.items()}
         if len(rows):
             yield EmbeddedImages(
-                [pictures[row] for row in rows.tolist()], described.embeddings, reasons, described.sets
+                [pictures[row] for row in rows.tolist()], described.embeddings, reasons, described.sets, photos
             )
         else:
             yield EmbeddedImages([], described, reasons)
