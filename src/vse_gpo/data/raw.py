@@ -71,11 +71,11 @@ def begins_as_raw(head: bytes) -> bool:
     return head.startswith(TIFFS + OTHERS) or head[4:].startswith(CANON)
 
 
-def is_raw(file: io.BufferedIOBase) -> bool:
+def is_raw(file: Any) -> bool:
     """Whether a file is a RAW photo; of TIFFs those with a sensor's pixels, or that begin with a reduced image.
 
     Args:
-        file: read from its beginning.
+        file: an open binary file, read from its beginning.
     """
     file.seek(0)
     head = file.read(16)
