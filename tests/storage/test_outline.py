@@ -23,7 +23,7 @@ def test_settings_of_no_model_give_one_line():
     with pytest.raises(VSEError, match=r"torch\.nn\.Linear: .*missing 2 required positional arguments"):
         outline(broken, None)
     wide = {"_target_": "torch.nn.Linear", "in_features": -1, "out_features": 2}
-    with pytest.raises(VSEError, match="settings of no model .*negative dimension"):
+    with pytest.raises(VSEError, match=r"settings of no model .*negative dimension"):
         outline(SETTINGS | {"image_encoder": SETTINGS["image_encoder"] | {"projection": wide}}, None)
 
 
