@@ -184,6 +184,7 @@ class Numbers:
     """A tokeniser of numbers; word n is one to three pieces of token 1000 + n."""
 
     mask_id = 7
+    unknown_id = None
     vocabulary_size = 1000
     unknown_id = 8
 

@@ -44,6 +44,7 @@ class Letters:
 
     vocabulary_size = 28
     mask_id = 27
+    unknown_id = None
 
     def words(self, caption: str) -> Words:
         return [[ord(letter) - ord("a") + 1] for letter in caption]

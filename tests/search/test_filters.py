@@ -53,8 +53,10 @@ def taken(row: dict) -> datetime:
         ({"folder": "."}, lambda row: True),
         (
             {"where": "width > height or camera is null", "after": "2022", "folder": "2023", "camera": "apple"},
-            lambda row: (row["width"] > row["height"] or row["camera"] is None)
-            and (taken(row).year >= 2022 and row["file"].startswith("2023/") and "Apple" in (row["camera"] or "")),
+            lambda row: (
+                (row["width"] > row["height"] or row["camera"] is None)
+                and (taken(row).year >= 2022 and row["file"].startswith("2023/") and "Apple" in (row["camera"] or ""))
+            ),
         ),
     ],
 )

@@ -23,7 +23,9 @@ def test_a_date_lasts_from_its_beginning_to_its_end(text, start, end):
     assert read_period(text) == Period(datetime(*start), datetime(*end))
 
 
-@pytest.mark.parametrize("text", ["", "23", "0000", "9999", "2023-13", "2023-02-29", "2023-6", "2023-06-05 25:00", "June"])
+@pytest.mark.parametrize(
+    "text", ["", "23", "0000", "9999", "2023-13", "2023-02-29", "2023-6", "2023-06-05 25:00", "June"]
+)
 def test_other_texts_name_no_date(text):
     assert read_period(text) is None
     with pytest.raises(VSEError, match=r"^after=.*: not a date, expected a year such as 2023, a month 2023-06, a day"):

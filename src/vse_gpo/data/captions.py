@@ -25,6 +25,7 @@ class CaptionTokenizer(Protocol):
 
     vocabulary_size: int
     mask_id: int
+    unknown_id: int | None  # of a word that the vocabulary does not hold; None if it holds the pieces of every word
 
     def words(self, caption: str) -> Words:
         """The words that noise may change."""

@@ -73,6 +73,7 @@ class WordPieces:
         self._tokenizer = tokenizer
         self.vocabulary_size: int = len(tokenizer)
         self.mask_id: int = vocabulary[mask]
+        self.unknown_id: int | None = None  # so rare that it says nothing
         framed = tokenizer("a", return_special_tokens_mask=True)
         ids, special = framed["input_ids"], framed["special_tokens_mask"]
         before = special.index(0)

@@ -191,7 +191,7 @@ class _Reader:
             return self._read(Term(text.lower(), COLUMNS[text.lower()]))
         if kind == "name" and text.lower() not in WORDS:
             _refuse(f"no column {text}{did_you_mean(text, COLUMNS)}, expected one of {', '.join(COLUMNS)}")
-        _refuse(f"expected a column or a value before {self._next()}")
+        return _refuse(f"expected a column or a value before {self._next()}")
 
     def _read(self, term: Term) -> Term:
         self.at += 1
