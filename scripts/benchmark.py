@@ -50,7 +50,6 @@ def main() -> None:
     search = kinds.add_parser("search")
     search.add_argument("--pictures", type=int, default=100_000)
     search.add_argument("--width", type=int, default=1024)
-    search.add_argument("--index", default="ivf", choices=("ivf", "hnsw"))
     kinds.add_parser("interaction")
     kinds.add_parser("rerank")
     kinds.add_parser("startup")

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,16 @@ import torch
 from torch.nn.functional import normalize
 
 from benchmarks.measure import Measured
+from benchmarks.search import finished
 from vse_gpo.batch import Features
 from vse_gpo.interaction import MaxSim
-from vse_gpo.search.index import Index
-from vse_gpo.search.items import Compaction, Records, records_of
-from vse_gpo.search.kinds import faiss
+from vse_gpo.search.items import Compaction
+from vse_gpo.search.kinds import Flat
+from vse_gpo.search.pictures import EmbeddedImages
+from vse_gpo.search.records import record_batch
 from vse_gpo.search.reranking import compare_items
-from vse_gpo.search.stored import IndexSettings, write_records
+from vse_gpo.search.stored import Picture
+from vse_gpo.search.writer import TableWriter
 
 IMAGES, CELLS, WORDS, WIDTH = 1000, 144, 12, 1024
 FIRST, QUERIES, AT_ONCE = 100, 20, 100
@@ -31,18 +35,17 @@ def rerank() -> list[Measured]:
 
 def _measured(kind: Compaction) -> tuple[int, float, float]:
     generator = torch.Generator().manual_seed(0)
-    blocks: list[Records] = []
     storing = 0.0
-    for _ in range(0, IMAGES, AT_ONCE):
-        cells = normalize(torch.randn(AT_ONCE, CELLS, WIDTH, generator=generator), dim=2)
-        storing -= time.perf_counter()
-        blocks.append(records_of(kind(Features(cells, torch.full((AT_ONCE,), CELLS)))))
-        storing += time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "items.npy"
-        write_records(path, blocks, IMAGES)
-        records = np.load(path, mmap_mode="r", allow_pickle=False)
-        index = Index(faiss.IndexFlatIP(WIDTH), None, [], _settings(kind), records)
+        table = TableWriter(Path(folder))
+        for first in range(0, IMAGES, AT_ONCE):
+            cells = normalize(torch.randn(AT_ONCE, CELLS, WIDTH, generator=generator), dim=2)
+            named = [Picture(f"{first + row}.jpg", 1, 1) for row in range(AT_ONCE)]
+            storing -= time.perf_counter()
+            sets = kind(Features(cells, torch.full((AT_ONCE,), CELLS)))
+            table.append(record_batch(EmbeddedImages(named, cells[:, 0], {}, sets)), {})
+            storing += time.perf_counter()
+        index, _, _ = finished(Path(folder), table, Flat(), None, items=asdict(kind))
         taken = []
         for _ in range(QUERIES):
             words = normalize(torch.randn(1, WORDS, WIDTH, generator=generator), dim=2)
@@ -50,8 +53,4 @@ def _measured(kind: Compaction) -> tuple[int, float, float]:
             start = time.perf_counter()
             compare_items(index, MaxSim(), Features(words, torch.tensor([WORDS])), rows)
             taken.append(time.perf_counter() - start)
-    return records.dtype.itemsize, 1000 * storing / IMAGES, 1000 * float(np.median(taken))
-
-
-def _settings(kind: Compaction) -> IndexSettings:
-    return IndexSettings(images="", model="", tokenizer=None, vocabulary=None, fingerprint="", kind=str(kind))
+    return index.table.item_bytes, 1000 * storing / IMAGES, 1000 * float(np.median(taken))

@@ -1,79 +1,96 @@
 """Search among many images: every kind of index against a plain product with its largest values."""
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.galleries import LATENT
 from benchmarks.measure import MIB, Measured, alone, begin_peak, peak, turn_by_turn
-from vse_gpo.search.kinds import Graph, InvertedLists, faiss, searched
+from vse_gpo.search.index import Index
+from vse_gpo.search.indexing import finish
+from vse_gpo.search.kinds import Flat, InvertedLists, Kind
+from vse_gpo.search.pictures import EmbeddedImages
+from vse_gpo.search.records import record_batch
+from vse_gpo.search.stored import IndexSettings, Picture
+from vse_gpo.search.writer import TableWriter
+from vse_gpo.storage.writing import folder_size
 
 TOPICS, QUERIES, TOP, BLOCK = 2000, 100, 10, 16384
-KINDS = {"ivf": InvertedLists(), "hnsw": Graph()}
 
 
-def search(pictures: int, width: int, index: str) -> list[Measured]:
+def search(pictures: int, width: int) -> list[Measured]:
     """Captions search images that lie in clusters: exact search, and an approximate index."""
-    rows, held = alone(_measure, pictures, width, index)
-    columns = ["", f"seconds for {QUERIES} queries", f"recall@{TOP}, %", "seconds to build", "MiB of the index"]
-    title = f"{pictures:,} × {width:,}, float32, {faiss.omp_get_max_threads()} threads; {held:,.0f} MiB at the peak"
+    rows, held = alone(_measure, pictures, width)
+    columns = ["", f"seconds for {QUERIES} queries", f"recall@{TOP}, %", "CPU seconds to build", "MiB on the disk"]
+    title = f"{pictures:,} × {width:,}, float32, {torch.get_num_threads()} threads; {held:,.0f} MiB at the peak"
     return [Measured(title, columns, rows)]
 
 
-def _measure(pictures: int, width: int, kind: str) -> tuple[list[list[object]], float]:
+def _measure(pictures: int, width: int) -> tuple[list[list[object]], float]:
     """A row for each way to search, and the peak MiB of all of them together."""
     import_once = begin_peak()
-    start = time.perf_counter()
-    exact, queries = faiss.IndexFlatIP(width), np.empty((0, width), np.float32)
-    for block, captions in gallery(pictures, width):
-        exact.add(block)
-        queries = np.concatenate([queries, captions])[-QUERIES:]
-    drawn = time.perf_counter() - start
-    start = time.perf_counter()
-    approximate = KINDS[kind].build(exact, np.random.default_rng(0))
-    built = time.perf_counter() - start
-    refined = searched(exact, approximate)
-    vectors = faiss.rev_swig_ptr(exact.get_xb(), pictures * width).reshape(pictures, width)
-    found: dict[str, np.ndarray] = {}
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home)
+        start = time.process_time()
+        table, queries, first = TableWriter(folder), np.empty((0, width), np.float32), 0
+        for block, captions in gallery(pictures, width):
+            named = [Picture(f"{first + row:09}.jpg", 1, 1) for row in range(len(block))]
+            table.append(record_batch(EmbeddedImages(named, torch.from_numpy(block), {})), {})
+            queries, first = np.concatenate([queries, captions])[-QUERIES:], first + len(block)
+        exact, built, size = finished(folder, table, Flat(), None)
+        drawn = time.process_time() - start - built
+        approximate, lists, both = finished(folder, table, InvertedLists(), exact)
+        asked, vectors = torch.from_numpy(queries), torch.from_numpy(exact.embeddings())
+        found: dict[str, list[list[float]]] = {}
 
-    def keep(name: str, work: Callable[[], np.ndarray]) -> Callable[[], None]:
-        return lambda: found.update({name: work()})
+        def keep(name: str, work: Callable[[], list[list[float]]]) -> Callable[[], None]:
+            return lambda: found.update({name: work()})
 
-    taken = turn_by_turn(
-        [
-            keep("plain", lambda: nearest_by_product(queries, vectors)),
-            keep("exact", lambda: exact.search(queries, TOP)[1]),
-            keep("approximate", lambda: refined.search(queries, TOP)[1]),
-        ]
-    )
+        taken = turn_by_turn(
+            [
+                keep("plain", lambda: nearest_by_product(asked, vectors)),
+                keep("exact", lambda: exact.search(asked, TOP)[0]),
+                keep("approximate", lambda: approximate.search(asked, TOP)[0]),
+            ]
+        )
+    worst = [line[-1] - 1e-6 for line in found["plain"]]
     recalls = [
-        100 * float(np.mean([len({*some} & {*true}) / TOP for some, true in zip(rows, found["plain"], strict=True)]))
-        for rows in found.values()
+        100 * sum(score >= least for line, least in zip(lines, worst, strict=True) for score in line) / QUERIES / TOP
+        for lines in found.values()
     ]
-    own = pictures * width * 4 / MIB
-    names = ["product and largest values", "kind=flat", f"kind={kind}, candidates ranked exactly"]
-    builds = [None, drawn, built]
-    sizes = [own, own, own + written_size(approximate) / MIB]  # it re-ranks candidates by exact embeddings
+    names = ["product and largest values", "kind=flat", "kind=ivf, candidates ranked exactly"]
+    builds, sizes = [None, drawn + built, lists], [pictures * width * 4 / MIB, size, both]
     return [list(row) for row in zip(names, taken, recalls, builds, sizes, strict=True)], peak() - import_once
 
 
-def nearest_by_product(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Rows of the largest products, as most programs find them."""
-    return (torch.from_numpy(queries) @ torch.from_numpy(vectors).T).topk(TOP).indices.numpy()
+def nearest_by_product(queries: torch.Tensor, vectors: torch.Tensor) -> list[list[float]]:
+    """The largest products, as most programs find them."""
+    return (queries @ vectors.T).topk(TOP).values.tolist()
 
 
-def written_size(index: faiss.Index) -> int:
-    """Bytes of an index, counted without writing it anywhere."""
-    sizes: list[int] = []
-
-    def count(data: bytes) -> int:
-        sizes.append(len(data))
-        return len(data)
-
-    faiss.write_index(index, faiss.PyCallbackIOWriter(count))
-    return sum(sizes)
+def finished(
+    folder: Path, table: TableWriter, kind: Kind, former: Index | None, items: Any = None
+) -> tuple[Index, float, float]:
+    """An index of a table, the CPU seconds that it took and its MiB on the disk."""
+    start = time.process_time()
+    settings = IndexSettings(
+        images="",
+        model="",
+        tokenizer=None,
+        vocabulary=None,
+        fingerprint="",
+        version=1,
+        items=items,
+        approximate=asdict(kind) or None,
+    )
+    finish(folder, table, former, settings, resumed=False, random=np.random.default_rng(0))
+    return Index.load(folder), time.process_time() - start, folder_size(folder) / MIB
 
 
 def gallery(pictures: int, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -176,7 +176,7 @@ import json, sys, io
 from contextlib import redirect_stdout, redirect_stderr
 from importlib import import_module
 
-LARGE = {"torch", "pytorch_lightning", "transformers", "timm", "wandb", "matplotlib", "optuna", "gradio", "faiss"}
+LARGE = {"torch", "pytorch_lightning", "transformers", "timm", "wandb", "matplotlib", "optuna", "gradio", "lance"}
 found = {}
 for name, (module, first) in json.loads(sys.argv[1]).items():
     for arguments in (["--help"], ["--cfg", "job"], ["hydra.nope=1"]):

@@ -42,9 +42,9 @@ def test_a_package_of_an_extra_is_told_with_its_extra():
     assert user_message(wrapped, "train") == line
     assert "[sweep]" in user_message(ModuleNotFoundError(name="joblib.parallel"), "train")
     assert user_message(ModuleNotFoundError(name="my_own_part"), "train") is None
-    own = VSEError("the search needs FAISS")
-    own.__cause__ = ModuleNotFoundError(name="faiss")
-    assert user_message(own, "index") == "the search needs FAISS"
+    own = VSEError("the search needs Lance")
+    own.__cause__ = ModuleNotFoundError(name="lance")
+    assert user_message(own, "index") == "the search needs Lance"
     for name in ("joblib", "submitit_slurm"):
         assert no_such_option(f"hydra/launcher/{name}", ["basic"]).endswith("pip install 'vse_gpo[sweep]'")
 

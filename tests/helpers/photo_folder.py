@@ -1,6 +1,7 @@
 """A folder of pictures and a model, small enough to index many times."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,14 @@ from tests.helpers.small_settings import SETTINGS
 from vse_gpo import VSE
 from vse_gpo.model import build_model
 from vse_gpo.search.index import Index
+from vse_gpo.search.indexing import finish
+from vse_gpo.search.items import ItemSets
 from vse_gpo.search.kinds import Flat, Kind
-from vse_gpo.search.stored import IndexSettings, Picture, write_index
+from vse_gpo.search.metadata import Facts
+from vse_gpo.search.pictures import EmbeddedImages, Photo
+from vse_gpo.search.records import record_batch
+from vse_gpo.search.stored import IndexSettings, Picture, is_index
+from vse_gpo.search.writer import TableWriter
 from vse_gpo.storage.settings import build
 
 
@@ -47,24 +54,30 @@ def unit(rows: int, width: int = 16, seed: int = 0) -> Tensor:
     return torch.nn.functional.normalize(centres[torch.arange(rows) % 10] + 0.7 * noise, dim=1)
 
 
-def written(folder: Path, embeddings: Tensor, kind: Kind | None = None, records: np.ndarray | None = None) -> Index:
+def written(folder: Path, embeddings: Tensor, kind: Kind | None = None, sets: ItemSets | None = None) -> Index:
     """An index of embeddings, named after their rows, and of sets of four int8 items."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_index(
-        folder,
-        pictures=[Picture(f"{row}.png", 1, 1) for row in range(len(embeddings))],
-        embeddings=[block.numpy() for block in embeddings.split(70)],
-        settings=IndexSettings(
-            images=str(folder / "pictures"),
-            model="model",
-            tokenizer=None,
-            vocabulary=None,
-            fingerprint="f" * 64,
-            kind=repr(kind),
-            items=None if records is None else {"most": 4, "numbers": "int8"},
-        ),
-        records=[] if records is None else [records],
-        kind=kind or Flat(),
-        random=np.random.default_rng(0),
+    pictures = [Picture(f"{row}.png", 1, 1) for row in range(len(embeddings))]
+    settings = IndexSettings(
+        images=str(folder / "pictures"),
+        model="model",
+        tokenizer=None,
+        vocabulary=None,
+        fingerprint="f" * 64,
+        version=1,
+        approximate=asdict(kind or Flat()) or None,
+        items=None if sets is None else {"most": 4, "numbers": "int8"},
     )
+    photos = [Photo(str(row), Facts(1, 1, None, None, None, None), None, None) for row in range(len(embeddings))]
+    return stored(folder, EmbeddedImages(pictures, embeddings, {}, sets, photos), settings)
+
+
+def stored(folder: Path, images: EmbeddedImages, settings: IndexSettings) -> Index:
+    """An index of these images only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    former = Index.load(folder) if is_index(folder) else None
+    table = TableWriter(folder)
+    if former is not None:
+        table.start_over()
+    table.append(record_batch(images), {})
+    finish(folder, table, former, settings, resumed=False, random=np.random.default_rng(0))
     return Index.load(folder)

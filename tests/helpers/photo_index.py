@@ -3,20 +3,19 @@
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
+from tests.helpers.photo_folder import stored
 from vse_gpo import VSE
 from vse_gpo.cli.run import config_folder
 from vse_gpo.data.encoding import Encoding
 from vse_gpo.index import arguments
 from vse_gpo.search.index import Index
 from vse_gpo.search.indexing import build_index
-from vse_gpo.search.items import Compaction, records_of
-from vse_gpo.search.kinds import Flat
+from vse_gpo.search.items import Compaction
 from vse_gpo.search.pictures import embed_pictures, find_pictures
-from vse_gpo.search.stored import IndexSettings, write_index
+from vse_gpo.search.stored import IndexSettings
 
 FILES = [f"{folder}{number}.png" for folder in ("", "deep/") for number in range(4)]
 HOSTILE = "<img src=x onerror=alert(1)> ${1+1} {{value}} `.png"  # a file's name
@@ -33,21 +32,10 @@ def indexed(home: Path, model: VSE, compaction: Compaction | None = None) -> Ind
         tokenizer=None,
         vocabulary=None,
         fingerprint=model.fingerprint(),
-        kind=repr(Flat()),
+        version=1,
         items=None if compaction is None else asdict(compaction),
     )
-    folder = home / "index"
-    folder.mkdir(exist_ok=True)
-    write_index(
-        folder,
-        pictures=batch.pictures,
-        embeddings=[batch.embeddings.numpy()],
-        records=[] if batch.sets is None else [records_of(batch.sets)],
-        settings=settings,
-        kind=Flat(),
-        random=np.random.default_rng(0),
-    )
-    return Index.load(folder)
+    return stored(home / "index", batch, settings)
 
 
 def run_index(*overrides: object) -> None:
@@ -60,5 +48,12 @@ def run_index(*overrides: object) -> None:
 def vectors(folder: Path) -> dict[str, torch.Tensor]:
     """The embedding of every picture in an index, by its name."""
     found = Index.load(folder)
-    rows = torch.from_numpy(found.embeddings().copy())
-    return dict(zip([picture.file for picture in found.pictures], rows, strict=True))
+    return dict(zip(found.names.to_pylist(), torch.from_numpy(found.embeddings()), strict=True))
+
+
+def item_sets(folder: Path) -> dict[str, bytes]:
+    """The set of items of every picture in an index, by its name."""
+    found = Index.load(folder)
+    sets = [found.item_sets([row]) for row in range(len(found))]
+    contents = [b"".join(part.numpy().tobytes() for part in one) for one in sets]
+    return dict(zip(found.names.to_pylist(), contents, strict=True))

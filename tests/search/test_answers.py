@@ -19,10 +19,10 @@ def test_a_text_finds_pictures_in_the_order_of_their_scores(index, model):
     answers = Answers(index, model, CAPTIONS)
     query = answers.text("a red circle")
     answer = answers.answer(query, 4)
-    scores = torch.from_numpy(index.embeddings().copy()) @ model.encode_captions(["a red circle"])[0]
+    scores = torch.from_numpy(index.embeddings()) @ model.encode_captions(["a red circle"])[0]
     assert [hit.row for hit in answer.hits] == scores.argsort(descending=True)[:4].tolist()
     assert [hit.score for hit in answer.hits] == pytest.approx(scores.sort(descending=True).values[:4].tolist())
-    assert [index.pictures[hit.row].file for hit in answer.hits] == [hit.file for hit in answer.hits]
+    assert index.files([hit.row for hit in answer.hits]) == [hit.file for hit in answer.hits]
     assert answer.captions == []
 
 

@@ -13,14 +13,11 @@ from vse_gpo.search.items import (
     NUMBERS,
     Compaction,
     ItemSets,
-    check_records,
     check_sets,
     choose_compaction,
     mean_of_owned,
     merge_similar,
-    records_of,
     rounded,
-    sets_of,
 )
 
 
@@ -163,33 +160,6 @@ def test_a_model_without_interaction_has_no_items():
     for items, numbers in ((16, AUTO), (None, AUTO), (AUTO, "int8")):
         with pytest.raises(VSEError, match=f"items={items} item_dtype={numbers}: the model has no interaction"):
             choose_compaction(items, numbers, **asked)
-
-
-@pytest.mark.parametrize("numbers", NUMBERS)
-def test_records_hold_the_sets(numbers):
-    sets = Compaction(4, numbers)(unit_sets())
-    records = records_of(sets)
-    check_records(records, 3, 8)
-    for rows in ([0, 1, 2], [2, 0]):
-        again = sets_of(records[rows])
-        assert all(torch.equal(one, other[rows]) for one, other in zip(again, sets, strict=True))
-    each = {"int8": 1, "float16": 2, "float32": 4}[numbers]
-    assert records.dtype.itemsize == 4 * 8 * each + 4 * 4 + 20
-
-
-def test_records_of_another_kind_are_refused():
-    records = records_of(Compaction(4, "int8")(unit_sets()))
-    no_scales = np.zeros(3, [("values", "i1", (4, 8)), ("scales", "f4", (3,)), ("owners", "u1", (20,))])
-    for wrong, images, width in (
-        (records, 4, 8),
-        (records, 3, 9),
-        (no_scales, 3, 8),
-        (np.zeros(3), 3, 8),
-        (np.zeros(3, [("values", "i8", (4, 8)), ("scales", "f4", (4,)), ("owners", "u1", (20,))]), 3, 8),
-        ({}, 3, 8),
-    ):
-        with pytest.raises(ValueError, match="sets of items of another kind"):
-            check_records(wrong, images, width)
 
 
 @pytest.mark.parametrize(("field", "value"), [("scales", torch.nan), ("owners", 4)])

@@ -26,7 +26,7 @@ def all_of(height: int, width: int) -> Box:
 
 def test_names_and_captions_are_text(index, model):
     answers = Answers(index, model, CAPTIONS)
-    row = [picture.file for picture in index.pictures].index(HOSTILE)
+    row = index.names.to_pylist().index(HOSTILE)
     asked = PageQuery(answers.result(row), HOSTILE, index.path(HOSTILE))
     markup = answer_markup(index, asked, answers.answer(asked.query, 6), 12.3, kept=all_of)
     query = answers.text("a heart")

@@ -41,7 +41,7 @@ def index(home, model) -> Index:
 
 def own_similarities(model: VSE, index: Index, query: EncoderOutput) -> torch.Tensor:
     """By the library: all images at once, none of them from the index."""
-    images = [index.path(picture.file) for picture in index.pictures]
+    images = [index.path(file) for file in index.names.to_pylist()]
     with torch.inference_mode():
         outputs = model.image_encoder.output(model.prepare_images(images), with_items=True)
         similarity = model.similarity("interaction", outputs, query)
@@ -89,7 +89,7 @@ def test_compact_items_give_nearly_the_same(home, model, index):
     rows = list(range(IMAGES))
     exact = compare_items(index, model.interaction, query.items, rows)
     small = indexed(home, model, Compaction(None, "int8"))
-    assert small.records.dtype.itemsize < index.records.dtype.itemsize / 2
+    assert small.table.item_bytes < index.table.item_bytes / 2
     torch.testing.assert_close(compare_items(small, model.interaction, query.items, rows), exact, atol=0.02, rtol=0)
     indexed(home, model, ALL)
 

@@ -114,7 +114,7 @@ class Answers:
         """
         if not 0 <= row < len(self.index):
             raise VSEError(f"no image {row} in an index of {len(self.index)}")
-        embedding = torch.from_numpy(self.index.embeddings()[row : row + 1].copy())
+        embedding = self.index.embedding_of(row)
         items = self.index.item_sets([row]).features() if self.rerank else None
         return Query(EncoderOutput(embedding, items), self._curve_of_pictures, is_picture=True, row=row)
 
@@ -136,10 +136,9 @@ class Answers:
     @property
     def _side(self) -> int | None:
         """Cells per side of the grid of the stored items; None if none are compared, or they have no places."""
-        if not self.rerank or self.index.records is None:
+        if not self.rerank or not self.index.has_items:
             return None
-        [cells] = self.index.records.dtype["owners"].shape
-        return grid_side(self.model.image_encoder.backbone, cells)
+        return grid_side(self.model.image_encoder.backbone, self.index.table.cells)
 
     def _in_precision(self) -> AbstractContextManager[Any]:
         return in_precision(next(self.model.parameters()).device, self.precision)

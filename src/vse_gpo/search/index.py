@@ -1,24 +1,31 @@
 """An index of images: a folder with their embeddings, their names, and where their model is."""
 
-import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vse_gpo.checkpoints.sources import load_model
-from vse_gpo.errors import VSEError, first_line
+from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
 from vse_gpo.retrieval.similarity import check_directions
-from vse_gpo.search.items import ItemSets, Records, check_records, check_sets, sets_of
-from vse_gpo.search.kinds import faiss, searched
-from vse_gpo.search.scan import DeviceScan
-from vse_gpo.search.stored import DAMAGED, IndexSettings, Picture, file_of, leads_out, read_settings
-from vse_gpo.storage.writing import checksum
+from vse_gpo.search.items import ItemSets, check_sets
+from vse_gpo.search.kinds import kind_of
+from vse_gpo.search.records import checked_matrix, sets_of
+from vse_gpo.search.scan import Nearest, in_blocks, in_order, nearest
+from vse_gpo.search.stored import IndexSettings, leads_out, read_settings
+from vse_gpo.search.table import DAMAGED, EMBEDDING, ImageTable, damage_told
+
+FEW = 20_000  # images that an approximate index compares exactly, if a condition leaves no more
+ODD = r"^/|/$|(^|/)\.\.?(/|$)|\x00"  # names that may lead out: ``leads_out`` would take a second for a million
+TIE = 1e-6  # scores closer than this are equal
 
 
 class Hit(NamedTuple):
@@ -33,103 +40,132 @@ class Index:
     """Images that can be found by an embedding.
 
     Args:
-        exact: every embedding (n, E).
-        approximate: proposes candidates; None if every embedding is compared.
-        pictures: image of each row.
-        settings: settings of the index.
-        records: set of items of each row; None for an index without sets.
+        table: a row of each image.
+        settings: of the index.
     """
 
-    def __init__(
-        self,
-        exact: faiss.IndexFlatIP,
-        approximate: faiss.Index | None,
-        pictures: Sequence[Picture],
-        settings: IndexSettings,
-        records: Records | None = None,
-    ) -> None:
-        self.exact = exact
-        self.pictures = pictures
+    def __init__(self, table: ImageTable, settings: IndexSettings) -> None:
+        self.table = table
         self.settings = settings
-        self.records = records
-        self._searched: faiss.Index | DeviceScan = searched(exact, approximate)
+        self.kind = kind_of(settings.approximate)
+        self._device = torch.device("cpu")
 
     @classmethod
     def load(cls, folder: str | Path) -> "Index":
-        """Load the index in a folder that ``write_index`` wrote; embeddings and items stay on disk until needed.
+        """Load the index in a folder; what it holds stays on disk until it is needed.
 
         Raises:
             VSEError: if there is no index, it is damaged, or a name in it points outside the image folder.
         """
         folder = Path(folder).expanduser()
         settings = read_settings(folder)
-        try:
-            for name, expected in (settings.checksums or {}).items():
-                if checksum(file_of(folder, name, settings)) != expected:
-                    raise VSEError(f"{folder}: a damaged index, its {name} have changed on the disk; {DAMAGED}")
-            names = json.loads(file_of(folder, "pictures", settings).read_text(encoding="utf-8"))
-            pictures = [Picture(*row) for row in names]
-            exact = faiss.read_index(str(file_of(folder, "exact", settings)), faiss.IO_FLAG_MMAP_IFC)
-            approximate = None
-            if settings.recall is not None:
-                approximate = faiss.read_index(str(file_of(folder, "approximate", settings)))
-            records = None
-            if settings.items is not None:
-                records = np.load(file_of(folder, "items", settings), mmap_mode="r", allow_pickle=False)
-                check_records(records, len(pictures), exact.d)
-        except VSEError:
-            raise
-        except (OSError, EOFError, ValueError, TypeError, RuntimeError) as error:  # FAISS raises the last
-            raise VSEError(f"{folder}: a damaged index ({first_line(error)}); {DAMAGED}") from error
-        shapes = {(one.ntotal, one.d) for one in (exact, approximate) if one is not None}
-        if not isinstance(exact, faiss.IndexFlatIP) or shapes != {(len(pictures), exact.d)}:
-            raise VSEError(f"{folder}: a damaged index, its embeddings and names do not fit each other; {DAMAGED}")
-        if outside := [one.file for one in pictures if leads_out(one.file)]:
+        with damage_told(folder):
+            index = cls(ImageTable(folder, settings.version), settings)
+            if not len(index) or index.has_items != (settings.items is not None):
+                raise ValueError("its table is not the one that its settings describe")
+        odd = index.names.filter(pc.or_(pc.match_substring_regex(index.names, ODD), pc.equal(index.names, "")))
+        if outside := [file for file in odd.to_pylist() if leads_out(file)]:
             raise VSEError(
                 f"{folder}: refused, it names {outside[0]!r}, which leads out of its image folder; {DAMAGED}"
             )
-        return cls(exact, approximate, pictures, settings, records)
+        return index
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.table)
 
     @property
     def width(self) -> int:
         """Width of an embedding."""
-        return self.exact.d
+        return self.table.width
+
+    @property
+    def has_items(self) -> bool:
+        """Whether there is a set of items of each image."""
+        return self.table.has_items
+
+    @cached_property
+    def names(self) -> pa.Array:
+        """Files of all rows, as an Arrow array, which takes little memory."""
+        return self.table.read(["file"])["file"].combine_chunks()
+
+    def files(self, rows: Sequence[int]) -> list[str]:
+        """Files of some rows.
+
+        Args:
+            rows: of the images.
+        """
+        return self.names.take(pa.array(rows, pa.int64())).to_pylist()
 
     def search(
-        self, embeddings: Float[Tensor, "queries dim"], top: int = 10
+        self, embeddings: Float[Tensor, "queries dim"], top: int = 10, *, where: str | None = None
     ) -> tuple[list[list[float]], list[list[str]]]:
         """Scores and files for each query, best first; see ``hits``."""
-        found = self.hits(embeddings, top)
+        found = self.hits(embeddings, top, where=where)
         return [[hit.score for hit in line] for line in found], [[hit.file for hit in line] for line in found]
 
-    def hits(self, embeddings: Float[Tensor, "queries dim"], top: int) -> list[list[Hit]]:
-        """The images for each query, best first; an approximate index may find fewer than ``top``.
+    def hits(self, embeddings: Float[Tensor, "queries dim"], top: int, *, where: str | None = None) -> list[list[Hit]]:
+        """The images for each query, best first, equal scores by file; an approximate index may find fewer.
 
         Args:
             embeddings: of the queries.
             top: images to find.
+            where: condition in SQL on the columns of the table; only images that meet it are compared.
 
         Raises:
-            VSEError: if ``top`` is not positive, or the embeddings come from another model, or are NaN or zero.
+            VSEError: if ``top`` is not positive, the condition cannot be read, or the embeddings come from another
+                model, or are NaN or zero.
         """
         if top < 1:
             raise VSEError(f"top={top}, expected 1 or more")
         if embeddings.shape[1] != self.width:
             raise VSEError(f"embeddings of width {embeddings.shape[1]}, the index holds {self.width}; {REMEDY}")
         check_directions("query", embeddings)
-        scores, rows = self._searched.search(
-            np.ascontiguousarray(embeddings.numpy(), dtype=np.float32), min(top, len(self))
-        )
+        found = self._nearest(embeddings.float().cpu().contiguous(), min(top, len(self)), where)
         return [
-            [Hit(row, self.pictures[row].file, score) for score, row in zip(*line, strict=True) if row >= 0]
-            for line in zip(scores.tolist(), rows.tolist(), strict=True)
+            [Hit(row, file, score) for score, row, file in in_order(one, self.files(one.rows.tolist()), top)]
+            for one in found
         ]
 
+    def _nearest(self, queries: Float[Tensor, "queries dim"], top: int, where: str | None) -> list[Nearest]:
+        rows = None if where is None else self._matching(where)
+        if self.settings.approximate is None:
+            return nearest(queries, in_blocks(self._column, rows), top)
+        if rows is not None and len(rows) <= FEW:
+            return nearest(queries, self.table.embeddings(where), top)
+        return [self._approximate(query, top, where) for query in queries]
+
+    def _approximate(self, query: Float[Tensor, " dim"], top: int, where: str | None) -> Nearest:
+        """Candidates of the approximate index, scored by their exact embeddings."""
+        kind: Any = self.kind
+        block = self.table.candidates(query, top * kind.candidates, probes=kind.probes, where=where)
+        [found] = nearest(query[None], [block], top)
+        return found
+
+    def _matching(self, where: str) -> Int[Tensor, " rows"]:
+        """The rows that meet a condition, in order."""
+        return torch.from_numpy(self.table.read(["_rowoffset"], where=where)["_rowoffset"].to_numpy().astype("int64"))
+
+    @cached_property
+    def _column(self) -> Float[Tensor, "images dim"]:
+        """All embeddings, where they are searched; read once."""
+        column = torch.empty(len(self), self.width, device=self._device)
+        first = 0
+        for _, block in self.table.embeddings():
+            column[first : first + len(block)] = block
+            first += len(block)
+        return column
+
+    def embedding_of(self, row: int) -> Float[Tensor, "1 dim"]:
+        """The embedding of an image.
+
+        Args:
+            row: of the image.
+        """
+        with damage_told(self.table.folder):
+            return checked_matrix(self.table.read(EMBEDDING, rows=[row]))
+
     def item_sets(self, rows: Sequence[int]) -> ItemSets:
-        """The stored sets of items of some images.
+        """The stored sets of items of some images; no others are read.
 
         Args:
             rows: of the images.
@@ -137,22 +173,47 @@ class Index:
         Raises:
             VSEError: if the index has no sets, or they are damaged.
         """
-        if self.records is None:
+        if not self.has_items:
             raise VSEError(f"the index has no sets of items; {MAKE_ITEMS}")
-        sets = sets_of(self.records[list(rows)])
+        with damage_told(self.table.folder):
+            sets = sets_of(self.table.read(["items"], rows=rows), self.width)
         check_sets(sets, DAMAGED)
         return sets
 
     def search_on(self, device: torch.device) -> "Index":
         """Search on a GPU from now on, with the same answers; an approximate index stays on the CPU."""
-        if device.type != "cpu" and self.settings.recall is None:
-            self._searched = DeviceScan(self.exact, self.embeddings(), device)
+        self._device = device
+        self.__dict__.pop("_column", None)
         return self
 
-    def embeddings(self) -> Float[np.ndarray, "pictures dim"]:
-        """Embeddings of all images, as they are on disk; do not keep them longer than the index."""
-        view: Any = faiss.rev_swig_ptr(self.exact.get_xb(), len(self) * self.width)
-        return view.reshape(len(self), self.width)
+    def embeddings(self) -> Float[np.ndarray, "images dim"]:
+        """Embeddings of all images; do not write to them."""
+        return self._column.cpu().numpy()
+
+    def recall(self, random: np.random.Generator, *, queries: int = 500, top: int = 10) -> float:
+        """Percentage of the true nearest neighbours that a search finds, with a sample of the images as queries.
+
+        Every query is among the images and does not count as its own neighbour. What scores as high as the last true
+        neighbour is as good: copies of an image are one another's neighbours in any order.
+
+        Args:
+            random: draws the sample.
+            queries: images in it.
+            top: neighbours of each.
+        """
+        rows = np.sort(random.choice(len(self), min(len(self), queries), replace=False))
+        asked = checked_matrix(self.table.read(EMBEDDING, rows=rows.tolist()))
+        top = min(top + 1, len(self))
+        found = [self._approximate(query, top, None) for query in asked]
+        true = nearest(asked, self.table.embeddings(), top)
+        hits = expected = 0
+        for own, some, best in zip(rows.tolist(), found, true, strict=True):
+            others = best.scores[best.rows != own].sort(descending=True).values[: top - 1]
+            if len(others):
+                good = (some.scores >= others[-1] - TIE) & (some.rows != own)
+                hits += min(int(good.sum()), len(others))
+                expected += len(others)
+        return 100 * hits / expected if expected else 100.0
 
     def path(self, file: str) -> Path:
         """Path of an image.

@@ -1,35 +1,32 @@
 """A folder of images → an index: only new and changed ones are embedded, and an interrupted run resumes."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from vse_gpo.batch import choose_devices
 from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.data.encoding import Encoding
-from vse_gpo.data.progress import advance, progress_bar
-from vse_gpo.errors import VSEError, did_you_mean, printable
-from vse_gpo.model import VSE
+from vse_gpo.errors import VSEError, did_you_mean
 from vse_gpo.search.index import Index
-from vse_gpo.search.items import Compaction, Records, choose_compaction
-from vse_gpo.search.kinds import Kind
-from vse_gpo.search.parts import Embedding, Parts, Rows
-from vse_gpo.search.pictures import Found, Reasons, embed_pictures, find_pictures
-from vse_gpo.search.stored import FILES, IndexSettings, Picture, is_index, write_index
+from vse_gpo.search.items import choose_compaction
+from vse_gpo.search.kinds import Kind, kind_of
+from vse_gpo.search.pictures import Found, Reasons, find_pictures
+from vse_gpo.search.reports import report_index, report_skipped
+from vse_gpo.search.stored import IndexSettings, is_index, write_settings
+from vse_gpo.search.table import TABLE, ImageTable
+from vse_gpo.search.updating import LOG, Known, embed_new, known_rows, remove_others, same_content, take_over
+from vse_gpo.search.writer import TableWriter
 from vse_gpo.storage.locks import LOCK, only_process_in
 from vse_gpo.storage.writing import PART
 
 # CLIP ViT-B/32 trained on LAION-2B: MIT licence, 151 million weights, 15 GFLOPs for an image and a caption, zero-shot
 # rSum 526.9 on Flickr30K. OpenAI's of the same size has 504.4, SigLIP B/16 549.0 at three times the cost.
 DEFAULT_MODEL = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
-SAVE_EVERY = 20.0  # seconds: the most that an interrupted command loses
-UNFINISHED = "unfinished"  # folder of the embeddings until the index is written
-SHOWN = 20  # unreadable files that are named
+GROWN = 2  # times as many images: the lists of an approximate index are made anew
 
 
 def build_index(
@@ -94,47 +91,112 @@ def build_index(
             is_new=former is None,
             has_interaction=loaded.interaction is not None,
         )
-        parts = Parts(place / UNFINISHED, fingerprint, compaction)
-        kept = rows_of(former, compaction)
-        rows = parts.read() | kept
-        new = [picture for picture in found.pictures if picture not in rows]
-        skipped = found.skipped | embed_new(loaded, folder, new, parts, encoding, compaction)
-        rows = parts.read() | kept
-        pictures = [picture for picture in found.pictures if picture in rows]
+        about = {"fingerprint": fingerprint, "items": repr(compaction)}
+        table = unfinished_table(place, former, about)
+        resumed = table.version != (0 if former is None else former.settings.version)
+        known = known_rows(table)
+        unknown = [picture for picture in found.pictures if picture not in known.rows]
+        moved = same_content(folder, unknown, known)
+        take_over(table, moved, about)
+        new = [picture for picture in unknown if picture not in moved]
+        skipped = found.skipped | embed_new(loaded, folder, new, table, encoding, compaction, about)
         report_skipped(found, skipped)
-        check_complete(place, folder, found, rows, skipped)
+        check_complete(place, folder, found, known_rows(table), skipped)
+        remove_others(table, found.pictures)
         settings = IndexSettings(
             images=str(folder),
             fingerprint=fingerprint,
-            kind=repr(chosen),
+            version=table.version,
+            approximate=asdict(chosen) or None,
             items=None if compaction is None else asdict(compaction),
             **named,
         )
-        if former is None or list(former.pictures) != pictures or not same_settings(former.settings, settings):
-            settings = write_index(
-                place,
-                pictures=pictures,
-                embeddings=blocks(pictures, rows),
-                records=record_blocks(pictures, rows),
-                settings=settings,
-                kind=chosen,
-                random=np.random.default_rng(seed),
-            )
-        else:
-            settings = former.settings
-        parts.remove()
-        report_index(place, pictures, former, settings, sizes=rows[pictures[0]].sizes())
+        finish(place, table, former, settings, resumed=resumed, random=np.random.default_rng(seed))
+        report_index(place, former, Index.load(place))
 
 
-def check_complete(out: Path, folder: Path, found: Found, rows: Rows, skipped: Reasons) -> None:
+def unfinished_table(out: Path, former: Index | None, about: Mapping[str, str]) -> TableWriter:
+    """The table of a folder, with what an interrupted command has left in it; ready for rows of this kind.
+
+    Args:
+        out: folder of the index.
+        former: index before, if there is one.
+        about: model and kind of the sets of items.
+
+    Raises:
+        VSEError: if an unfinished index of another kind is there.
+    """
+    table = TableWriter(out)
+    finished = 0 if former is None else former.settings.version
+    if table.version == 0 or table.about == about:
+        return table
+    if table.version != finished:
+        for name, kind, remedy in (
+            ("fingerprint", "of another model", "model="),
+            ("items", "with other items", "items= and item_dtype="),
+        ):
+            if (left := table.about.get(name, "")) != about[name]:
+                raise VSEError(
+                    f"{out}: left by an unfinished index {kind} ({left[:60]}, now {about[name][:60]}); resume with the "
+                    f"same {remedy}, or name another folder"
+                )
+    if about["items"] == repr(None):
+        table.drop_items(about)
+    else:
+        table.start_over()
+    return table
+
+
+def finish(
+    out: Path,
+    table: TableWriter,
+    former: Index | None,
+    settings: IndexSettings,
+    *,
+    resumed: bool,
+    random: np.random.Generator,
+) -> None:
+    """Make of a table's rows what is searched, and let searches see it; nothing if they do already.
+
+    Args:
+        out: folder of the index.
+        table: with a row of each image.
+        former: index before, if there is one.
+        settings: of the index; version and recall are filled in.
+        resumed: whether an interrupted command has left its work in the table.
+        random: draws the sample to measure recall.
+    """
+    known = None if former is None else former.settings
+    is_same = known is not None and known.approximate == settings.approximate
+    if known is not None and is_same and table.version == known.version:
+        settings = replace(settings, recall=known.recall)
+        if settings == known:
+            return
+    else:
+        again = resumed or not is_same or former is None or len(table) > GROWN * len(former)
+        if again:
+            table.drop_lists()
+        table.compact()
+        kind_of(settings.approximate).build(table, again=again)
+        settings = replace(settings, version=table.version)
+        if settings.approximate is not None:
+            index = Index(ImageTable(out, table.version), settings)
+            settings = replace(settings, recall=index.recall(random))
+    if known is not None:
+        table.keep(known.version)
+    write_settings(out, settings)
+    table.clean()
+
+
+def check_complete(out: Path, folder: Path, found: Found, known: Known, skipped: Reasons) -> None:
     """Refuse an index that lacks an image or has none.
 
     Raises:
         VSEError: if an image that was read has no embedding, or none could be read.
     """
-    if lost := [one.file for one in found.pictures if one not in rows and one.file not in skipped]:
+    if lost := [one.file for one in found.pictures if one not in known.rows and one.file not in skipped]:
         raise VSEError(f"{out}: {len(lost)} images that were read have no embedding, first {lost[0]}; run it again")
-    if not any(picture in rows for picture in found.pictures):
+    if not any(picture in known.rows for picture in found.pictures):
         raise VSEError(f"images={folder}: no image that can be read, so there is nothing to index")
 
 
@@ -153,9 +215,7 @@ def former_index(out: Path) -> Index | None:
 
 def _left_over(name: str) -> bool:
     """Whether an interrupted first index may have left such a file or folder."""
-    known, _, number = name.partition("-")
-    whole = any(known == kind and number.endswith(suffix) for kind, suffix in FILES.items())
-    return whole or name in (UNFINISHED, LOCK) or (name.startswith(".") and name.endswith(PART))
+    return name in (TABLE, LOG, LOCK) or (name.startswith(".") and name.endswith(PART))
 
 
 def model_settings(
@@ -175,101 +235,3 @@ def whole_path(place: str | None) -> str | None:
     """Absolute path of an existing file or folder; a hub id unchanged."""
     path = Path(place or "").expanduser()
     return str(path.resolve()) if place is not None and path.exists() else place
-
-
-def rows_of(former: Index | None, compaction: Compaction | None) -> Rows:
-    """Where the embeddings of an index's images are; nothing if their items are not as they are to be stored."""
-    if former is None or compaction not in (None, former.settings.compaction):
-        return {}
-    embeddings, records = former.embeddings(), None if compaction is None else former.records
-    return {picture: Embedding(embeddings, records, row) for row, picture in enumerate(former.pictures)}
-
-
-def same_settings(former: IndexSettings, settings: IndexSettings) -> bool:
-    """Whether an index of the same images need not be written again."""
-    names = ("images", "model", "kind", "items")
-    return all(getattr(former, name) == getattr(settings, name) for name in names)
-
-
-def embed_new(
-    model: VSE,
-    folder: Path,
-    pictures: Sequence[Picture],
-    parts: Parts,
-    encoding: Encoding,
-    compaction: Compaction | None,
-) -> Reasons:
-    """Embed images into parts; returns the files that could not be read, with the reason."""
-    skipped: Reasons = {}
-    waiting = []
-    saved = time.monotonic()
-    with progress_bar("images", total=len(pictures)) as progress:
-        for batch in embed_pictures(model, folder, pictures, encoding, compaction):
-            skipped |= batch.skipped
-            waiting.append(batch)
-            if time.monotonic() - saved > SAVE_EVERY:
-                parts.write(waiting)
-                waiting, saved = [], time.monotonic()
-            advance(progress, len(batch.pictures) + len(batch.skipped))
-    parts.write(waiting)
-    return skipped
-
-
-def blocks(pictures: Sequence[Picture], rows: Rows, size: int = 4096) -> Iterator[npt.NDArray[np.float32]]:
-    """The embeddings of images, ``size`` at a time."""
-    for first in range(0, len(pictures), size):
-        places = (rows[picture] for picture in pictures[first : first + size])
-        yield np.stack([place.embeddings[place.row] for place in places])
-
-
-def record_blocks(pictures: Sequence[Picture], rows: Rows, size: int = 1024) -> Iterator[Records]:
-    """The sets of items of images, ``size`` at a time; nothing if there are none."""
-    for first in range(0, len(pictures), size):
-        places = (rows[picture] for picture in pictures[first : first + size])
-        if found := [place.records[place.row] for place in places if place.records is not None]:
-            yield np.stack(found)
-
-
-def report_skipped(found: Found, skipped: Reasons) -> None:
-    """Print which files were skipped, and why."""
-    for file in sorted(skipped)[:SHOWN]:
-        print(f"skipped {printable(f'{file}: {skipped[file]}')}")
-    if len(skipped) > SHOWN:
-        print(f"skipped {len(skipped) - SHOWN} more")
-    if found.others:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in found.others.most_common())
-        print(f"skipped {found.others.total()} files that are not read as images: {printable(kinds)}")
-
-
-def report_index(
-    out: Path,
-    pictures: Sequence[Picture],
-    former: Index | None,
-    settings: IndexSettings,
-    *,
-    sizes: tuple[int, int],
-) -> None:
-    """Print what the index holds now and how its images have changed.
-
-    Args:
-        out: folder of the index.
-        pictures: that it holds.
-        former: index before; None if there was none.
-        settings: of the index.
-        sizes: bytes of an image's items and of its embedding.
-    """
-    before = {} if former is None else {picture.file: picture for picture in former.pictures}
-    now = {picture.file for picture in pictures}
-    compaction = settings.compaction
-    new = sum(picture.file not in before for picture in pictures)
-    changed = sum(before.get(picture.file, picture) != picture for picture in pictures)
-    removed = sum(file not in now for file in before)
-    if former is not None and former.settings.kind != settings.kind:
-        print(f"kind: {former.settings.kind} → {settings.kind}")
-    if former is not None and former.settings.items != settings.items:
-        print(f"items: {former.settings.compaction or 'none'} → {compaction or 'none'}")
-    if settings.recall is not None:
-        print(f"recall@10 against exact search: {settings.recall:.1f} % (sample of the images)")
-    if compaction is not None:
-        print(f"items: {compaction}; {sizes[0]:,} bytes an image, beside {sizes[1]:,} of its embedding")
-    print(f"{out}: {len(pictures)} images ({new} new, {changed} changed, {removed} removed)")

@@ -175,48 +175,6 @@ def rounded(
     return (values / scales[:, :, None]).round().to(numbers), scales
 
 
-# records: how sets lie on a disk, those of an image together
-
-Records = npt.NDArray[Any]  # one of each image, with the fields of ``ItemSets``
-
-
-def records_of(sets: ItemSets) -> Records:
-    """Sets as an array with one record of each image."""
-    columns = {name: part.numpy() for name, part in sets._asdict().items()}
-    records = np.empty(len(sets.values), [(name, part.dtype, part.shape[1:]) for name, part in columns.items()])
-    for name, part in columns.items():
-        records[name] = part
-    return records
-
-
-def sets_of(records: Records) -> ItemSets:
-    """The sets of some records."""
-    return ItemSets(*(torch.from_numpy(records[name].copy()) for name in ItemSets._fields))
-
-
-def check_records(records: Any, images: int, width: int) -> None:
-    """Refuse an array that does not hold the sets of an index.
-
-    Args:
-        records: as read from a file.
-        images: number of images.
-        width: of an item.
-
-    Raises:
-        ValueError: if its type or shape is another.
-    """
-    if not isinstance(records, np.ndarray):
-        raise ValueError(f"sets of items of another kind, {type(records).__name__}")
-    kind: Any = records.dtype
-    if kind.names != ItemSets._fields or records.shape != (images,):
-        raise ValueError(f"sets of items of another kind, {kind} of shape {records.shape}")
-    fields: list[Any] = [kind[name].subdtype or (kind[name], ()) for name in kind.names]
-    (values, size), (scales, scaled), (owners, cells) = fields
-    fits = len(size) == 2 and scaled == size[:1] and size[1] == width and len(cells) == 1
-    if not (fits and str(values) in NUMBERS and scales == np.float32 and owners in (np.uint8, np.int16)):
-        raise ValueError(f"sets of items of another kind, {kind}")
-
-
 def check_sets(sets: ItemSets, remedy: str) -> None:
     """Refuse stored sets that hold NaN or infinity, or name an item that they do not have.
 

@@ -77,7 +77,7 @@ class Handlers:
 
     def _picture_of(self, row: int) -> PageQuery:
         query = self.answers.result(row)
-        file = self.answers.index.pictures[row].file
+        [file] = self.answers.index.files([row])
         return PageQuery(query, file, self.answers.index.path(file))
 
     def _show(self, top: int, text: str, ask: Callable[[], PageQuery]) -> PageState:

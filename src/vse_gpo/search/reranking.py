@@ -30,7 +30,7 @@ def choose_rerank(rerank: int | str | None, index: Index, model: VSE, *, top: in
         VSEError: if the model compares no items, the index has none or fewer images, or more images are shown.
     """
     if rerank == AUTO:
-        return 0 if index.records is None or model.interaction is None else min(FIRST, len(index))
+        return 0 if not index.has_items or model.interaction is None else min(FIRST, len(index))
     if rerank is None:
         return 0
     if model.interaction is None:
@@ -38,7 +38,7 @@ def choose_rerank(rerank: int | str | None, index: Index, model: VSE, *, top: in
             f"rerank={rerank}: the model has no interaction, by which images could be re-ordered; leave it out, or "
             "train a model with interaction=maxsim or another"
         )
-    if index.records is None:
+    if not index.has_items:
         raise VSEError(f"rerank={rerank}: the index has no sets of items; {MAKE_ITEMS}")
     if not isinstance(rerank, int) or rerank > len(index):
         raise VSEError(f"rerank={rerank}, but the index holds {len(index):,} images; set it to {len(index):,} at most")

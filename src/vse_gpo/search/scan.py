@@ -1,56 +1,114 @@
-"""Exact search on a GPU, with the answers that FAISS gives on a CPU."""
+"""Exact search: one matrix product over all embeddings, block by block, on a CPU or a GPU, with the same answers."""
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from vse_gpo.search.kinds import faiss
+from vse_gpo.precision import full_product
 
-MARGIN = 2e-3  # more than a score of unit embeddings can be wrong by, even in TF32
-QUERIES = 64  # at once: their scores are in memory
+MARGIN = 1e-5  # more than a score of unit embeddings in float32 is wrong by
+BLOCK = 2**16  # embeddings that are compared at once
+PAIRS = 2**13  # candidates that are scored in float64 at once
 
 
-class DeviceScan:
-    """Compares every embedding on a device; FAISS scores and orders what is near the best.
+class Nearest(NamedTuple):
+    """The best rows for a query, and all that tie with the last of them; in no order."""
 
-    The result is FAISS's own, ties included. The rows whose scores on the device are within a margin of the last of the
-    best hold all that FAISS would give, and among them FAISS decides as it does among all rows.
+    scores: Float[Tensor, " rows"]
+    rows: Int[Tensor, " rows"]
+
+
+Block = tuple[Int[Tensor, " rows"], Float[Tensor, "rows dim"]]  # numbers and embeddings of some rows
+
+
+def nearest(queries: Float[Tensor, "queries dim"], blocks: Iterable[Block], top: int) -> list[Nearest]:
+    """The best ``top`` rows for each query.
+
+    The product proposes the rows whose float32 scores are within a margin of the last of the best so far; these are
+    scored in float64 and rounded, so that equal embeddings have equal scores wherever they lie, and on any device.
 
     Args:
-        exact: every embedding, for FAISS.
-        embeddings: the same.
-        device: that holds them and compares.
+        queries: embeddings, on the CPU.
+        blocks: all rows; on any device, one block after the other.
+        top: rows to find.
     """
+    found = [Nearest(torch.empty(0), torch.empty(0, dtype=torch.long)) for _ in queries]
+    floor = torch.full((len(queries), 1), -torch.inf)
+    for rows, embeddings in blocks:
+        asked = queries.to(embeddings.device)
+        scores = full_product(asked, embeddings)
+        limit = floor.to(scores.device)
+        if not limit.isfinite().all() and len(rows) >= top:  # the first block of many rows: of all, few are candidates
+            limit = limit.maximum(scores.topk(top).values[:, -1:])
+        at, places = (scores >= limit - MARGIN).nonzero(as_tuple=True)
+        exact = exact_scores(asked, at, embeddings, places).cpu()
+        counts = torch.bincount(at, minlength=len(queries)).tolist()
+        for number, (new, near) in enumerate(zip(exact.split(counts), rows[places.cpu()].split(counts), strict=True)):
+            if len(new):
+                found[number] = best(torch.cat([found[number].scores, new]), torch.cat([found[number].rows, near]), top)
+                if len(found[number].rows) >= top:
+                    floor[number] = found[number].scores.min()
+    return found
 
-    def __init__(self, exact: faiss.IndexFlatIP, embeddings: npt.NDArray[np.float32], device: torch.device) -> None:
-        self.exact = exact
-        self._columns = torch.from_numpy(embeddings).to(device, copy=True).T
 
-    def search(
-        self, queries: npt.NDArray[np.float32], top: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Scores and rows of the best ``top`` for each query, as ``faiss.Index.search`` gives them."""
-        found = [
-            self._refined(query, near.nonzero()[:, 0].cpu().numpy(), top)
-            for first in range(0, len(queries), QUERIES)
-            for query, near in zip(
-                queries[first : first + QUERIES], self._near(queries[first : first + QUERIES], top), strict=True
-            )
-        ]
-        scores, rows = zip(*found, strict=True)
-        return np.stack(scores), np.stack(rows)
+def exact_scores(
+    queries: Float[Tensor, "queries dim"],
+    numbers: Int[Tensor, " pairs"],
+    embeddings: Float[Tensor, "rows dim"],
+    places: Int[Tensor, " pairs"],
+) -> Float[Tensor, " pairs"]:
+    """Scores of pairs, summed in float64 and rounded to float32.
 
-    def _near(self, queries: npt.NDArray[np.float32], top: int) -> Tensor:
-        """(queries, images): which of them score within the margin of the last best one."""
-        scores = torch.from_numpy(queries).to(self._columns.device) @ self._columns
-        return scores >= scores.topk(top).values[:, -1:] - MARGIN
+    Args:
+        queries, embeddings: of unit length.
+        numbers, places: query and embedding of each pair.
+    """
+    parts = [
+        (queries[some].double() * embeddings[others].double()).sum(1).float()
+        for some, others in zip(numbers.split(PAIRS), places.split(PAIRS), strict=True)
+    ]
+    return torch.cat(parts) if parts else queries.new_empty(0)
 
-    def _refined(
-        self, query: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], top: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """FAISS's answer among some rows, which are in order."""
-        near = faiss.IndexFlatIP(self.exact.d)
-        near.add(self.exact.reconstruct_batch(rows))
-        [scores], [places] = near.search(query[None], top)
-        return scores, rows[places]
+
+def best(scores: Float[Tensor, " rows"], rows: Int[Tensor, " rows"], top: int) -> Nearest:
+    """The best rows, and all that tie with the last of them.
+
+    Args:
+        scores, rows: of all candidates.
+        top: rows to find.
+    """
+    if len(rows) > top:
+        kept = scores >= scores.topk(top).values[-1]
+        scores, rows = scores[kept], rows[kept]
+    return Nearest(scores, rows)
+
+
+def in_blocks(embeddings: Float[Tensor, "images dim"], rows: Int[Tensor, " rows"] | None = None) -> Iterator[Block]:
+    """Embeddings that are in memory, or some of them, in blocks for ``nearest``.
+
+    Args:
+        embeddings: all.
+        rows: those to compare; None takes all.
+    """
+    for first in range(0, len(embeddings) if rows is None else len(rows), BLOCK):
+        if rows is None:
+            block = embeddings[first : first + BLOCK]
+            yield torch.arange(first, first + len(block)), block
+        else:
+            chosen = rows[first : first + BLOCK]
+            yield chosen, embeddings[chosen.to(embeddings.device)]
+
+
+def in_order(found: Nearest, files: Sequence[str], top: int) -> list[tuple[float, int, str]]:
+    """Score, row and file of the best, equal scores by the names of the files.
+
+    Args:
+        found: candidates.
+        files: name of each.
+        top: most to give.
+    """
+    hits = zip(found.scores.tolist(), found.rows.tolist(), files, strict=True)
+    return sorted(hits, key=lambda hit: (-hit[0], hit[2]))[:top]
