@@ -198,6 +198,7 @@ def test_equal_scores_are_ordered_by_name_whatever_their_number(model, monkeypat
     for file in (names := ["b.png", "a.png", "deep/a.png", "ä.png", "c.png"]):
         paint(tmp_path / "pictures" / file, 0)
     run_index(f"images={tmp_path / 'pictures'}", f"model={model}", f"out={tmp_path / 'index'}")
+    capsys.readouterr()
     for top in range(1, 6):
         monkeypatch.setattr(
             sys, "argv", ["vse-search", "a star", f"index={tmp_path / 'index'}", "json=true", f"top={top}"]
