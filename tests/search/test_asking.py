@@ -18,7 +18,7 @@ from vse_gpo.cli.arguments import read_arguments
 from vse_gpo.errors import VSEError
 from vse_gpo.search import __main__ as search
 from vse_gpo.search.asking import Asker, answer_lines, parts_of_line, print_table
-from vse_gpo.search.combining import Part, combine
+from vse_gpo.search.combining import Part, combine_parts
 from vse_gpo.search.filters import filter_sql
 from vse_gpo.search.index import Hit, Index
 from vse_gpo.search.queries import encode_parts, encode_text
@@ -138,7 +138,7 @@ def test_the_table_shows_what_was_found(made, monkeypatch, capsys):
         (["a dog", "stdin=true", "index=x"], "stdin=true and query=a dog, expected one of them"),
         (["plus=a dog", "interactive=true", "index=x"], "interactive=true and plus=a dog, expected one of them"),
         (["interactive=true", "stdin=true", "index=x"], "interactive=true and stdin=true, expected one of them"),
-        (["a dog", "where=hight > 3", "index=no"], "where=: no column hight (did you mean height?), expected one of"),
+        (["a dog", "where=widht > 3", "index=no"], "where=: no column widht (did you mean width?), expected one of"),
         (["a dog", "near=here", "index=no"], "near=here, expected latitude,longitude"),
         (["a dog", "minus=\udcff", "index=no"], "the query is not UTF-8"),
     ],
@@ -179,7 +179,7 @@ def test_texts_and_images_are_added_and_subtracted(find, made, model):
     hits, said = find("a red circle", "minus=0.5 * a star; hearts", f"plus_image=2*{photo}", "top=3")
     encoder = VSE.from_pretrained(model)
     texts = encoder.encode_captions(["a red circle", "a star", "hearts"])
-    query = combine(torch.cat([texts, encoder.encode_images(photo)]), [1.0, -0.5, -1.0, 2.0])
+    query = combine_parts(torch.cat([texts, encoder.encode_images(photo)]), [1.0, -0.5, -1.0, 2.0])
     assert ([hit["file"] for hit in hits], said) == (expected_hits(made, query, 3), "")
     assert find(f"image={photo}", "plus=a red circle", "top=3") == find("a red circle", f"image={photo}", "top=3")
 

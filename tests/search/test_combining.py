@@ -5,7 +5,7 @@ import torch
 
 from tests.helpers.photo_folder import unit
 from vse_gpo.errors import VSEError
-from vse_gpo.search.combining import Part, combine, parts_of, title_of
+from vse_gpo.search.combining import Part, combine_parts, parts_of, title_of
 
 
 def test_parts_are_read_with_signs_and_weights():
@@ -31,13 +31,13 @@ def test_the_sum_is_that_of_plain_loops():
         sum(weight * float(row[place]) for weight, row in zip(weights, embeddings, strict=True)) for place in range(16)
     ]
     length = sum(value**2 for value in total) ** 0.5
-    found = combine(embeddings, weights)
+    found = combine_parts(embeddings, weights)
     assert found.shape == (1, 16)
     assert found[0].tolist() == pytest.approx([value / length for value in total], abs=1e-6)
-    assert torch.equal(combine(embeddings[:1], [2.0]), combine(embeddings[:1], [1.0]))
+    assert torch.equal(combine_parts(embeddings[:1], [2.0]), combine_parts(embeddings[:1], [1.0]))
 
 
 @pytest.mark.parametrize("weights", [[1.0, -1.0], [0.0, 0.0], [3.0, -3.0]])
 def test_parts_that_cancel_out_are_refused(weights):
     with pytest.raises(VSEError, match="the parts of the query cancel out; change a text, an image or a weight"):
-        combine(unit(1).repeat(2, 1), weights)
+        combine_parts(unit(1).repeat(2, 1), weights)

@@ -145,7 +145,7 @@ def test_examples(text, truth, table):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("hight > 3", f"no column hight (did you mean height?), expected one of {', '.join(COLUMNS)}"),
+        ("widht > 3", f"no column widht (did you mean width?), expected one of {', '.join(COLUMNS)}"),
         ("select 1", f"no column select, expected one of {', '.join(COLUMNS)}"),
         ("width in (select width)", f"no column select, expected one of {', '.join(COLUMNS)}"),
         ("lower(camera) = 'x'", "no column lower"),

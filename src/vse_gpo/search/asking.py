@@ -23,7 +23,7 @@ from vse_gpo.search.reranking import choose_rerank, find
 IMAGE = "image="  # begins a line that names an image file
 
 
-class Found(NamedTuple):
+class Reply(NamedTuple):
     """What a query found."""
 
     title: str
@@ -60,14 +60,14 @@ class Asker:
         """See ``level_of``."""
         return level_of(self.index, self.model)
 
-    def ask(self, parts: Sequence[Part]) -> Found:
+    def ask(self, parts: Sequence[Part]) -> Reply:
         """The best images of a query, and whether they fit it; of combined queries and images that is not known.
 
         Args:
             parts: of the query.
 
         Raises:
-            VSEError: see ``encode_parts``, ``combine`` and ``Index.hits``.
+            VSEError: see ``encode_parts``, ``combine_parts`` and ``Index.hits``.
         """
         query, remarks = encode_parts(self.model, parts)
         hits = find(self.index, self.model, query, top=self.top, rerank=self.rerank, where=self.where)
@@ -76,7 +76,7 @@ class Asker:
             [best] = self.index.hits(query.embeddings, 1, where=self.where)  # by the embedding
             tokenizer = self.model.prepare_captions.tokenizer
             judgement = judge(parts[0].content, [hit.score for hit in best], self.level, tokenizer)
-        return Found(title_of(parts), hits, judgement, remarks)
+        return Reply(title_of(parts), hits, judgement, remarks)
 
 
 def search_index(
@@ -170,13 +170,13 @@ def answer_lines(asker: Asker, lines: Iterable[str]) -> None:
         raise VSEError(f"{failed} of {count} queries could not be answered; see the errors among the answers")
 
 
-def answer_of(found: Found) -> dict[str, Any]:
+def answer_of(found: Reply) -> dict[str, Any]:
     """What a query found, for JSON; ``fits`` is null if it is not known."""
     hits = [{"rank": rank, "score": hit.score, "file": hit.file} for rank, hit in enumerate(found.hits, 1)]
     return {"query": found.title, "fits": found.judgement.fits, "reason": found.judgement.reason, "hits": hits}
 
 
-def _tell(found: Found, *, nearest: bool, as_json: bool) -> None:
+def _tell(found: Reply, *, nearest: bool, as_json: bool) -> None:
     for remark in found.remarks:
         sys.stderr.write(f"warning: {remark}\n")
     if as_json:

@@ -67,7 +67,7 @@ def title_of(parts: Sequence[Part]) -> str:
     return " ".join(words)
 
 
-def combine(embeddings: Float[Tensor, "parts dim"], weights: Sequence[float]) -> Float[Tensor, "1 dim"]:
+def combine_parts(embeddings: Float[Tensor, "parts dim"], weights: Sequence[float]) -> Float[Tensor, "1 dim"]:
     """The unit sum of weighted unit embeddings (vector arithmetic, Mikolov et al. 2013).
 
     Args:

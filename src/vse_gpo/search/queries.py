@@ -12,7 +12,7 @@ from vse_gpo.batch import EncoderOutput, ImageInputs, Indexed, Tokens, encode_ba
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
-from vse_gpo.search.combining import Part, combine
+from vse_gpo.search.combining import Part, combine_parts
 from vse_gpo.search.pictures import open_picture
 
 
@@ -76,7 +76,7 @@ def encode_parts(model: VSE, parts: Sequence[Part]) -> tuple[EncoderOutput, list
     if len(parts) == 1 and parts[0].weight > 0:
         return found[0], remarks
     embeddings = torch.cat([one.embeddings for one in found])
-    return EncoderOutput(combine(embeddings, [part.weight for part in parts]), None), remarks
+    return EncoderOutput(combine_parts(embeddings, [part.weight for part in parts]), None), remarks
 
 
 def _encoded(model: VSE, encoder: Encoder, inputs: ImageInputs | Tokens) -> EncoderOutput:
