@@ -11,6 +11,7 @@ from vse_gpo.backbones.texts import Bert, bert_of
 from vse_gpo.batch import Tokens
 from vse_gpo.checkpoints.released import bigru_names
 from vse_gpo.encoder import Encoder
+from vse_gpo.errors import VSEError
 from vse_gpo.pooling import GPO
 
 
@@ -53,3 +54,19 @@ def test_word_vectors_start_within_a_tenth():
 def encoder(config: PreTrainedConfig, groups: int = 1) -> Bert:
     torch.manual_seed(0)
     return bert_of(config.to_dict(), groups=groups).eval()
+
+
+def test_words_can_be_added_to_their_states():
+    added = BiGRU(vocabulary_size=9, width=4, word_width=4, add_words=True)
+    plain = BiGRU(vocabulary_size=9, width=4, word_width=4)
+    plain.load_state_dict(added.state_dict())
+    tokens = Tokens(torch.tensor([[5, 6, 0, 0], [1, 2, 3, 4]]), torch.tensor([2, 4]))
+    torch.testing.assert_close(added(tokens).values - plain(tokens).values, plain.embed(tokens.ids))
+    assert BiGRU(vocabulary_size=900, width=9, word_width=9, add_words=True).embed.weight.std().item() == pytest.approx(
+        0.5, rel=0.05
+    )
+
+
+def test_words_of_another_width_than_their_states_are_not_added():
+    with pytest.raises(VSEError, match=r"^text\.network\.add_words=true with word_width=3, expected the width, 4$"):
+        BiGRU(vocabulary_size=9, width=4, word_width=3, add_words=True)

@@ -1,16 +1,18 @@
 """The trunk that is trained from scratch."""
 
+import pytest
 import torch
 from torch import nn
 
-from vse_gpo.backbones.small import Coordinates, small_grid
+from vse_gpo.backbones.small import Coordinates, coarse_grid, small_grid
 
 
-def test_a_trunk_from_scratch_trains_its_statistics():
-    grid = small_grid(width=8).train()
+@pytest.mark.parametrize(("build", "cells"), [(small_grid, 16), (coarse_grid, 4)])
+def test_a_trunk_from_scratch_trains_its_statistics(build, cells):
+    grid = build(width=8).train()
     features = grid(torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8))
-    assert features.values.shape == (2, 16, 8)
-    assert features.lengths.tolist() == [16, 16]
+    assert features.values.shape == (2, cells, 8)
+    assert features.lengths.tolist() == [cells, cells]
     assert all(module.training for module in grid.modules() if isinstance(module, nn.BatchNorm2d))
 
 

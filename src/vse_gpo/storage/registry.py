@@ -16,6 +16,7 @@ MODEL_PARTS = frozenset(
         "vse_gpo.backbones.images.butd_grid",
         "vse_gpo.backbones.images.imagenet_resnet152_grid",
         "vse_gpo.backbones.images.imagenet_resnet_grid",
+        "vse_gpo.backbones.small.coarse_grid",
         "vse_gpo.backbones.small.small_grid",
         "vse_gpo.backbones.timm_trunks.timm_grid",
         "vse_gpo.backbones.open_clip.open_clip_images_of",
@@ -81,6 +82,7 @@ DATA_PARTS = frozenset(
 )
 RENAMED = {  # as older models name them → as they are now
     "vse_gpo.pooling.gpo_variants.BiGRU": "vse_gpo.pooling.gpo_variants.RankGRU",
+    "vse_gpo.backbones.images.coarse_grid": "vse_gpo.backbones.small.coarse_grid",
     "vse_gpo.backbones.images.small_grid": "vse_gpo.backbones.small.small_grid",
     "vse_gpo.backbones.images.timm_grid": "vse_gpo.backbones.timm_trunks.timm_grid",
     "vse_gpo.backbones.texts.BiGRU": "vse_gpo.backbones.bigru.BiGRU",
