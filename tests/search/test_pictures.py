@@ -1,8 +1,10 @@
 """Every kind of file in a folder of one's own: what is decoded, and what is passed over with which reason."""
 
+import errno
 import hashlib
 import io
 import os
+import socket
 import struct
 import zlib
 from pathlib import Path
@@ -17,7 +19,8 @@ from tests.helpers.photo_folder import paint, small_model
 from vse_gpo.data.encoding import Encoding
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.search.fingerprints import perceptual_hash, small_image
-from vse_gpo.search.pictures import FilePixels, embed_pictures, find_pictures, open_picture
+from vse_gpo.search.pictures import SPECIAL, FilePixels, embed_pictures, find_pictures, open_picture
+from vse_gpo.search.stored import Picture
 
 AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 
@@ -136,10 +139,66 @@ def test_a_picture_stands_as_its_camera_says(tmp_path):
     assert torch.equal(open_picture(tmp_path / "turned.png"), expected)
 
 
-def test_a_link_to_itself_and_a_pipe_are_skipped_with_a_reason(tmp_path):
+def test_pipes_sockets_devices_and_loops_are_skipped_without_being_opened(tmp_path):
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
-    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "again").symlink_to(tmp_path)
+    (tmp_path / "null.png").symlink_to("/dev/null")
+    for name in ("pipe.png", "pipe"):
+        os.mkfifo(tmp_path / name)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "socket.png"))
     found = find_pictures(tmp_path)
-    assert found.skipped == {"loop.png": f"a link that leads out of {tmp_path}"}
-    [batch] = embed_pictures(small_model(), tmp_path, found.pictures, HERE)
+    assert found.pictures == []
+    assert found.skipped == {
+        "loop.png": "too many levels of symbolic links",
+        "tree/again": "a linked folder, which is not entered",
+        **dict.fromkeys(["null.png", "pipe.png", "pipe", "socket.png"], SPECIAL),
+    }
+    pipe = Picture("pipe.png", 0, 0)  # one that took an image's place since
+    [batch] = embed_pictures(small_model(), tmp_path, [pipe], HERE)
     assert batch.skipped == {"pipe.png": "not a regular file, expected an image"}
+
+
+def test_names_that_are_not_unicode_are_skipped_with_a_reason(tmp_path):
+    paint(tmp_path / "good.png", 1)
+    folder = os.fsencode(tmp_path)
+    for name in (b"caf\xe9.png", b"caf\xe9.txt"):
+        Path(os.fsdecode(folder + b"/" + name)).write_bytes((tmp_path / "good.png").read_bytes())
+    deep = Path(os.fsdecode(folder + b"/\xff"))
+    paint(deep / "a.png", 1)
+    found = find_pictures(tmp_path)
+    assert [picture.file for picture in found.pictures] == ["good.png"]
+    reason = "its name is not UTF-8; rename it"
+    assert found.skipped == dict.fromkeys(["caf\udce9.png", "caf\udce9.txt", "\udcff/a.png"], reason)
+
+
+def test_images_are_found_whatever_they_are_called(tmp_path):
+    jpeg = paint(tmp_path / "a.jpg", 1).read_bytes()
+    for name in ("b.png", "c.heic", "d", "e.backup", "deep/f.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(jpeg)
+    for number, start in enumerate((b"", b"BM and more text", b"P1 is a post code", b"II*\0", b"\0\0\1\0", jpeg[:8])):
+        (tmp_path / f"{number}.dat").write_bytes(start)
+    (tmp_path / "text.jpg").write_text("no image")
+    rows, skipped = embedded(tmp_path)
+    assert sorted(rows) == ["a.jpg", "b.png", "c.heic", "d", "deep/f.txt", "e.backup"]
+    assert all(torch.equal(row, rows["a.jpg"]) for row in rows.values())
+    assert skipped == {"text.jpg": "cannot be decoded (not an image, 8 bytes)"}
+    assert find_pictures(tmp_path).others == {".dat": 6}
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+    paint(tmp_path / "a.jpg", 1)
+    (tmp_path / "closed").mkdir()
+    scan = os.scandir
+
+    def refusing(path: Path) -> object:
+        if path == tmp_path / "closed/":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # whoever runs the tests may be root
+    found = find_pictures(tmp_path)
+    assert [picture.file for picture in found.pictures] == ["a.jpg"]
+    assert found.skipped == {"closed": "permission denied"}

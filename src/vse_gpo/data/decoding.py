@@ -1,11 +1,11 @@
 """Image files → uint8 RGB pixels: the one loader of training, library, extraction and index."""
 
-import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,11 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from vse_gpo.data.files import HELP
+from vse_gpo.data.formats import FORMATS, missing_reader
 from vse_gpo.errors import VSEError, first_line
-
-try:
-    from torchvision.io import ImageReadMode, decode_jpeg
-except ImportError:  # deprecated since torchvision 0.29; Pillow gives the same pixels in up to 1.7 times the time
-    decode_jpeg = None
 
 RGB = UInt8[Tensor, "3 height width"]
 
-# read by Pillow itself; EPS and PDF would start Ghostscript, whatever the file is called
-Image.init()
-FORMATS = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"} & Image.OPEN.keys()
 JPEGS = {"JPEG", "MPO"}  # a JPEG that more images follow is an MPO
 LARGEST = 2**28  # pixels that are decoded at most
 LARGE = 2**26  # pixels from which on a JPEG is decoded at a half, a quarter or an eighth of its size
@@ -56,7 +49,7 @@ def read_image(path: Path, *, upright: bool = True, side: int | None = None) -> 
 
 @contextmanager
 def opened_image(path: Path) -> Iterator[tuple[BufferedReader, Image.Image]]:
-    """A regular file and its image, not yet decoded; opened without waiting for it: a pipe would never answer.
+    """A regular file and its image, not yet decoded; what is no file is not opened: a pipe would never answer.
 
     Args:
         path: of a regular file.
@@ -65,15 +58,16 @@ def opened_image(path: Path) -> Iterator[tuple[BufferedReader, Image.Image]]:
         VSEError: if it is missing, not a regular file, not an image or too large, or what is done with it fails.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as file:  # noqa: PTH123, a descriptor
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise VSEError(f"{path}: not a regular file, expected an image")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise VSEError(f"{path}: not a regular file, expected an image")
+        with path.open("rb") as file:
+            if (missing := missing_reader(file)) is not None:
+                raise VSEError(f"{path}: {missing}")
             with _limit, warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
                 try:
-                    image = Image.open(file, formats=sorted(FORMATS))
+                    image = Image.open(file, formats=FORMATS)
                 finally:
                     Image.MAX_IMAGE_PIXELS = before
             with image:
@@ -99,6 +93,19 @@ def _check_size(image: Image.Image, path: Path) -> None:
         raise VSEError(
             f"{path}: {pixels / 1e6:.0f} megapixels, expected at most {LARGEST / 1e6:.0f}; save it at a smaller size"
         )
+
+
+@cache
+def jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
+    """torchvision's decoder of JPEGs in RGB; None if there is none.
+
+    Call it before loader processes start, so that they do not import torchvision one by one.
+    """
+    try:
+        from torchvision.io import ImageReadMode, decode_jpeg  # noqa: PLC0415, two seconds, and a text needs none of it
+    except ImportError:  # deprecated since torchvision 0.29; Pillow gives the same pixels in up to 1.7 times the time
+        return None
+    return partial(decode_jpeg, mode=ImageReadMode.RGB)
 
 
 def _share(image: Image.Image) -> int:
@@ -135,15 +142,14 @@ def jpeg_pixels(file: BufferedReader, image: Image.Image) -> RGB | None:
         image: what Pillow made of its header.
     """
     is_plain = image.format in JPEGS and image.mode in ("RGB", "L")
-    if decode_jpeg is None or not is_plain or image.width * image.height > LARGE:
+    if not is_plain or image.width * image.height > LARGE or (decode := jpeg_decoder()) is None:
         return None
     file.seek(0)
     data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
     try:
-        pixels: Tensor = decode_jpeg(data, ImageReadMode.RGB)
+        return decode(data)
     except RuntimeError:
         return None
-    return pixels
 
 
 def turned(pixels: RGB, image: Image.Image) -> UInt8[Tensor, "3 seen_height seen_width"]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vse_gpo.checkpoints.sources import load_model
+from vse_gpo.checkpoints.own import load_own
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
 from vse_gpo.retrieval.similarity import check_directions
@@ -245,12 +245,12 @@ class Index:
             VSEError: if the model is missing or is another one.
         """
         known = self.settings
-        model = load_model(
-            source or known.model,
-            tokenizer=tokenizer or known.tokenizer,
-            vocabulary=vocabulary or known.vocabulary,
-        )
-        self.check_model(model.fingerprint(), source or known.model)
+        place = source or known.model
+        model = load_own(place)  # without the libraries that others need
+        if model is None:
+            tokenizer, vocabulary = tokenizer or known.tokenizer, vocabulary or known.vocabulary
+            model = VSE.from_pretrained(place, tokenizer=tokenizer, vocabulary=vocabulary)
+        self.check_model(model.fingerprint(), place)
         return model
 
     def check_model(self, fingerprint: str, source: str) -> None:

@@ -1,21 +1,22 @@
 """A folder of images → embeddings and items: images are found, and decoded while the model works."""
 
 import os
+import stat
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vse_gpo.batch import ImageInputs
-from vse_gpo.data.decoding import FORMATS, RGB, decoded, opened_image, read_image
+from vse_gpo.data.decoding import RGB, decoded, jpeg_decoder, opened_image, read_image
 from vse_gpo.data.encoding import Encoding, ReadBatch, encode_items
+from vse_gpo.data.formats import BEGINNING, begins_as_image, image_suffixes
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, first_line
@@ -26,6 +27,7 @@ from vse_gpo.search.metadata import Facts, facts_of
 from vse_gpo.search.stored import Picture
 
 Reasons = dict[str, str]  # why a file was skipped
+SPECIAL = "not a regular file: a pipe, a socket or a device"
 SHOWN_BY_BROWSERS = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "MPO", "PNG", "WEBP"}
 
 
@@ -38,45 +40,81 @@ class Found(NamedTuple):
 
 
 def find_pictures(folder: Path) -> Found:
-    """Every file under a folder that is named as an image; hidden files and folders are ignored.
+    """Every image under a folder, told by its suffix, else by its first bytes; what is hidden is ignored.
+
+    Only regular files are opened, and only those whose suffix is no image's: whether the others are images shows when
+    they are read.
+
+    Args:
+        folder: of the images; linked folders in it are not entered.
 
     Raises:
         VSEError: if there is no such folder.
     """
     if not folder.is_dir():
         raise VSEError(f"images={folder}: no such folder")
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS | {"MPO"}}
-    found = Found([], {}, Counter())
-    for place, folders, files in os.walk(folder, onerror=lambda error: _note(found.skipped, folder, error)):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(place, name) for name in folders):
-            if path.is_symlink():
-                found.skipped[path.relative_to(folder).as_posix()] = "a linked folder, which is not entered"
-        for path in (Path(place, name) for name in files if not name.startswith(".")):
-            file = path.relative_to(folder).as_posix()
-            if path.suffix.lower() not in suffixes:
-                found.others[path.suffix.lower() or "without a suffix"] += 1
-            elif path.is_symlink() and _leads_out(path, folder):
-                found.skipped[file] = f"a link that leads out of {folder}"
-            else:
-                try:
-                    status = path.stat()
-                    found.pictures.append(Picture(file, status.st_size, status.st_mtime_ns))
-                except OSError as error:
-                    _note(found.skipped, folder, error)
+    found, suffixes, waiting = Found([], {}, Counter()), image_suffixes(), [""]
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(folder / place) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(f"{place}{entry.name}/")
+                    else:
+                        _sort(entry, f"{place}{entry.name}", folder, suffixes, found)
+        except OSError as error:
+            found.skipped[place.removesuffix("/") or "."] = _reason(error)
     return found._replace(pictures=sorted(found.pictures))
 
 
-def _leads_out(link: Path, folder: Path) -> bool:
-    """Whether a link points outside the folder, or to itself."""
+def _sort(entry: os.DirEntry[str], file: str, folder: Path, suffixes: Set[str], found: Found) -> None:
+    """Note what a file is."""
+    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122, a path object for each file takes four times as long
     try:
-        return not link.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a loop
-        return True
+        status = entry.stat()
+        if entry.is_symlink() and not entry.is_file():
+            found.skipped[file] = "a linked folder, which is not entered" if entry.is_dir() else SPECIAL
+        elif not stat.S_ISREG(status.st_mode):
+            found.skipped[file] = SPECIAL
+        elif entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(folder.resolve()):
+            found.skipped[file] = f"a link that leads out of {folder}"
+        elif suffix not in suffixes and not _is_image(entry.path):
+            found.others[suffix or "without a suffix"] += 1
+        elif not _is_unicode(file):
+            found.skipped[file] = "its name is not UTF-8; rename it"
+        else:
+            found.pictures.append(Picture(file, status.st_size, status.st_mtime_ns))
+    except OSError as error:
+        found.skipped[file] = _reason(error)
 
 
-def _note(skipped: Reasons, folder: Path, error: OSError) -> None:
-    skipped[Path(error.filename).relative_to(folder).as_posix()] = (error.strerror or first_line(error)).lower()
+def _is_image(path: str) -> bool:
+    """Whether a file that is not named as an image is one all the same."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            if not begins_as_image(file.read(BEGINNING)):
+                return False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about what is no image
+            with opened_image(Path(path)):
+                return True
+    except (OSError, VSEError):
+        return False
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether a name can be stored as UTF-8: the bytes of others stand in it as halves of characters."""
+    try:
+        return name.isascii() or bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or first_line(error)).lower()
 
 
 class Photo(NamedTuple):
@@ -113,6 +151,7 @@ class FilePixels(Dataset[tuple[int, Tensor | str, Photo | None]]):
 
     def __init__(self, folder: Path, pictures: Sequence[Picture], prepare: PrepareImages) -> None:
         self.folder, self.pictures, self.prepare = folder, pictures, prepare
+        jpeg_decoder()
 
     def __len__(self) -> int:
         return len(self.pictures)

@@ -1,0 +1,132 @@
+"""Copies among photos: exact ones by their content, near ones by what is seen. Functions of arrays, in blocks."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float, Int, Int64
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+Groups = list[list[int]]  # rows of images that are copies of one another
+Rows = Int[npt.NDArray[np.integer], " _"]
+BLOCK = 2**20  # pairs of hashes that are compared at once: 8 MB
+COMPARED = 2**16  # pairs of embeddings that are compared at once
+SAMPLED = 20_000  # pairs of images that say how far apart two images usually are
+
+
+class NearPairs(NamedTuple):
+    """Pairs of images that look alike; the first row is the smaller one."""
+
+    first: Rows
+    second: Rows
+    bits: Int[npt.NDArray[np.integer], " _"]  # of the perceptual hashes that differ
+    distances: Float[npt.NDArray[np.floating], " _"]  # of the embeddings, as a part of the usual one
+
+
+def exact_copies(hashes: Sequence[str]) -> Groups:
+    """Groups of rows with equal content, in order of their first rows.
+
+    Args:
+        hashes: of the content of each file.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, digest in enumerate(hashes):
+        rows.setdefault(digest, []).append(row)
+    return [group for group in rows.values() if len(group) > 1]
+
+
+def near_copies(
+    phashes: Int64[npt.NDArray[np.int64], " images"],
+    embeddings: Float[npt.NDArray[np.float32], "images dim"],
+    *,
+    bits: int,
+    distance: float,
+    random: np.random.Generator,
+) -> NearPairs:
+    """Pairs of images whose perceptual hashes and embeddings are both near.
+
+    Every pair of hashes is compared, at a few nanoseconds each, and then only the embeddings of the pairs found.
+
+    Args:
+        phashes: of the images.
+        embeddings: unit vectors.
+        bits: of the hashes that may differ.
+        distance: largest distance of embeddings (1 − cosine), as a part of the usual one; see ``usual_distance``.
+        random: draws a sample of pairs.
+    """
+    limit = distance * usual_distance(embeddings, random)
+    found = []
+    for first, second, differing in near_hashes(phashes, bits):
+        for start in range(0, len(first), COMPARED):
+            one, other = first[start : start + COMPARED], second[start : start + COMPARED]
+            apart = 1 - np.einsum("ij,ij->i", embeddings[one], embeddings[other])
+            kept = apart <= limit
+            found.append((one[kept], other[kept], differing[start : start + COMPARED][kept], apart[kept]))
+    if not found:
+        empty = np.empty(0, np.int64)
+        return NearPairs(empty, empty, empty, np.empty(0))
+    first, second, differing, apart = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return NearPairs(first, second, differing, apart / max(limit / distance, np.finfo(np.float32).tiny))
+
+
+def near_hashes(phashes: Int64[npt.NDArray[np.int64], " images"], bits: int) -> Iterator[tuple[Rows, Rows, Rows]]:
+    """Pairs of hashes that differ in few bits, block by block: rows of the first, rows of the second, bits.
+
+    Args:
+        phashes: of the images.
+        bits: that may differ.
+    """
+    values, count = phashes.view(np.uint64), len(phashes)
+    step = max(1, BLOCK // max(1, count))
+    for start in range(0, count, step):
+        differing = np.bitwise_count(values[start : start + step, None] ^ values[None, start:])
+        first, second = np.nonzero(differing <= bits)
+        ahead = second > first
+        first, second = first[ahead], second[ahead]
+        yield first + start, second + start, differing[first, second].astype(np.int64)
+
+
+def usual_distance(embeddings: Float[npt.NDArray[np.float32], "images dim"], random: np.random.Generator) -> float:
+    """Median of 1 − cosine over pairs of different rows; 0 for fewer than two.
+
+    Each model spreads images differently: what is near is measured against it.
+
+    Args:
+        embeddings: unit vectors.
+        random: draws the pairs.
+    """
+    count = len(embeddings)
+    if count < 2:
+        return 0.0
+    first = random.integers(count, size=SAMPLED)
+    second = (first + random.integers(1, count, size=SAMPLED)) % count
+    return float(np.median(1 - np.einsum("ij,ij->i", embeddings[first], embeddings[second])))
+
+
+def groups_of(pairs: NearPairs, count: int) -> Groups:
+    """Rows that pairs join, directly or by way of others, in order of their first rows.
+
+    Args:
+        pairs: of rows.
+        count: all rows.
+    """
+    joined = coo_array((np.ones(len(pairs.first), np.bool_), (pairs.first, pairs.second)), shape=(count, count))
+    _, labels = connected_components(joined, directed=False)
+    rows: dict[int, list[int]] = {}
+    for row in np.unique(np.concatenate([pairs.first, pairs.second])).tolist():
+        rows.setdefault(int(labels[row]), []).append(row)
+    return [*rows.values()]
+
+
+def without_copies(groups: Groups, count: int) -> Bool[npt.NDArray[np.bool_], " count"]:
+    """Which rows are left if only the first of each group is kept.
+
+    Args:
+        groups: of exact copies.
+        count: all rows.
+    """
+    kept = np.ones(count, np.bool_)
+    kept[[row for group in groups for row in group[1:]]] = False
+    return kept
