@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -171,7 +172,7 @@ def test_a_long_query_is_cut_with_one_line():
 
 @pytest.fixture
 def asker(made, model) -> Asker:
-    return Asker(Index.load(made), VSE.from_pretrained(model), top=3)
+    return Asker(Index.load(made), VSE.from_pretrained(model))
 
 
 def test_texts_and_images_are_added_and_subtracted(find, made, model):
@@ -210,11 +211,11 @@ def test_equal_scores_are_ordered_by_name_whatever_their_number(model, monkeypat
 
 def test_where_nothing_fits_one_line_says_so_and_the_nearest_can_be_shown(asker, made, monkeypatch, capsys):
     asker.level = 2.0
-    found = asker.ask([Part("a red circle")])
+    found = asker.ask([Part("a red circle")], top=3)
     assert (found.judgement.fits, len(found.hits)) == (False, 3)
     asker.level = -2.0
-    assert asker.ask([Part("a red circle")]).judgement.fits is True
-    assert asker.ask([Part("a red circle"), Part("a star")]).judgement.fits is None
+    assert asker.ask([Part("a red circle")], top=3).judgement.fits is True
+    assert asker.ask([Part("a red circle"), Part("a star")], top=3).judgement.fits is None
     for option, lines in (([], 1), (["nearest=true"], 9)):
         monkeypatch.setattr(sys, "argv", ["vse-search", "a red dog", f"index={made}", "top=3", *option])
         search.main()
@@ -238,14 +239,14 @@ def test_every_line_gets_a_line_of_json_at_once(asker, made, monkeypatch):
     lines = ["a red circle\n", "\n", f"image={photo}\n", "image=no.png\n", "\udcff\n", "a star"]
     monkeypatch.setattr(sys, "stdout", out := Out())
     with pytest.raises(VSEError, match="2 of 5 queries could not be answered; see the errors among the answers"):
-        answer_lines(asker, lines)
+        answer_lines(partial(asker.ask, top=3), lines)
     answers = [json.loads(line) for line in out.getvalue().splitlines()]
     assert out.flushed == len(answers) == 5
     assert [len(answer.get("hits", [])) for answer in answers] == [3, 3, 0, 0, 3]
     assert answers[1]["hits"][0]["file"] == FILES[2]
     assert answers[2]["error"].startswith("no.png: no such file")
     assert answers[3] == {"query": "\\udcff", "error": "the query is not UTF-8; type it in a terminal that is"}
-    answer_lines(asker, ["a star"])
+    answer_lines(partial(asker.ask, top=3), ["a star"])
     assert parts_of_line(" a = b; 2 * c\n") == [Part("a = b; 2 * c")]
 
 

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.helpers.photo_folder import paint, small_model
 from tests.helpers.photo_index import HOSTILE, indexed
 from vse_gpo.errors import VSEError
 from vse_gpo.search.answers import Answers
+from vse_gpo.search.api import build_api
 from vse_gpo.search.items import Compaction
 from vse_gpo.search.page import Handlers, build_page, curve_plot, serve
 
@@ -51,7 +53,7 @@ def address(answers, home) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(home / "uploads"))
         page = build_page(answers, examples=["a red circle", "<b>bold</b>"], top=4)
-        yield serve(page, host="127.0.0.1", port=port, open_browser=False)
+        yield serve(page, api=partial(build_api, answers), host="127.0.0.1", port=port, open_browser=False)
         page.close(verbose=False)
 
 
@@ -103,14 +105,14 @@ def test_a_taken_port_is_one_line(answers, address):
     port = urllib.parse.urlsplit(address).port
     page = build_page(answers, examples=[], top=4)
     with pytest.raises(VSEError, match=rf"port={port}: cannot be listened at on 127.0.0.1 .*; choose another"):
-        serve(page, host="127.0.0.1", port=port, open_browser=False)
+        serve(page, api=partial(build_api, answers), host="127.0.0.1", port=port, open_browser=False)
 
 
 def test_the_environment_cannot_have_more_served(answers, monkeypatch, capsys):
     page = build_page(answers, examples=[], top=4)
     monkeypatch.setenv("GRADIO_ALLOWED_PATHS", "/etc")
     with pytest.raises(VSEError, match="port=70000: cannot be listened at"):
-        serve(page, host="127.0.0.1", port=70000, open_browser=False)
+        serve(page, api=partial(build_api, answers), host="127.0.0.1", port=70000, open_browser=False)
     assert "GRADIO_ALLOWED_PATHS is ignored" in capsys.readouterr().err
     assert page.allowed_paths == []
 
@@ -122,6 +124,24 @@ def test_other_sites_are_refused(headers, address):
         urllib.request.urlopen(request)  # noqa: S310
     assert refused.value.code in (403, 421)
     refused.value.close()
+
+
+def test_programs_are_answered_beside_the_page_and_guarded(address):
+    def ask(place: str, **given: object) -> tuple[int, dict[str, object]]:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(f"{address}api/{place}", **given)) as answer:  # noqa: S310
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, json.load(refused)
+
+    assert ask("health")[1]["images"] == 6
+    status, found = ask("search?query=a+heart&top=2&rerank=6")
+    assert (status, len(found["hits"])) == (200, 2)
+    status, refusal = ask("health", headers={"Host": "rebound.example"})
+    assert (status, [*refusal]) == (421, ["error"])
+    status, refusal = ask("similar", data=iter([b"x"]))  # no length
+    assert (status, [*refusal]) == (411, ["error"])
 
 
 @pytest.mark.parametrize("place", ["pictures/0.png", "index/index.json", "/etc/passwd", "pictures/../../../etc/passwd"])

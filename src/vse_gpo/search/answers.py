@@ -1,9 +1,10 @@
 """Answers to a text, an image file or an image of the index: images, captions and the pooling's curve."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from vse_gpo.search.fitting import Judgement, judge, level_of
 from vse_gpo.search.heat import grid_side, word_maps
 from vse_gpo.search.index import Hit, Index
 from vse_gpo.search.queries import Word, check_unicode, encode_picture, encode_text, words_of
-from vse_gpo.search.reranking import find
+from vse_gpo.search.reranking import find, stored_query
 
 LONGEST = 1000  # characters of a query
 NO_MAPS = "where a word was found cannot be shown: the model's items are no grid"
@@ -72,10 +73,17 @@ class Answers:
         self.precision = precision
         self.rerank = rerank
         self.captions = list(dict.fromkeys(caption for caption in captions if caption.strip()))
+        self._turn = Lock()
         self._captions = torch.empty(0, index.width)
         if self.captions:
             with self._in_precision():
                 self._captions = model.encode_captions(self.captions)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The model for one thread only, in its precision: a tokeniser's warnings are caught for the whole process."""
+        with self._turn, self._in_precision():
+            yield
 
     def text(self, text: str) -> Query:
         """A text as a query.
@@ -117,9 +125,8 @@ class Answers:
         """
         if not 0 <= row < len(self.index):
             raise VSEError(f"no image {row} in an index of {len(self.index)}")
-        embedding = self.index.embedding_of(row)
-        items = self.index.item_sets([row]).features() if self.rerank else None
-        return Query(EncoderOutput(embedding, items), self._curve_of_pictures, is_picture=True, row=row)
+        stored = stored_query(self.index, row, with_items=bool(self.rerank))
+        return Query(stored, self._curve_of_pictures, is_picture=True, row=row)
 
     def answer(self, query: Query, top: int, where: str | None = None) -> Answer:
         """The best results; an image of the index does not find itself.

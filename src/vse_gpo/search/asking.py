@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from rich import get_console
@@ -14,7 +14,7 @@ from vse_gpo.errors import VSEError, printable
 from vse_gpo.model import VSE
 from vse_gpo.search.combining import Part, parts_of, title_of
 from vse_gpo.search.filters import filter_sql
-from vse_gpo.search.fitting import Judgement, judge, level_of
+from vse_gpo.search.fitting import NO_IMAGE, Judgement, judge, level_of
 from vse_gpo.search.index import Hit, Index
 from vse_gpo.search.prompt import Prompt
 from vse_gpo.search.queries import check_unicode, encode_parts
@@ -38,45 +38,46 @@ class Asker:
     Args:
         index: to be searched.
         model: of the index.
-        top: images to find.
-        rerank: see ``choose_rerank``.
-        where: condition on the images; see ``filter_sql``.
-
-    Raises:
-        VSEError: if images cannot be re-ordered.
     """
 
-    def __init__(
-        self, index: Index, model: VSE, *, top: int, rerank: int | str | None = None, where: str | None = None
-    ) -> None:
+    def __init__(self, index: Index, model: VSE) -> None:
         self.index = index
         self.model = model
-        self.top = top
-        self.rerank = choose_rerank(rerank, index, model, top=top)
-        self.where = where
 
     @cached_property
     def level(self) -> float | None:
         """See ``level_of``."""
         return level_of(self.index, self.model)
 
-    def ask(self, parts: Sequence[Part]) -> Reply:
+    def ask(self, parts: Sequence[Part], *, top: int, rerank: int = 0, where: str | None = None) -> Reply:
         """The best images of a query, and whether they fit it; of combined queries and images that is not known.
 
         Args:
             parts: of the query.
+            top: images to find.
+            rerank: first images of the embedding that the interaction re-orders; see ``choose_rerank``.
+            where: condition on the images; see ``filter_sql``.
 
         Raises:
             VSEError: see ``encode_parts``, ``combine_parts`` and ``Index.hits``.
         """
         query, remarks = encode_parts(self.model, parts)
-        hits = find(self.index, self.model, query, top=self.top, rerank=self.rerank, where=self.where)
-        judgement = Judgement(fits=None)
-        if not hits or (len(parts) == 1 and not parts[0].is_image):
-            [best] = self.index.hits(query.embeddings, 1, where=self.where)  # by the embedding
+        hits = find(self.index, self.model, query, top=top, rerank=rerank, where=where)
+        judgement = judgement_of_image(hits)
+        if len(parts) == 1 and not parts[0].is_image:
+            [best] = self.index.hits(query.embeddings, 1, where=where)  # by the embedding
             tokenizer = self.model.prepare_captions.tokenizer
             judgement = judge(parts[0].content, [hit.score for hit in best], self.level, tokenizer)
         return Reply(title_of(parts), hits, judgement, remarks)
+
+
+def judgement_of_image(hits: Sequence[Hit]) -> Judgement:
+    """Whether anything fits a query of images or of several parts: only known if there is nothing at all.
+
+    Args:
+        hits: what was found.
+    """
+    return Judgement(fits=None) if hits else Judgement(fits=False, reason=NO_IMAGE)
 
 
 def search_index(
@@ -130,13 +131,14 @@ def search_index(
         check_unicode(part.content)
     opened = Index.load(index)
     encoders = opened.open_model(model, tokenizer=tokenizer, vocabulary=vocabulary)
-    asker = Asker(opened, encoders, top=top, rerank=rerank, where=condition)
+    first = choose_rerank(rerank, opened, encoders, top=top)
+    ask = partial(Asker(opened, encoders).ask, top=top, rerank=first, where=condition)
     if stdin:
-        answer_lines(asker, sys.stdin)
+        answer_lines(ask, sys.stdin)
     elif interactive:
-        Prompt(lambda line: _tell(asker.ask(parts_of_line(line)), nearest=nearest, as_json=json)).cmdloop()
+        Prompt(lambda line: _tell(ask(parts_of_line(line)), nearest=nearest, as_json=json)).cmdloop()
     else:
-        _tell(asker.ask(parts), nearest=nearest, as_json=json)
+        _tell(ask(parts), nearest=nearest, as_json=json)
 
 
 def parts_of_line(line: str) -> list[Part]:
@@ -145,11 +147,11 @@ def parts_of_line(line: str) -> list[Part]:
     return parts_of(image=line.removeprefix(IMAGE)) if line.startswith(IMAGE) else parts_of(line)
 
 
-def answer_lines(asker: Asker, lines: Iterable[str]) -> None:
+def answer_lines(ask: Callable[[list[Part]], Reply], lines: Iterable[str]) -> None:
     """Print a line of JSON for every line, at once; a line that cannot be answered gets an error instead.
 
     Args:
-        asker: answers.
+        ask: answers a query.
         lines: see ``parts_of_line``; empty ones are left out.
 
     Raises:
@@ -161,7 +163,7 @@ def answer_lines(asker: Asker, lines: Iterable[str]) -> None:
             continue
         count += 1
         try:
-            answer = answer_of(asker.ask(parts_of_line(line)))
+            answer = answer_of(ask(parts_of_line(line)))
         except VSEError as error:
             failed += 1
             answer = {"query": printable(line.strip()), "error": str(error)}

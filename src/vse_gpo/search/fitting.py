@@ -24,6 +24,7 @@ from vse_gpo.storage.writing import write_text
 
 FILE = "level.json"  # in the folder of an index
 TEXTS, SHARE = 200, 2 / 3  # texts that are drawn, and how many of them a query has to beat
+NO_IMAGE = "no image meets the conditions"
 WORD = re.compile(r"[a-z]{3,}")
 
 
@@ -136,7 +137,7 @@ def judge(text: str, best: Sequence[float], level: float | None, tokenizer: Capt
         tokenizer: of the model.
     """
     if not best:
-        return Judgement(fits=False, reason="no image meets the conditions")
+        return Judgement(fits=False, reason=NO_IMAGE)
     if unknown := unknown_words(tokenizer, text):
         return Judgement(fits=False, reason=f"the model does not know {', '.join(unknown)}")
     if level is None:

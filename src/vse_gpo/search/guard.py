@@ -8,16 +8,18 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vse_gpo.errors import printable
 from vse_gpo.storage.writing import folder_size
 
+UPLOADS = ("/upload", "/api/similar")  # ends of the addresses that files are sent to
 KEPT_SETTINGS = {"GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"}  # of Gradio's variables
 
 
@@ -29,8 +31,19 @@ def without_settings_of_gradio() -> None:
             sys.stderr.write(f"warning: {name} is ignored; the page has settings of its own, see vse-app --help\n")
 
 
+def refused(status: int, line: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer to a request that is not answered.
+
+    Args:
+        status: of HTTP.
+        line: why.
+        headers: further ones.
+    """
+    return JSONResponse({"error": printable(line)}, status, headers)
+
+
 class Guard:
-    """Refuses requests before the page sees them.
+    """Refuses requests before the page or the API sees them.
 
     Args:
         app: the page.
@@ -54,19 +67,19 @@ class Guard:
         else:
             await send({"type": "websocket.close", "code": 1008})
 
-    def refusal(self, scope: Scope) -> PlainTextResponse | None:
+    def refusal(self, scope: Scope) -> JSONResponse | None:
         """The answer to a request that is not let through."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self.is_known(host):
             line = f"host {host!r} is not known, expected an address or localhost; set hosts=[{host}] to allow it"
-            return PlainTextResponse(line, 421)
+            return refused(421, line)
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return PlainTextResponse(f"refused: asked by {origin}, expected this page itself", 403)
+            return refused(403, f"refused: asked by {origin}, expected this page itself")
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
-            return PlainTextResponse("refused: asked by another site, expected this page itself", 403)
-        if scope.get("method") == "POST" and scope["path"].endswith("/upload"):
+            return refused(403, "refused: asked by another site, expected this page itself")
+        if scope.get("method") == "POST" and scope["path"].endswith(UPLOADS):
             return self.refused_upload(headers.get("content-length", ""))
         return None
 
@@ -83,11 +96,11 @@ class Guard:
             return False
         return True
 
-    def refused_upload(self, length: str) -> PlainTextResponse | None:
+    def refused_upload(self, length: str) -> JSONResponse | None:
         """The answer to an upload that does not fit."""
         if not length.isdecimal():
-            return PlainTextResponse("an upload without its length, expected Content-Length", 411)
+            return refused(411, "an upload without its length, expected Content-Length")
         if folder_size(self.uploads) + int(length) > self.quota:
             most = f"at most {self.quota // 10**6} MB"
-            return PlainTextResponse(f"uploads have used up their space, {most}; try again in an hour", 413)
+            return refused(413, f"uploads have used up their space, {most}; try again in an hour")
         return None

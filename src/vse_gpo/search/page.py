@@ -18,6 +18,8 @@ try:
     import httpx
     import pandas as pd
     from starlette.middleware import Middleware
+    from starlette.routing import Mount
+    from starlette.types import ASGIApp
 except ImportError as error:
     raise VSEError("the page needs Gradio, which is not installed; pip install 'vse_gpo[search]'") from error
 
@@ -83,8 +85,9 @@ class Handlers:
     def _show(self, top: int, text: str, ask: Callable[[], PageQuery]) -> PageState:
         start = time.perf_counter()
         try:
-            asked = ask()
-            answer = self.answers.answer(asked.query, top)
+            with self.answers.in_turn():
+                asked = ask()
+                answer = self.answers.answer(asked.query, top)
         except VSEError as error:
             return PageState(text, line_markup(str(error)), curve_plot([]), None)
         milliseconds = 1000 * (time.perf_counter() - start)
@@ -142,11 +145,20 @@ def build_page(answers: Answers, *, examples: Sequence[str], top: int) -> gr.Blo
     return page
 
 
-def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool, hosts: Sequence[str] = ()) -> str:
-    """Serve the page, and no other file, from its own threads; returns the address.
+def serve(
+    page: gr.Blocks,
+    *,
+    api: Callable[[Path], ASGIApp],
+    host: str,
+    port: int,
+    open_browser: bool,
+    hosts: Sequence[str] = (),
+) -> str:
+    """Serve the page and the API, and no other file, from their own threads; returns the address.
 
     Args:
         page: see ``build_page``.
+        api: folder of uploads → what answers under ``/api``.
         host: address to listen at; 127.0.0.1 can be reached only from this machine.
         port: port to listen at.
         open_browser: whether to open the page in a browser.
@@ -171,7 +183,7 @@ def serve(page: gr.Blocks, *, host: str, port: int, open_browser: bool, hosts: S
             ssr_mode=False,
             footer_links=[],
             allowed_paths=[],
-            app_kwargs={"middleware": [guard]},
+            app_kwargs={"middleware": [guard], "routes": [Mount("/api", api(uploads))]},
             max_file_size=LARGEST,
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
             css=STYLE,

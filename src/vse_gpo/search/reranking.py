@@ -77,6 +77,18 @@ def find(
     return hits[:top]
 
 
+def stored_query(index: Index, row: int, *, with_items: bool) -> EncoderOutput:
+    """An image of an index as a query, by what is stored of it.
+
+    Args:
+        index: that it is in.
+        row: of the image.
+        with_items: read its set of items too, to re-order by.
+    """
+    items = index.item_sets([row]).features() if with_items else None
+    return EncoderOutput(index.embedding_of(row), items)
+
+
 @torch.inference_mode()
 def compare_items(
     index: Index, interaction: Interaction, query: Features, rows: Sequence[int]

@@ -1,11 +1,13 @@
-"""The page of an index, served until it is interrupted."""
+"""The page of an index and its API, served until it is interrupted."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from vse_gpo.batch import choose_device, in_precision
 from vse_gpo.data.files import read_lines
 from vse_gpo.search.answers import Answers
+from vse_gpo.search.api import build_api
 from vse_gpo.search.index import Index
 from vse_gpo.search.page import build_page, serve
 from vse_gpo.search.reranking import choose_rerank
@@ -30,7 +32,7 @@ def serve_page(
     port: int,
     open: bool,
 ) -> None:
-    """Serve the page until it is interrupted.
+    """Serve the page and the API until it is interrupted.
 
     Args:
         index: folder of the index.
@@ -58,7 +60,8 @@ def serve_page(
     texts = [examples] if isinstance(examples, str) else examples
     shown = example_texts(answers.captions) if texts is None else list(texts)
     page = build_page(answers, examples=shown, top=top)
-    address = serve(page, host=host, port=port, open_browser=open, hosts=hosts)
+    api = partial(build_api, answers)
+    address = serve(page, api=api, host=host, port=port, open_browser=open, hosts=hosts)
     print(f"{address} shows {len(found)} images; Ctrl+C ends it", flush=True)
     page.block_thread()
 
