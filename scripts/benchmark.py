@@ -12,6 +12,7 @@ python scripts/benchmark.py annotated --cxc DIR    cxc, cxc_correlation and eccv
 python scripts/benchmark.py interaction        SCAN and others, 1,000 images × 5,000 captions, against bare products
 python scripts/benchmark.py rerank             re-ranking 100 images of an index by their stored items
 python scripts/benchmark.py search             exact and approximate search, 100 captions among 100,000 images
+python scripts/benchmark.py serving --index DIR    the API of an index: 16 clients at once, and memory over the requests
 python scripts/benchmark.py startup            how long commands take to answer
 
 --json FILE before the subcommand saves the numbers.
@@ -52,6 +53,7 @@ def main() -> None:
     search.add_argument("--width", type=int, default=1024)
     kinds.add_parser("interaction")
     kinds.add_parser("rerank")
+    kinds.add_parser("serving").add_argument("--index", required=True)
     kinds.add_parser("startup")
     options = vars(parser.parse_args())
     kind, path = options.pop("kind"), options.pop("json")

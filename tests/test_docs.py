@@ -323,6 +323,8 @@ def check_command(words: list[str]) -> None:
     elif words[0].startswith(".venv/bin/"):
         tools = {Path(word).name for word in words if word.startswith(".venv/bin/")}
         assert tools - {"python"} <= {re.split("[<>=]", tool)[0] for tool in PROJECT["optional-dependencies"]["dev"]}
+    elif words[0] == "curl":
+        assert "127.0.0.1:7860/api/" in words[-1]  # tests/search/test_api.py asks for it
     elif words[0] == "wandb":
         assert words[1] == "agent" or (REPOSITORY / words[2]).is_file()
     elif len(words) > 1 and words[1].startswith("scripts/"):

@@ -1,8 +1,11 @@
 """That benchmarks compare what they say, in sizes that take no time; their figures are no test's business."""
 
 import json
+import os
 import re
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -139,3 +142,24 @@ def test_interactions_are_compared_with_the_products_of_their_items(benchmarks, 
     (table,) = module.interaction()
     assert [row[0] for row in table.rows] == list(module.INTERACTIONS)
     assert all(row[3] == pytest.approx(row[2] / row[1]) for row in table.rows)
+
+
+def test_a_server_is_asked_by_all_clients_and_its_refusals_are_counted(benchmarks):
+    class Answers(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            self.send_response(200 if self.path == "/well" else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever).start()
+        found = benchmarks("serving").load(os.getpid(), server.server_port, ["/well", "/ill"], 3, 4)
+        server.shutdown()
+    assert found[:2] == [12, 6]
+    assert 0 < found[2] <= found[3] <= found[4]
+    assert found[-1] > 10

@@ -1,6 +1,8 @@
 """The search over HTTP, on a tiny model and index, without a server."""
 
 import io
+import re
+import shlex
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +23,8 @@ from vse_gpo.search.combining import Part
 from vse_gpo.search.items import Compaction
 from vse_gpo.search.reranking import find, stored_query
 
-FILES = [HOSTILE, "large.jpg", *(f"deep/{number}.png" for number in range(4))]
-SENT = 2000  # bytes of an image that may be sent
+FILES = [HOSTILE, "3.jpg", *(f"deep/{number}.png" for number in range(4))]
+SENT = 5000  # bytes of an image that may be sent
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("home")
     for seed, file in enumerate(FILES):
         paint(home / "pictures" / file, seed)
-    Image.new("RGB", (700, 350), "red").save(home / "pictures" / "large.jpg")
+    Image.new("RGB", (700, 350), "red").save(home / "pictures" / "3.jpg")
     return home
 
 
@@ -65,7 +67,7 @@ def test_conditions_are_those_of_the_command_line(client):
         return {*files_of(client.get("/search", params={"query": "a heart", **options}))}
 
     assert found() == set(FILES)
-    assert found(where="width > 100") == {"large.jpg"}
+    assert found(where="width > 100") == {"3.jpg"}
     assert found(after="2023") == found(before="2023") == found(near="48.2,16.4") == found(camera="x") == set()
     nothing = client.get("/search", params={"query": "a heart", "camera": "x"}).json()
     assert (nothing["fits"], nothing["reason"]) == (False, "no image meets the conditions")
@@ -98,16 +100,28 @@ def test_a_thumbnail_is_the_stored_one_or_is_made(client, answers, home):
         assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
         return Image.open(io.BytesIO(answer.content)).size
 
-    assert seen("large.jpg") == (256, 128)
+    assert seen("3.jpg") == (256, 128)
     assert seen(HOSTILE) == (40, 30)
-    for file in ("large.jpg", FILES[5]):
+    for file in ("3.jpg", FILES[5]):
         away = (home / "pictures" / file).rename(home / "away")
         (home / "pictures" / file).symlink_to(away)  # leads out
-        if file == "large.jpg":
+        if file == "3.jpg":
             assert seen(file) == (256, 128)  # stored
         else:
             assert client.get("/thumbnail", params={"file": file}).status_code == 404
         away.replace(home / "pictures" / file)
+
+
+def test_the_commands_of_the_documentation_are_answered(client, home):
+    guide = Path(__file__).parents[2] / "docs" / "pages" / "guides" / "search_your_images.md"
+    commands = [shlex.split(line) for line in re.findall(r"^curl .*", guide.read_text(encoding="utf-8"), re.MULTILINE)]
+    assert len(commands) == 5
+    for words in commands:
+        place = words[-1].removeprefix("http://127.0.0.1:7860/api")
+        sent = [word.removeprefix("@my_images/") for word in words if word.startswith("@")]
+        assert place.startswith("/")
+        answer = client.post(place, content=(home / "pictures" / sent[0]).read_bytes()) if sent else client.get(place)
+        assert answer.status_code == 200, answer.text
 
 
 def test_it_says_that_it_is_well_and_describes_itself(client, answers):
@@ -156,7 +170,7 @@ def test_what_is_sent_and_is_no_image_or_too_large_is_refused(client, home):
     for data, status, line in (
         (b"", 400, "not an image"),
         (b"no image", 400, "not an image"),
-        (b"x" * (SENT + 1), 413, "a larger image than expected, at most 0.002 MB"),
+        (b"x" * (SENT + 1), 413, "a larger image than expected, at most 0.005 MB"),
     ):
         answer = client.post("/similar", content=data)
         assert (answer.status_code, [*answer.json()]) == (status, ["error"])
@@ -168,7 +182,7 @@ def test_what_is_sent_and_is_no_image_or_too_large_is_refused(client, home):
 def test_a_fault_of_the_program_says_nothing_of_its_inside(answers, home, monkeypatch):
     monkeypatch.setattr(answers.index.table, "read", lambda *_, **__: 1 / 0)
     client = TestClient(build_api(answers, home / "uploads"), raise_server_exceptions=False)
-    answer = client.get("/thumbnail", params={"file": "large.jpg"})
+    answer = client.get("/thumbnail", params={"file": "3.jpg"})
     assert (answer.status_code, answer.json()) == (500, {"error": "a fault of the server; its log has the details"})
 
 
