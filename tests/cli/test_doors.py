@@ -24,6 +24,7 @@ DOORS: dict[str, tuple[str, list[str]]] = {  # command → its module and what i
     "export": ("vse_gpo.export", ["model=best.ckpt", "out=out"]),
     "index": ("vse_gpo.index", ["images=photos", "model=best.ckpt", "out=out"]),
     "search": ("vse_gpo.search.__main__", ["a dog", "index=out"]),
+    "duplicates": ("vse_gpo.search.duplicates", ["index=out"]),
     "app": ("vse_gpo.app", ["index=out"]),
     "report": ("vse_gpo.report", ["runs/a", "runs/b"]),
     "check_data": ("vse_gpo.check_data", ["dataset.root=data"]),

@@ -1,0 +1,131 @@
+"""vse-duplicates as a user starts it: every planted copy is found, no other image, and no file is touched."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.drawn_photos import drawn_photo
+from tests.helpers.photo_folder import small_model, unit, written
+from tests.helpers.photo_index import indexed
+from tests.helpers.planted_copies import CHANGES, plant
+from vse_gpo import VSE
+from vse_gpo.cli.folders import config_folder
+from vse_gpo.errors import VSEError
+from vse_gpo.search import duplicates
+from vse_gpo.search.index import Index
+from vse_gpo.search.listing import find_copies, list_copies
+
+PHOTOS, MODEL = "VSE_TEST_PHOTOS", "VSE_TEST_MODEL"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """An index of twenty drawings, of which three have copies."""
+    home = tmp_path_factory.mktemp("home")
+    pictures = home / "pictures"
+    pictures.mkdir()
+    for seed in range(20):
+        drawn_photo(seed).save(pictures / f"{seed}.png")
+    for seed in (3, 7):
+        plant(drawn_photo(seed), pictures / f"copies of {seed}")
+    for name in ("again.png", "copies of 7/again.png"):
+        shutil.copy(pictures / "11.png", pictures / name)
+    for name, colour in (("black.png", "black"), ("white.png", "white"), ("black.bmp", "black")):
+        Image.new("RGB", (50, 50), colour).save(pictures / name)
+    indexed(home, small_model())
+    return home / "index"
+
+
+@pytest.fixture
+def listed(made, command_line, capsys) -> Callable[..., str]:
+    def run(*arguments: str) -> str:
+        command_line(str(made), *arguments)
+        capsys.readouterr()
+        duplicates.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_planted_copies_are_found_and_kept_apart(listed, made):
+    before = sorted((made.parent / "pictures").rglob("*"))
+    found = json.loads(listed("json=true"))
+    assert [[file["file"] for file in group] for group in found["exact"]] == [
+        ["11.png", "again.png", "copies of 7/again.png"],
+        ["3.png", "copies of 3/other.png"],
+        ["7.png", "copies of 7/other.png"],
+    ]
+    near = [{file["file"] for file in group} for group in found["near"]]
+    changed = CHANGES.keys() - {"other.png"}
+    assert near == [{f"{seed}.png", *(f"copies of {seed}/{name}" for name in changed)} for seed in (3, 7)]
+    sizes = [[file["width"] * file["height"] for file in group] for group in found["near"]]
+    assert sizes == [sorted(group, reverse=True) for group in sizes]
+    assert all(0 <= file["bits"] <= 14 and 0 <= file["distance"] <= 0.25 for group in found["near"] for file in group)
+    assert sorted((made.parent / "pictures").rglob("*")) == before
+
+
+def test_copies_are_printed_as_a_list(listed):
+    lines = listed().splitlines()
+    assert lines[0] == "exact copies: 7 files in 3 groups"
+    assert lines[1].split() == ["400", "×", "300", *lines[1].split()[3:5], "11.png"]
+    assert f"near copies: {2 * len(CHANGES)} files in 2 groups" in lines
+    [half] = [line for line in lines if line.endswith("copies of 3/half.jpg")]
+    assert "200 × 150" in half
+    assert " bits, distance 0.0" in half
+
+
+def test_narrower_limits_find_less(listed):
+    assert "near copies: none" in listed("bits=0", "distance=0.0001")
+
+
+def test_images_without_a_perceptual_hash_are_compared_by_content_only(tmp_path):
+    index = written(tmp_path / "index", unit(5)[[0, 0, 1, 2, 3]])
+    found = find_copies(index, bits=64, distance=1.0, random=np.random.default_rng(0))
+    assert found == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("bits=65", "bits=65, expected a whole number from 0 to 64"),
+        ("bits=-1", "bits=-1, expected a whole number from 0 to 64"),
+        ("distance=0", "distance=0, expected more than 0 and at most 1"),
+        ("distance=1.5", "distance=1.5, expected more than 0 and at most 1"),
+    ],
+)
+def test_impossible_limits_are_told(setting, message, made):
+    name, value = setting.split("=")
+    limits = {"bits": 8, "distance": 0.1} | {name: type({"bits": 8, "distance": 0.1}[name])(float(value))}
+    with pytest.raises(VSEError) as error:
+        list_copies(index=str(made), seed=0, json=False, **limits)
+    assert str(error.value) == message
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not {PHOTOS, MODEL} <= os.environ.keys(),
+    reason=f"{PHOTOS} names no folder of different photographs, or {MODEL} no model",
+)
+def test_planted_copies_of_real_photographs_are_found_and_no_others(tmp_path):
+    """A thousand photographs, fifty of them with copies."""
+    paths = sorted(Path(os.environ[PHOTOS]).iterdir())[:1000]
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for path in paths:
+        shutil.copy(path, pictures / path.name)
+    for path in paths[::20]:
+        with Image.open(path) as image:
+            plant(image.convert("RGB"), pictures / f"copies of {path.name}")
+    index: Index = indexed(tmp_path, VSE.from_pretrained(os.environ[MODEL]))
+    settings = Path(config_folder(), "duplicates.yaml").read_text(encoding="utf-8")
+    limits = {name: float(settings.split(f"\n{name}: ")[1].split()[0]) for name in ("bits", "distance")}
+    found = find_copies(index, bits=int(limits["bits"]), distance=limits["distance"], random=np.random.default_rng(0))
+    names = [{file["file"].rpartition("/")[0] or f"copies of {file['file']}" for file in group} for group in found.near]
+    assert all(len(group) == 1 for group in names)  # no photograph is near another
+    assert sum(map(len, found.near)) == 50 * (1 + len(CHANGES))
