@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def finished(
         fingerprint="",
         version=1,
         items=items,
-        approximate=asdict(kind) or None,
+        approximate=kind.settings,
     )
     finish(folder, table, former, settings, resumed=False, random=np.random.default_rng(0))
     return Index.load(folder), time.process_time() - start, folder_size(folder) / MIB

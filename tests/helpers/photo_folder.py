@@ -1,7 +1,6 @@
 """A folder of pictures and a model, small enough to index many times."""
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +63,7 @@ def written(folder: Path, embeddings: Tensor, kind: Kind | None = None, sets: It
         vocabulary=None,
         fingerprint="f" * 64,
         version=1,
-        approximate=asdict(kind or Flat()) or None,
+        approximate=(kind or Flat()).settings,
         items=None if sets is None else {"most": 4, "numbers": "int8"},
     )
     photos = [Photo(str(row), Facts(1, 1, None, None, None, None), None, None) for row in range(len(embeddings))]

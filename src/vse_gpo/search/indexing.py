@@ -107,7 +107,7 @@ def build_index(
             images=str(folder),
             fingerprint=fingerprint,
             version=table.version,
-            approximate=asdict(chosen) or None,
+            approximate=chosen.settings,
             items=None if compaction is None else asdict(compaction),
             **named,
         )

@@ -5,7 +5,7 @@ times as many as asked for), so that a score means the same in every kind.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from vse_gpo.search.writer import TableWriter
@@ -14,6 +14,10 @@ from vse_gpo.search.writer import TableWriter
 @runtime_checkable
 class Kind(Protocol):
     """Makes what a search looks at first."""
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """Settings of the approximate index, as ``kind_of`` takes them; None if there is none."""
 
     def build(self, table: TableWriter, *, again: bool) -> None:
         """Bring a table's approximate index up to date, or remove it.
@@ -27,6 +31,10 @@ class Kind(Protocol):
 @dataclass(frozen=True)
 class Flat:
     """Compares every embedding: exact."""
+
+    @property
+    def settings(self) -> None:
+        return None
 
     def build(self, table: TableWriter, *, again: bool) -> None:
         table.drop_lists()
@@ -45,6 +53,10 @@ class InvertedLists:
     lists: int | None = None
     probes: int = 128
     candidates: int = 10
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return asdict(self)
 
     def build(self, table: TableWriter, *, again: bool) -> None:
         table.build_lists(min(self.lists or round(len(table) ** 0.5), len(table)), again=again)

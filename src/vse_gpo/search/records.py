@@ -1,7 +1,7 @@
 """Rows of an index's table as Arrow columns: what is kept of each image, and back."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ except ImportError as error:
 
 Rows = Int[Tensor, " rows"]  # numbers of rows
 
-FACTS: Mapping[str, Any] = {  # what is read of a file besides its pixels; null where it says nothing
+FACTS: dict[str, Any] = {  # what is read of a file besides its pixels; null where it says nothing
     "width": pa.int32(),
     "height": pa.int32(),
     "date": pa.timestamp("us"),

@@ -22,6 +22,7 @@ from vse_gpo.search.writer import TableWriter
 
 SAVE_EVERY = 20.0  # seconds: the most that a killed command loses
 LOG = "indexing.log"  # in the folder of the index
+HELD = 2**28  # bytes of rows in memory that are not yet saved
 COPIED = 4096  # rows that are taken over at once
 
 About = Mapping[str, str]
@@ -142,7 +143,8 @@ def embed_new(
                 waiting.append(record_batch(batch))
             done += len(batch.pictures) + len(batch.skipped)
             advance(progress, len(batch.pictures) + len(batch.skipped))
-            if waiting and time.monotonic() - saved > SAVE_EVERY:
+            held = sum(rows.nbytes for rows in waiting)
+            if waiting and (time.monotonic() - saved > SAVE_EVERY or held > HELD):
                 table.append(pa.Table.from_batches(waiting), about)
                 waiting, saved = [], time.monotonic()
                 write_line(table.folder, pace(done, len(pictures), saved - start))
