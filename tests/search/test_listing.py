@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,9 +44,13 @@ def made(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def listed(made, command_line, capsys) -> Callable[..., str]:
+def listed(made, monkeypatch, capsys) -> Callable[..., str]:
+    """Runs the command; what it prints."""
+    monkeypatch.chdir(made.parent)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
     def run(*arguments: str) -> str:
-        command_line(str(made), *arguments)
+        monkeypatch.setattr(sys, "argv", ["vse-duplicates", f"index={made}", *arguments])
         capsys.readouterr()
         duplicates.main()
         return capsys.readouterr().out
@@ -91,19 +96,17 @@ def test_images_without_a_perceptual_hash_are_compared_by_content_only(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"),
+    ("bits", "distance", "message"),
     [
-        ("bits=65", "bits=65, expected a whole number from 0 to 64"),
-        ("bits=-1", "bits=-1, expected a whole number from 0 to 64"),
-        ("distance=0", "distance=0, expected more than 0 and at most 1"),
-        ("distance=1.5", "distance=1.5, expected more than 0 and at most 1"),
+        (65, 0.1, "bits=65, expected a whole number from 0 to 64"),
+        (-1, 0.1, "bits=-1, expected a whole number from 0 to 64"),
+        (8, 0.0, "distance=0.0, expected more than 0 and at most 1"),
+        (8, 1.5, "distance=1.5, expected more than 0 and at most 1"),
     ],
 )
-def test_impossible_limits_are_told(setting, message, made):
-    name, value = setting.split("=")
-    limits = {"bits": 8, "distance": 0.1} | {name: type({"bits": 8, "distance": 0.1}[name])(float(value))}
+def test_impossible_limits_are_told(bits, distance, message):
     with pytest.raises(VSEError) as error:
-        list_copies(index=str(made), seed=0, json=False, **limits)
+        list_copies(index="nowhere", bits=bits, distance=distance, seed=0, json=False)
     assert str(error.value) == message
 
 

@@ -62,7 +62,7 @@ def find_copies(index: Index, *, bits: int, distance: float, random: np.random.G
     )
     near: Groups = [compared[group].tolist() for group in groups_of(pairs, len(compared))]
     rows = [row for group in [*exact, *near] for row in group]
-    shown = table.select(COLUMNS[:4]).take(rows).to_pylist()
+    shown = table.select(COLUMNS[:4]).take(np.array(rows, np.int64)).to_pylist()
     files = dict(zip(rows, shown, strict=True))
     nearest = {int(compared[row]): found for row, found in nearest_of(pairs).items()}
     return Copies(
