@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from tests.helpers.drawn_photos import drawn_photo
@@ -71,7 +72,7 @@ def test_planted_copies_are_found_and_kept_apart(listed, made):
     assert near == [{f"{seed}.png", *(f"copies of {seed}/{name}" for name in changed)} for seed in (3, 7)]
     sizes = [[file["width"] * file["height"] for file in group] for group in found["near"]]
     assert sizes == [sorted(group, reverse=True) for group in sizes]
-    assert all(0 <= file["bits"] <= 14 and 0 <= file["distance"] <= 0.25 for group in found["near"] for file in group)
+    assert all(file["bits"] + 20 * file["distance"] <= 17.01 for group in found["near"] for file in group)
     assert sorted((made.parent / "pictures").rglob("*")) == before
 
 
@@ -86,28 +87,20 @@ def test_copies_are_printed_as_a_list(listed):
 
 
 def test_narrower_limits_find_less(listed):
-    assert "near copies: none" in listed("bits=0", "distance=0.0001")
+    assert "near copies: none" in listed("difference=0.0")
 
 
 def test_images_without_a_perceptual_hash_are_compared_by_content_only(tmp_path):
     index = written(tmp_path / "index", unit(5)[[0, 0, 1, 2, 3]])
-    found = find_copies(index, bits=64, distance=1.0, random=np.random.default_rng(0))
+    found = find_copies(index, limit=64, random=np.random.default_rng(0))
     assert found == ([], [])
 
 
-@pytest.mark.parametrize(
-    ("bits", "distance", "message"),
-    [
-        (65, 0.1, "bits=65, expected a whole number from 0 to 64"),
-        (-1, 0.1, "bits=-1, expected a whole number from 0 to 64"),
-        (8, 0.0, "distance=0.0, expected more than 0 and at most 1"),
-        (8, 1.5, "distance=1.5, expected more than 0 and at most 1"),
-    ],
-)
-def test_impossible_limits_are_told(bits, distance, message):
+@pytest.mark.parametrize("difference", [-1.0, 64.5])
+def test_impossible_limits_are_told(difference):
     with pytest.raises(VSEError) as error:
-        list_copies(index="nowhere", bits=bits, distance=distance, seed=0, json=False)
-    assert str(error.value) == message
+        list_copies(index="nowhere", difference=difference, seed=0, json=False)
+    assert str(error.value) == f"difference={difference}, expected a number from 0 to 64"
 
 
 @pytest.mark.slow
@@ -126,9 +119,9 @@ def test_planted_copies_of_real_photographs_are_found_and_no_others(tmp_path):
         with Image.open(path) as image:
             plant(image.convert("RGB"), pictures / f"copies of {path.name}")
     index: Index = indexed(tmp_path, VSE.from_pretrained(os.environ[MODEL]))
-    settings = Path(config_folder(), "duplicates.yaml").read_text(encoding="utf-8")
-    limits = {name: float(settings.split(f"\n{name}: ")[1].split()[0]) for name in ("bits", "distance")}
-    found = find_copies(index, bits=int(limits["bits"]), distance=limits["distance"], random=np.random.default_rng(0))
+    with initialize_config_dir(config_folder(), version_base="1.3"):
+        limit = compose("duplicates").difference
+    found = find_copies(index, limit=limit, random=np.random.default_rng(0))
     names = [{file["file"].rpartition("/")[0] or f"copies of {file['file']}" for file in group} for group in found.near]
     assert all(len(group) == 1 for group in names)  # no photograph is near another
     assert sum(map(len, found.near)) == 50 * (1 + len(CHANGES))

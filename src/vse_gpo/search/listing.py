@@ -12,6 +12,7 @@ from vse_gpo.search.copies import Groups, NearPairs, exact_copies, groups_of, ne
 from vse_gpo.search.index import Index
 
 COLUMNS = ["file", "bytes", "width", "height", "hash", "phash"]
+MOST = 64  # bits of a perceptual hash
 File = Mapping[str, Any]
 
 
@@ -22,33 +23,30 @@ class Copies(NamedTuple):
     near: list[list[File]]
 
 
-def list_copies(*, index: str, bits: int, distance: float, seed: int, json: bool) -> None:
+def list_copies(*, index: str, difference: float, seed: int, json: bool) -> None:
     """Print the exact copies and the near copies among the images of an index. No file is changed.
 
     Args:
         index: folder of the index.
-        bits: of the perceptual hashes that may differ.
-        distance: largest distance of embeddings, as a part of the usual one.
+        difference: largest one of near copies; see ``near_copies``.
         seed: of the sample of pairs that says what is usual.
         json: print only JSON.
 
     Raises:
-        VSEError: if a limit is impossible, or there is no index.
+        VSEError: if the difference is impossible, or there is no index.
     """
-    if not 0 <= bits <= 64:
-        raise VSEError(f"bits={bits}, expected a whole number from 0 to 64")
-    if not 0 < distance <= 1:
-        raise VSEError(f"distance={distance}, expected more than 0 and at most 1")
-    found = find_copies(Index.load(Path(index)), bits=bits, distance=distance, random=np.random.default_rng(seed))
+    if not 0 <= difference <= MOST:
+        raise VSEError(f"difference={difference}, expected a number from 0 to {MOST}")
+    found = find_copies(Index.load(Path(index)), limit=difference, random=np.random.default_rng(seed))
     print(as_json.dumps(found._asdict()) if json else "\n".join(lines_of(found)))
 
 
-def find_copies(index: Index, *, bits: int, distance: float, random: np.random.Generator) -> Copies:
+def find_copies(index: Index, *, limit: float, random: np.random.Generator) -> Copies:
     """The copies among the images of an index; of exact copies only the first is compared with other images.
 
     Args:
         index: of the images.
-        bits, distance, random: see ``near_copies``.
+        limit, random: see ``near_copies``.
     """
     table = index.table.read(COLUMNS)
     exact = exact_copies(table["hash"].to_pylist())
@@ -56,8 +54,7 @@ def find_copies(index: Index, *, bits: int, distance: float, random: np.random.G
     pairs = near_copies(
         table["phash"].fill_null(0).to_numpy()[compared],
         index.embeddings()[compared],
-        bits=bits,
-        distance=distance,
+        limit=limit,
         random=random,
     )
     near: Groups = [compared[group].tolist() for group in groups_of(pairs, len(compared))]
@@ -78,7 +75,7 @@ def nearest_of(pairs: NearPairs) -> dict[int, dict[str, Any]]:
         pairs: of rows.
     """
     found: dict[int, dict[str, Any]] = {}
-    for place in np.lexsort((pairs.bits, pairs.distances)).tolist():
+    for place in np.argsort(pairs.differences, kind="stable").tolist():
         near = {"bits": int(pairs.bits[place]), "distance": round(float(pairs.distances[place]), 4)}
         for row in (int(pairs.first[place]), int(pairs.second[place])):
             found.setdefault(row, near)
