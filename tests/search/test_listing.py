@@ -96,7 +96,7 @@ def test_images_without_a_perceptual_hash_are_compared_by_content_only(tmp_path)
     assert found == ([], [])
 
 
-@pytest.mark.parametrize("difference", [-1.0, 64.5])
+@pytest.mark.parametrize("difference", [-1.0, 64.5, "abc"])
 def test_impossible_limits_are_told(difference):
     with pytest.raises(VSEError) as error:
         list_copies(index="nowhere", difference=difference, seed=0, json=False)

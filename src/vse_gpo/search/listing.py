@@ -23,7 +23,7 @@ class Copies(NamedTuple):
     near: list[list[File]]
 
 
-def list_copies(*, index: str, difference: float, seed: int, json: bool) -> None:
+def list_copies(*, index: str, difference: float | str, seed: int, json: bool) -> None:
     """Print the exact copies and the near copies among the images of an index. No file is changed.
 
     Args:
@@ -35,7 +35,7 @@ def list_copies(*, index: str, difference: float, seed: int, json: bool) -> None
     Raises:
         VSEError: if the difference is impossible, or there is no index.
     """
-    if not 0 <= difference <= MOST:
+    if isinstance(difference, str) or not 0 <= difference <= MOST:
         raise VSEError(f"difference={difference}, expected a number from 0 to {MOST}")
     found = find_copies(Index.load(Path(index)), limit=difference, random=np.random.default_rng(seed))
     print(as_json.dumps(found._asdict()) if json else "\n".join(lines_of(found)))
