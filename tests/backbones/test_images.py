@@ -15,6 +15,7 @@ from vse_gpo.backbones.images import (
     Regions,
     ResNetTrunk,
     butd_grid,
+    coarse_grid,
     imagenet_resnet152_grid,
     imagenet_resnet_grid,
     small_grid,
@@ -155,11 +156,12 @@ def test_other_depths_are_refused():
         imagenet_resnet_grid(18, pretrained=False)
 
 
-def test_a_trunk_from_scratch_trains_its_statistics():
-    grid = small_grid(width=8).train()
+@pytest.mark.parametrize(("build", "cells"), [(small_grid, 16), (coarse_grid, 4)])
+def test_a_trunk_from_scratch_trains_its_statistics(build, cells):
+    grid = build(width=8).train()
     features = grid(torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8))
-    assert features.values.shape == (2, 16, 8)
-    assert features.lengths.tolist() == [16, 16]
+    assert features.values.shape == (2, cells, 8)
+    assert features.lengths.tolist() == [cells, cells]
     assert all(module.training for module in grid.modules() if isinstance(module, nn.BatchNorm2d))
 
 

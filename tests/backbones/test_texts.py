@@ -94,6 +94,22 @@ def test_a_gru_that_reads_forwards_alone_does_not_see_what_follows():
     torch.testing.assert_close(short, backbone.rnn(backbone.embed(torch.tensor([5, 6])))[0])
 
 
+def test_words_can_be_added_to_their_states():
+    added = BiGRU(vocabulary_size=9, width=4, word_width=4, add_words=True)
+    plain = BiGRU(vocabulary_size=9, width=4, word_width=4)
+    plain.load_state_dict(added.state_dict())
+    tokens = Tokens(torch.tensor([[5, 6, 0, 0], [1, 2, 3, 4]]), torch.tensor([2, 4]))
+    torch.testing.assert_close(added(tokens).values - plain(tokens).values, plain.embed(tokens.ids))
+    assert BiGRU(vocabulary_size=900, width=9, word_width=9, add_words=True).embed.weight.std().item() == pytest.approx(
+        0.5, rel=0.05
+    )
+
+
+def test_words_of_another_width_than_their_states_are_not_added():
+    with pytest.raises(VSEError, match=r"^text\.network\.add_words=true with word_width=3, expected the width, 4$"):
+        BiGRU(vocabulary_size=9, width=4, word_width=3, add_words=True)
+
+
 def test_word_vectors_start_within_a_tenth():
     weights = BiGRU(vocabulary_size=500, width=4).embed.weight
     assert weights.shape[1] == 300

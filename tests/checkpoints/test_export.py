@@ -76,7 +76,7 @@ def test_every_pooling_exports(poolings, tmp_path):
 def shapes_model(*overrides: str) -> VSE:
     """The model of ``experiment=shapes``, with as many words as a vocabulary of the embedded data set has."""
     with initialize_config_dir(config_folder(), version_base="1.3"):
-        config = compose("train", ["experiment=shapes", *overrides])
+        config = compose("train", ["experiment=shapes", "interaction=none", *overrides])
     model = instantiate(config.model)
     model.settings = OmegaConf.to_container(config.model, resolve=True)
     return model.eval()
@@ -113,7 +113,7 @@ def test_the_folder_tells_how_to_run_the_towers(exported):
 
 def test_a_model_with_an_interaction_gives_its_items_too(tmp_path):
     torch.manual_seed(0)
-    model = shapes_model("interaction=maxsim", "loss=joint")
+    model = shapes_model("interaction=maxsim")
     assert max(export_towers(model, tmp_path / "towers", write_onnx, kind="onnx").values()) < 1e-4
     captions = ["a red square", "two small blue circles above a green triangle"]
     tokens = model.prepare_captions(captions)

@@ -19,7 +19,7 @@ def untrained():
     """A model of the embedded data set, and the data set's settings."""
     sizes = [f"dataset.source.{split}={images}" for split, images in (("train", 4), ("dev", 4), ("test", 9))]
     with initialize_config_dir(config_folder(), version_base="1.3"):
-        config = compose("train", sizes)
+        config = compose("train", [*sizes, "interaction=none"])
     model: VSE = instantiate(config.model).eval()
     return model, OmegaConf.to_container(config.dataset, resolve=True)
 

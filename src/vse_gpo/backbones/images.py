@@ -169,6 +169,24 @@ def small_grid(width: int = 128) -> Grid:
     return Grid(trunk, PixelNormalization(), frozen_statistics=False)
 
 
+def coarse_grid(width: int = 256) -> Grid:
+    """A smaller trunk to train from scratch on small images: one cell for every 16×16 pixels, as large as a thing.
+
+    Sets of few items are cheap to compare; the convolutions overlap, and all but the first know where they are.
+
+    Args:
+        width: width of the features.
+    """
+    trunk = nn.Sequential(
+        _convolution(3, width // 4, kernel=8, stride=4),
+        Coordinates(),
+        _convolution(width // 4 + 2, width // 2, kernel=4, stride=2),
+        Coordinates(),
+        _convolution(width // 2 + 2, width, kernel=4, stride=2),
+    )
+    return Grid(trunk, PixelNormalization(), frozen_statistics=False)
+
+
 class Coordinates(nn.Module):
     """Add two channels with the position of every cell, −1 to 1 (Liu et al. 2018, "CoordConv").
 

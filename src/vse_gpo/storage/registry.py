@@ -14,6 +14,7 @@ MODEL_PARTS = frozenset(
         "vse_gpo.backbones.dual.dual_texts_of",
         "vse_gpo.backbones.images.Regions",
         "vse_gpo.backbones.images.butd_grid",
+        "vse_gpo.backbones.images.coarse_grid",
         "vse_gpo.backbones.images.imagenet_resnet152_grid",
         "vse_gpo.backbones.images.imagenet_resnet_grid",
         "vse_gpo.backbones.images.small_grid",
