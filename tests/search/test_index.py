@@ -82,7 +82,7 @@ def test_only_images_that_meet_a_condition_are_found(kind, few, tmp_path, monkey
     expected = [[f"{chosen[place]}.png" for place in line] for line in similarity.topk(5).indices.tolist()]
     assert index.search(queries, 5, where="file < '2'")[1] == expected
     assert index.search(queries, 5, where="bytes > 7")[1] == [[]] * 4
-    for where, line in (("flie = 'a'", "No field named flie"), ("file = ", "sql parser error")):
+    for where, line in (("place = 'a'", "No field named place"), ("file = ", "sql parser error")):
         with pytest.raises(VSEError, match=f"where={where}: cannot be read .*{line}") as error:
             index.search(queries, 5, where=where)
         assert ".rs" not in str(error.value)

@@ -9,7 +9,7 @@ from vse_gpo.errors import VSEError
 from vse_gpo.search.index import Index
 from vse_gpo.search.items import Compaction
 from vse_gpo.search.kinds import InvertedLists
-from vse_gpo.search.table import damage_told, reason_of
+from vse_gpo.search.table import damage_told, lance_reason
 
 IMAGES, WIDTH = 7, 16
 
@@ -74,7 +74,7 @@ def test_a_file_that_is_cut_or_gone_is_told_before_a_search(tmp_path):
     ],
 )
 def test_reasons_are_without_places_in_the_source(message, reason, tmp_path):
-    assert reason_of(OSError(message)) == reason
+    assert lance_reason(OSError(message)) == reason
     with pytest.raises(VSEError) as error, damage_told(tmp_path):
         raise OSError(message)
     assert (

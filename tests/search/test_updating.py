@@ -8,6 +8,7 @@ import torch
 from tests.helpers.photo_folder import paint, small_model, touch
 from tests.helpers.photo_index import FILES, run_index, vectors
 from vse_gpo.search import updating
+from vse_gpo.search.index import Index
 from vse_gpo.search.updating import Changes, changes_of, pace, write_line
 
 
@@ -67,6 +68,18 @@ def test_a_file_that_has_another_content_of_the_same_size_is_embedded(update, pi
     touch(paint(pictures / "0.bmp", 7), 10**9)
     assert update() == ("10 images (0 new, 1 changed, 0 renamed, 0 removed)", ["0.bmp"])
     assert update() == ("10 images (0 new, 0 changed, 0 renamed, 0 removed)", [])
+
+
+def test_new_images_join_the_lists_of_an_approximate_index(update, pictures, tmp_path):
+    update("kind=ivf")
+    (pictures / "0.png").unlink()
+    paint(pictures / "new.png", 50)
+    assert update("kind=ivf") == ("8 images (1 new, 0 changed, 0 renamed, 1 removed)", ["new.png"])
+    index = Index.load(tmp_path / "index")
+    embeddings = torch.from_numpy(index.embeddings())
+    for row, file in enumerate(index.names.to_pylist()):
+        assert index.search(embeddings[row : row + 1], 1)[1] == [[file]]
+    assert index.settings.recall == 100.0
 
 
 def test_files_that_change_places_are_known(update, pictures, tmp_path):

@@ -156,7 +156,7 @@ KIND = re.compile(
 )
 
 
-def reason_of(error: Exception) -> str:
+def lance_reason(error: Exception) -> str:
     """What went wrong, without the parts that only Lance's developers need.
 
     Args:
@@ -183,7 +183,7 @@ def damage_told(folder: Path, where: str | None = None, *, version: int | None =
         raise
     except (OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError) as error:
         if where is not None and str(error).startswith("Invalid user input"):
-            raise VSEError(f"where={where}: cannot be read ({reason_of(error)})") from error
+            raise VSEError(f"where={where}: cannot be read ({lance_reason(error)})") from error
         if version is not None and is_index(folder) and read_settings(folder).version != version:
             raise VSEError(f"{folder}: the index has been updated since it was opened; open it again") from error
-        raise VSEError(f"{folder}: a damaged index ({reason_of(error)}); {DAMAGED}") from error
+        raise VSEError(f"{folder}: a damaged index ({lance_reason(error)}); {DAMAGED}") from error

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from vse_gpo.errors import VSEError
 from vse_gpo.search.records import width_of
-from vse_gpo.search.table import TABLE, damage_told, lance, reason_of
+from vse_gpo.search.table import TABLE, damage_told, lance, lance_reason
 
 KEPT = "searched"  # tag of the version that the settings named before an update: open searches still read it
 FRAGMENT = 100_000  # rows of a file: an update rewrites no more than the last one
@@ -180,4 +180,4 @@ def writing_told(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        raise VSEError(f"{folder}: cannot be written ({reason_of(error)}); what was there before is kept") from error
+        raise VSEError(f"{folder}: cannot be written ({lance_reason(error)}); what was there before is kept") from error
