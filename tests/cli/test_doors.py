@@ -214,7 +214,8 @@ def answers(tmp_path_factory) -> dict[str, tuple[int, str, str, list[str]]]:
 def test_help_a_config_and_its_errors_need_no_torch(answers, door):
     status, text, errors, large = answers[f"{door} --help"]
     assert (status, errors, large) == (0, "", [])
-    command = " ".join([f"vse-{DOORS[door][0].split('.')[1].replace('_', '-')}", *FIRST.get(door, [])])
+    name = DOORS[door][0].removesuffix(".__main__").rpartition(".")[2]
+    command = " ".join([f"vse-{name.replace('_', '-')}", *FIRST.get(door, [])])
     assert f"{command} " in text
     status, text, errors, large = answers[f"{door} --cfg"]
     assert (status, errors, large) == (0, "", [])
