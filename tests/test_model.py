@@ -77,16 +77,16 @@ def of_clip(folder: Path) -> dict[str, Any]:
         {"_target_": f"vse_gpo.backbones.clip.clip_{tower}", "pretrained": str(folder), "random_weights": False}
         for tower in ("images", "texts")
     )
-    tokenizer = {"_target_": "vse_gpo.data.captions.WordPieces", "pretrained": str(folder), "mask_token": "M"}
+    tokenizer = {"_target_": "vse_gpo.data.word_pieces.WordPieces", "pretrained": str(folder), "mask_token": "M"}
     return settings_with(image | {"class_token": False}, text, tokenizer)
 
 
 def of_transformers(folder: Path) -> dict[str, Any]:
     """Settings of a model on a ViT of timm and a RoBERTa."""
     roberta_folder(folder)
-    vit = {"_target_": "vse_gpo.backbones.images.timm_grid", "name": "test_vit", "size": 32, "pretrained": False}
+    vit = {"_target_": "vse_gpo.backbones.timm_trunks.timm_grid", "name": "test_vit", "size": 32, "pretrained": False}
     text = {"_target_": "vse_gpo.backbones.texts.load_bert", "pretrained": str(folder), "random_weights": False}
-    tokenizer = {"_target_": "vse_gpo.data.captions.WordPieces", "pretrained": str(folder)}
+    tokenizer = {"_target_": "vse_gpo.data.word_pieces.WordPieces", "pretrained": str(folder)}
     return settings_with(vit | {"class_token": True, "cells": 2}, text, tokenizer, width=64)
 
 

@@ -15,7 +15,8 @@ from transformers import BertConfig, BertModel
 
 from benchmarks.measure import MIB, Measured
 from vse_gpo.backbones.backbone import Backbone
-from vse_gpo.backbones.images import butd_grid, imagenet_resnet152_grid, timm_grid
+from vse_gpo.backbones.images import butd_grid, imagenet_resnet152_grid
+from vse_gpo.backbones.timm_trunks import timm_grid
 from vse_gpo.errors import VSEError
 from vse_gpo.training.trial_step import halves
 

@@ -5,8 +5,8 @@ import time
 import torch
 
 from benchmarks.measure import Measured, alone, begin_peak, peak
-from vse_gpo.backbones.images import timm_grid
-from vse_gpo.backbones.texts import BiGRU
+from vse_gpo.backbones.bigru import BiGRU
+from vse_gpo.backbones.timm_trunks import timm_grid
 from vse_gpo.batch import Batch, Tokens, take
 from vse_gpo.data.captions import PrepareCaptions
 from vse_gpo.data.images import PrepareImages

@@ -6,7 +6,7 @@ import time
 import torch
 
 from benchmarks.measure import Measured, alone, begin_peak, peak
-from vse_gpo.backbones.images import timm_grid
+from vse_gpo.backbones.timm_trunks import timm_grid
 from vse_gpo.cli.allocator import keep_freed_memory
 
 NAME, SIZE = "tf_efficientnet_lite0", 224

@@ -7,15 +7,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub  # see ``storage.hub``
 import torch
-from huggingface_hub import ModelCard
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vse_gpo.batch import Batch, EncoderOutput, ImageInputs, Indexed, Tokens, encode_batches
 from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.encoder import Encoder
-from vse_gpo.errors import VSEError, described, first_line
+from vse_gpo.errors import VSEError, described
 from vse_gpo.interaction import Interaction
 from vse_gpo.losses import PairLogits
 from vse_gpo.precision import full_product
@@ -23,6 +23,7 @@ from vse_gpo.retrieval.similarity import check_directions
 from vse_gpo.storage.adapters import merged_weights
 from vse_gpo.storage.card import Results, model_card
 from vse_gpo.storage.hub import upload
+from vse_gpo.storage.outline import outline
 from vse_gpo.storage.settings import build, without_weights
 from vse_gpo.storage.weights import check_values, check_weights, hash_of, write_weights
 from vse_gpo.storage.writing import whole_folder
@@ -172,7 +173,7 @@ class VSE(nn.Module):
         del settings["prepare_captions"]  # names files, whose paths may differ
         return hash_of(merged_weights(self.state_dict()), json.dumps(settings, sort_keys=True).encode())
 
-    def save_pretrained(self, folder: str | Path, *, card: ModelCard | None = None) -> None:
+    def save_pretrained(self, folder: str | Path, *, card: "huggingface_hub.ModelCard | None" = None) -> None:
         """Write settings, weights and the files of the tokeniser; the folder appears only when complete.
 
         Args:
@@ -277,23 +278,3 @@ def build_model(settings: dict[str, Any], weights: dict[str, Tensor], folder: Pa
     model.load_state_dict(weights)
     model.settings = settings
     return model.eval()
-
-
-def outline(settings: dict[str, Any], folder: Path | None) -> dict[str, Tensor]:
-    """Names and shapes of a model's weights, without the memory for them.
-
-    Raises:
-        VSEError: if the settings do not describe a model.
-    """
-    shapes: dict[str, Tensor] = {}
-    try:
-        with torch.device("meta"):
-            for part in ("image_encoder", "text_encoder", "logits", "interaction"):
-                module: nn.Module | None = build(settings.get(part), folder)
-                state = {} if module is None else module.state_dict()
-                shapes |= {f"{part}.{name}": value for name, value in state.items()}
-    except VSEError:
-        raise
-    except (RuntimeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        raise VSEError(f"settings of no model ({first_line(error)}); fetch them again") from error
-    return shapes

@@ -11,10 +11,13 @@ from torchvision.models import resnet
 
 from tests.helpers.tiny_encoders import FAMILIES, WORDS, clip_folder
 from vse_gpo.backbones.backbone import Backbone
+from vse_gpo.backbones.bigru import BiGRU
 from vse_gpo.backbones.clip import clip_images, clip_texts
 from vse_gpo.backbones.grid import Grid, PixelNormalization
-from vse_gpo.backbones.images import Regions, ResNetTrunk, small_grid, timm_grid
-from vse_gpo.backbones.texts import BiGRU, bert_of
+from vse_gpo.backbones.images import Regions, ResNetTrunk
+from vse_gpo.backbones.small import small_grid
+from vse_gpo.backbones.texts import bert_of
+from vse_gpo.backbones.timm_trunks import timm_grid
 from vse_gpo.batch import Tokens
 from vse_gpo.errors import VSEError
 from vse_gpo.training.phases import Phase, freeze

@@ -10,17 +10,8 @@ from torch import nn
 from torchvision.models import resnet
 
 from tests.golden import FOLDER, load
-from vse_gpo.backbones.images import (
-    Coordinates,
-    Regions,
-    ResNetTrunk,
-    butd_grid,
-    coarse_grid,
-    imagenet_resnet152_grid,
-    imagenet_resnet_grid,
-    small_grid,
-    timm_grid,
-)
+from vse_gpo.backbones.images import Regions, ResNetTrunk, butd_grid, imagenet_resnet152_grid, imagenet_resnet_grid
+from vse_gpo.backbones.timm_trunks import timm_grid
 from vse_gpo.batch import Features
 from vse_gpo.cli.folders import config_folder
 from vse_gpo.errors import VSEError
@@ -154,23 +145,6 @@ def test_an_older_name_of_resnet152_stays():
 def test_other_depths_are_refused():
     with pytest.raises(VSEError, match=r"backbone\.network\.depth=18, expected one of 50, 101, 152"):
         imagenet_resnet_grid(18, pretrained=False)
-
-
-@pytest.mark.parametrize(("build", "cells"), [(small_grid, 16), (coarse_grid, 4)])
-def test_a_trunk_from_scratch_trains_its_statistics(build, cells):
-    grid = build(width=8).train()
-    features = grid(torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8))
-    assert features.values.shape == (2, cells, 8)
-    assert features.lengths.tolist() == [cells, cells]
-    assert all(module.training for module in grid.modules() if isinstance(module, nn.BatchNorm2d))
-
-
-def test_coordinates_tell_every_cell_where_it_lies():
-    grid = torch.full((2, 1, 2, 3), 7.0)
-    placed = Coordinates()(grid)
-    assert torch.equal(placed[:, :1], grid)
-    assert placed[1, 1].tolist() == [[-1, 0, 1], [-1, 0, 1]]
-    assert placed[1, 2].tolist() == [[-1, -1, -1], [1, 1, 1]]
 
 
 def test_timm_trunks_bring_their_own_mean_and_weights_from_a_file(tmp_path):

@@ -7,11 +7,9 @@ from torch import nn
 from transformers import AutoModel
 
 from tests.helpers.tiny_encoders import FAMILIES
-from vse_gpo.backbones.images import (
-    timm_grid,
-)
-from vse_gpo.backbones.pretrained import check_width, config_of, load_weights, network_of, read_weights
+from vse_gpo.backbones.pretrained import check_width, load_weights, read_weights
 from vse_gpo.backbones.texts import load_bert
+from vse_gpo.backbones.timm_trunks import timm_grid
 from vse_gpo.errors import VSEError
 
 
@@ -56,20 +54,6 @@ def test_a_file_that_cannot_be_read_gives_one_line(name, content, tmp_path):
     with pytest.raises(VSEError, match=rf"{name}: cannot be read as weights") as error:
         read_weights(str(tmp_path / name))
     assert "\n" not in str(error.value)
-
-
-def test_a_network_is_built_again_from_its_config():
-    network = network_of(FAMILIES["bert"].to_dict())
-    config = config_of(network)
-    assert not {"_name_or_path", "transformers_version"} & config.keys()
-    shapes = {name: value.shape for name, value in network.state_dict().items()}
-    assert {name: value.shape for name, value in network_of(config).state_dict().items()} == shapes
-
-
-@pytest.mark.parametrize("config", [{}, {"model_type": "no such model"}])
-def test_a_config_of_nothing_is_refused(config):
-    with pytest.raises(VSEError, match=r"not a network: .*expected a Hugging Face config"):
-        network_of(config)
 
 
 def test_a_width_is_checked_where_one_is_expected():

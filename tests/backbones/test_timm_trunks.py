@@ -7,8 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vse_gpo.backbones.grid import PixelNormalization
-from vse_gpo.backbones.images import timm_grid
-from vse_gpo.backbones.timm_trunks import TimmGrid
+from vse_gpo.backbones.timm_trunks import TimmGrid, timm_grid
 from vse_gpo.errors import VSEError
 from vse_gpo.training.phases import Phase, freeze
 

@@ -24,11 +24,11 @@ from transformers import (
 from tests.helpers.tiny_duals import CAPTIONS, FAMILIES, SIDE, dual_folder, photographs
 from tests.helpers.tiny_encoders import roberta_folder
 from vse_gpo import VSE
+from vse_gpo.backbones.hugging_face import quietly
 from vse_gpo.checkpoints.dual import check_dual, load_dual
 from vse_gpo.checkpoints.export import export_towers, write_torch
 from vse_gpo.data.images import to_pixels
 from vse_gpo.errors import VSEError
-from vse_gpo.storage.hub import quietly
 
 SHARED = Path(os.environ.get("VSE_GPO_FLICKR8K", Path(__file__).parents[3] / "shared" / "data" / "flickr8k"))
 pytestmark = pytest.mark.filterwarnings("ignore:captions are cut")

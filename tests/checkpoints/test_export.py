@@ -17,9 +17,10 @@ from tests.helpers.tiny import save_last, tiny_trainer
 from tests.helpers.tiny_duals import dual_folder, photographs
 from tests.helpers.tiny_encoders import FAMILIES, clip_folder
 from tests.pooling.test_family import FAMILY, WIDTH, trained
+from vse_gpo.backbones.bigru import BiGRU
 from vse_gpo.backbones.clip import clip_images, clip_texts
-from vse_gpo.backbones.images import timm_grid
-from vse_gpo.backbones.texts import BiGRU, bert_of
+from vse_gpo.backbones.texts import bert_of
+from vse_gpo.backbones.timm_trunks import timm_grid
 from vse_gpo.batch import Tokens, valid_items
 from vse_gpo.checkpoints import export as towers
 from vse_gpo.checkpoints.export import check, export_towers, trace, write_onnx, write_torch

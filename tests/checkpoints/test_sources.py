@@ -5,6 +5,7 @@ import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -16,10 +17,8 @@ from tests.helpers.small_settings import SETTINGS
 from tests.helpers.tiny_duals import dual_folder, open_clip_folder
 from tests.helpers.tiny_encoders import roberta_folder
 from vse_gpo import VSE
-from vse_gpo.checkpoints import load_model
-from vse_gpo.checkpoints.sources import load_checkpoint
+from vse_gpo.checkpoints.sources import load_checkpoint, load_model
 from vse_gpo.errors import VSEError
-from vse_gpo.storage import hub
 
 # of the version before the modules were sorted into rooms: a folder, a checkpoint, and what they encoded
 SAVED = FOLDER / "saved"
@@ -125,8 +124,8 @@ def test_models_of_the_hub_are_fetched_with_only_their_own_weights(monkeypatch, 
     for folder in (ours, clip, by_open_clip):
         (folder / "flax_model.msgpack").write_bytes(b"large")
         (folder / "extra_model.safetensors").write_bytes(b"large")
-    monkeypatch.setattr(hub, "snapshot_download", fake.snapshot)
-    monkeypatch.setattr(hub, "model_info", lambda name, timeout: None)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot)
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda name, timeout: None)
     for name in ("ours", "clip", "pickled", "by_open_clip"):
         found = load_model(f"account/{name}").encode_captions("a red circle")
         (fake.models[name] / "extra_model.safetensors").unlink(missing_ok=True)

@@ -163,9 +163,9 @@ def test_a_bare_path_is_told_with_its_setting(error_of, door, setting):
     assert error_of(main_of(door), "runs/a(1).ckpt") == line
 
 
-def test_a_search_looks_for_one_thing(error_of):
+def test_a_search_looks_for_something(error_of):
     search = main_of("search")
-    assert error_of(search, "a dog", "image=x.jpg", "index=x") == "2 queries, 'a dog' and image=x.jpg, expected one"
+    assert error_of(search, "a dog", "stdin=true", "index=x") == "stdin=true and query=a dog, expected one of them"
     for query in ([], [""], [" "]):
         assert error_of(search, *query, "index=x") == 'nothing to look for; add "a text" or image=FILE'
 

@@ -2,11 +2,11 @@
 
 from importlib import import_module
 
+import huggingface_hub
 import pytest
 
 from vse_gpo.cli.places import check_places
 from vse_gpo.errors import VSEError
-from vse_gpo.storage import hub
 
 BERT = "experiment=f30k_butd_region"  # its tokeniser and its text encoder come from the hub
 
@@ -37,7 +37,7 @@ BERT = "experiment=f30k_butd_region"  # its tokeniser and its text encoder come 
     ],
 )
 def test_the_disk_comes_before_the_hub(error_of, monkeypatch, tmp_path, door, typed, line):
-    monkeypatch.setattr(hub, "model_info", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda *_, **__: pytest.fail("asked the hub"))
     (tmp_path / "empty" / "precomp").mkdir(parents=True)
     (tmp_path / "full" / "folder").mkdir(parents=True)
     assert error_of(import_module(f"vse_gpo.{door}").main, *typed).startswith(line)

@@ -18,7 +18,7 @@ from torch import nn
 from tests.helpers.held import holder
 from tests.helpers.on_disk import CAPTIONS, FOLDER, write_images, write_texts
 from vse_gpo import extract
-from vse_gpo.backbones.images import timm_grid
+from vse_gpo.backbones.timm_trunks import timm_grid
 from vse_gpo.batch import Features
 from vse_gpo.data import extraction
 from vse_gpo.data.encoding import Encoding

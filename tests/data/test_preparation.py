@@ -10,11 +10,12 @@ import torch
 from tests.helpers.on_disk import CAPTIONS, FOLDER, listing, write_features, write_images
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo.batch import Features, Tokens
-from vse_gpo.data.captions import CaptionTokenizer, PrepareCaptions, TreebankVocabulary, WordPieces
+from vse_gpo.data.captions import CaptionTokenizer, PrepareCaptions, TreebankVocabulary
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.data.regions import PrepareRegions
 from vse_gpo.data.shapes import GrammarWords
+from vse_gpo.data.word_pieces import WordPieces
 from vse_gpo.storage.settings import build
 
 IMAGES = {

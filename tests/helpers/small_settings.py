@@ -4,13 +4,13 @@ SETTINGS = {
     "_target_": "vse_gpo.model.VSE",
     "image_encoder": {
         "_target_": "vse_gpo.encoder.Encoder",
-        "backbone": {"_target_": "vse_gpo.backbones.images.small_grid", "width": 8},
+        "backbone": {"_target_": "vse_gpo.backbones.small.small_grid", "width": 8},
         "projection": {"_target_": "vse_gpo.encoder.linear_projection", "in_features": 8, "out_features": 6},
         "pooling": {"_target_": "vse_gpo.pooling.GPO"},
     },
     "text_encoder": {
         "_target_": "vse_gpo.encoder.Encoder",
-        "backbone": {"_target_": "vse_gpo.backbones.texts.BiGRU", "vocabulary_size": 107, "width": 6, "word_width": 4},
+        "backbone": {"_target_": "vse_gpo.backbones.bigru.BiGRU", "vocabulary_size": 107, "width": 6, "word_width": 4},
         "projection": {"_target_": "torch.nn.Identity"},
         "pooling": {"_target_": "vse_gpo.pooling.GPO"},
     },

@@ -13,8 +13,8 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from vse_gpo.backbones.backbone import Backbone
+from vse_gpo.backbones.bigru import BiGRU
 from vse_gpo.backbones.images import Regions
-from vse_gpo.backbones.texts import BiGRU
 from vse_gpo.checkpoints.atomic import AtomicCheckpoints
 from vse_gpo.data.captions import PrepareCaptions, WordNoise, Words
 from vse_gpo.data.datamodule import PairsDataModule
@@ -44,6 +44,7 @@ class Letters:
 
     vocabulary_size = 28
     mask_id = 27
+    unknown_id = None
 
     def words(self, caption: str) -> Words:
         return [[ord(letter) - ord("a") + 1] for letter in caption]

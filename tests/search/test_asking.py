@@ -1,6 +1,8 @@
 """vse-search as a user starts it, in this process."""
 
+import io
 import json
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,9 +17,11 @@ from vse_gpo import VSE
 from vse_gpo.cli.arguments import read_arguments
 from vse_gpo.errors import VSEError
 from vse_gpo.search import __main__ as search
-from vse_gpo.search.asking import encode_query, print_table
+from vse_gpo.search.asking import Asker, answer_lines, parts_of_line, print_table
+from vse_gpo.search.combining import Part, combine_parts
+from vse_gpo.search.filters import filter_sql
 from vse_gpo.search.index import Hit, Index
-from vse_gpo.search.queries import encode_text
+from vse_gpo.search.queries import encode_parts, encode_text
 from vse_gpo.search.reranking import find as find_images
 
 Found = tuple[list[dict[str, object]], str]
@@ -51,7 +55,7 @@ def find(made, monkeypatch, capsys) -> Callable[..., Found]:
         monkeypatch.setattr(sys, "argv", ["vse-search", *arguments, f"index={made}", "json=true"])
         search.main()
         output = capsys.readouterr()
-        return json.loads(output.out), output.err
+        return json.loads(output.out)["hits"], output.err
 
     return found
 
@@ -89,7 +93,7 @@ def test_a_query_is_taken_as_it_stands(query, find, made, model):
 
 def typed(*arguments: str) -> tuple[list[str], dict[str, object]]:
     """What the command makes of its arguments."""
-    return read_arguments(arguments, config_name="search", words=("query",), verbatim=("image",))
+    return read_arguments(arguments, config_name="search", words=("query",), verbatim=search.VERBATIM)
 
 
 def test_after_two_dashes_everything_is_the_query():
@@ -114,7 +118,7 @@ def test_a_picture_finds_itself(find, made):
 
 
 def test_the_table_shows_what_was_found(made, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["vse-search", "[bold]a [red] circle", f"index={made}", "top=2"])
+    monkeypatch.setattr(sys, "argv", ["vse-search", "[bold]a [red] circle", f"index={made}", "top=2", "nearest=true"])
     search.main()
     printed = capsys.readouterr().out
     assert "[bold]a [red] circle" in printed
@@ -131,7 +135,12 @@ def test_the_table_shows_what_was_found(made, monkeypatch, capsys):
         (["a dog", "idnex=no", "index=x"], "idnex: no such setting (did you mean index?)"),
         (["a dog"], "index must be set; add index=…"),
         (["a dog", "b", "index=x"], "'b': one word too many, expected query; quote a text of many words"),
-        (["a dog", "image=b.png", "index=x"], "2 queries, 'a dog' and image=b.png, expected one"),
+        (["a dog", "stdin=true", "index=x"], "stdin=true and query=a dog, expected one of them"),
+        (["plus=a dog", "interactive=true", "index=x"], "interactive=true and plus=a dog, expected one of them"),
+        (["interactive=true", "stdin=true", "index=x"], "interactive=true and stdin=true, expected one of them"),
+        (["a dog", "where=widht > 3", "index=no"], "where=: no column widht (did you mean width?), expected one of"),
+        (["a dog", "near=here", "index=no"], "near=here, expected latitude,longitude"),
+        (["a dog", "minus=\udcff", "index=no"], "the query is not UTF-8"),
     ],
 )
 def test_errors_are_one_line(arguments, line, monkeypatch, capfd, tmp_path):
@@ -146,7 +155,7 @@ def test_errors_are_one_line(arguments, line, monkeypatch, capfd, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_long_query_is_cut_with_one_line(capsys, monkeypatch):
+def test_a_long_query_is_cut_with_one_line():
     model = small_model()
     prepare = model.prepare_captions
 
@@ -155,8 +164,127 @@ def test_a_long_query_is_cut_with_one_line(capsys, monkeypatch):
         return prepare(captions)
 
     model.prepare_captions = cutting
-    assert encode_query(model, "a red circle", None).embeddings.shape == (1, 6)
-    assert capsys.readouterr().err == "warning: captions are cut to 512 tokens, first 'a…'…\n"
+    query, remarks = encode_parts(model, [Part("a red circle")])
+    assert query.embeddings.shape == (1, 6)
+    assert remarks == ["captions are cut to 512 tokens, first 'a…'…"]
+
+
+@pytest.fixture
+def asker(made, model) -> Asker:
+    return Asker(Index.load(made), VSE.from_pretrained(model), top=3)
+
+
+def test_texts_and_images_are_added_and_subtracted(find, made, model):
+    photo = made.parent / "pictures" / FILES[5]
+    hits, said = find("a red circle", "minus=0.5 * a star; hearts", f"plus_image=2*{photo}", "top=3")
+    encoder = VSE.from_pretrained(model)
+    texts = encoder.encode_captions(["a red circle", "a star", "hearts"])
+    query = combine_parts(torch.cat([texts, encoder.encode_images(photo)]), [1.0, -0.5, -1.0, 2.0])
+    assert ([hit["file"] for hit in hits], said) == (expected_hits(made, query, 3), "")
+    assert find(f"image={photo}", "plus=a red circle", "top=3") == find("a red circle", f"image={photo}", "top=3")
+
+
+def test_only_images_that_meet_the_conditions_are_found(find, made):
+    everything, _ = find("a red circle", "top=100")
+    hits, _ = find("a red circle", "top=100", "folder=deep", "where=width = 40 and date is null")
+    assert hits == [
+        hit | {"rank": rank} for rank, hit in enumerate([one for one in everything if "deep/" in one["file"]], 1)
+    ]
+    assert find("a red circle", "after=2023", "near=48.2,16.4") == ([], "")
+    assert find(f"image={made.parent / 'pictures' / FILES[5]}", "camera=x") == ([], "")
+
+
+def test_equal_scores_are_ordered_by_name_whatever_their_number(model, monkeypatch, tmp_path, capsys):
+    for file in (names := ["b.png", "a.png", "deep/a.png", "ä.png", "c.png"]):
+        paint(tmp_path / "pictures" / file, 0)
+    run_index(f"images={tmp_path / 'pictures'}", f"model={model}", f"out={tmp_path / 'index'}")
+    capsys.readouterr()
+    for top in range(1, 6):
+        monkeypatch.setattr(
+            sys, "argv", ["vse-search", "a star", f"index={tmp_path / 'index'}", "json=true", f"top={top}"]
+        )
+        search.main()
+        hits = json.loads(capsys.readouterr().out)["hits"]
+        assert [hit["file"] for hit in hits] == sorted(names)[:top]
+
+
+def test_where_nothing_fits_one_line_says_so_and_the_nearest_can_be_shown(asker, made, monkeypatch, capsys):
+    asker.level = 2.0
+    found = asker.ask([Part("a red circle")])
+    assert (found.judgement.fits, len(found.hits)) == (False, 3)
+    asker.level = -2.0
+    assert asker.ask([Part("a red circle")]).judgement.fits is True
+    assert asker.ask([Part("a red circle"), Part("a star")]).judgement.fits is None
+    for option, lines in (([], 1), (["nearest=true"], 9)):
+        monkeypatch.setattr(sys, "argv", ["vse-search", "a red dog", f"index={made}", "top=3", *option])
+        search.main()
+        printed = capsys.readouterr().out.splitlines()
+        assert printed[0].startswith("nothing fits: the model does not know dog; ")
+        assert len(printed) == lines
+    monkeypatch.setattr(sys, "argv", ["vse-search", "a red dog", f"index={made}", "json=true"])
+    search.main()
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["fits"], answer["reason"], len(answer["hits"])) == (False, "the model does not know dog", len(FILES))
+
+
+def test_every_line_gets_a_line_of_json_at_once(asker, made, monkeypatch):
+    class Out(io.StringIO):
+        flushed = 0
+
+        def flush(self) -> None:
+            self.flushed += 1
+
+    photo = made.parent / "pictures" / FILES[2]
+    lines = ["a red circle\n", "\n", f"image={photo}\n", "image=no.png\n", "\udcff\n", "a star"]
+    monkeypatch.setattr(sys, "stdout", out := Out())
+    with pytest.raises(VSEError, match="2 of 5 queries could not be answered; see the errors among the answers"):
+        answer_lines(asker, lines)
+    answers = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert out.flushed == len(answers) == 5
+    assert [len(answer.get("hits", [])) for answer in answers] == [3, 3, 0, 0, 3]
+    assert answers[1]["hits"][0]["file"] == FILES[2]
+    assert answers[2]["error"].startswith("no.png: no such file")
+    assert answers[3] == {"query": "\\udcff", "error": "the query is not UTF-8; type it in a terminal that is"}
+    answer_lines(asker, ["a star"])
+    assert parts_of_line(" a = b; 2 * c\n") == [Part("a = b; 2 * c")]
+
+
+def test_lines_of_the_input_are_asked_for_and_answered(made, monkeypatch, capsys):
+    for option, expected in (("stdin=true", 2), ("interactive=true", 0)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("a red circle\na star\n"))
+        monkeypatch.setattr(sys, "argv", ["vse-search", option, f"index={made}", "top=1"])
+        search.main()
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        assert printed.out.count('"fits"') == expected
+    assert printed.out.count("> ") == 3
+
+
+def test_a_condition_reaches_the_first_stage_of_a_re_ranking(asker):
+    where = filter_sql(folder="deep")
+    query, _ = encode_text(asker.model, "a red circle")
+    hits = find_images(asker.index, asker.model, query, top=3, where=where)
+    assert len(hits) == 3
+    assert all(hit.file.startswith("deep/") for hit in hits)
+
+
+QUERY = """
+import sys
+from vse_gpo.search.__main__ import main
+sys.argv = ["vse-search", "a red circle", "json=true", f"index={sys.argv[1]}"]
+main()
+print(*{name.partition(".")[0] for name in sys.modules} | {"torch._dynamo"} & sys.modules.keys(), file=sys.stderr)
+"""
+
+
+def test_a_query_imports_only_what_its_model_needs(made):
+    done = subprocess.run([sys.executable, "-c", QUERY, str(made)], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    assert {"torch", "lance"} <= loaded
+    assert not loaded & {
+        *("pytorch_lightning", "lightning_fabric", "torchmetrics", "wandb", "matplotlib", "datasets", "gradio"),
+        *("transformers", "timm", "torchvision", "open_clip", "scipy", "sympy", "nltk", "torch._dynamo"),
+    }
 
 
 def test_control_characters_reach_no_terminal(capsys):
@@ -184,7 +312,7 @@ def test_the_first_images_are_re_ranked_by_their_items(monkeypatch, capsys, tmp_
         except SystemExit:
             return None, capsys.readouterr().err.strip()
         output = capsys.readouterr()
-        return json.loads(output.out), output.err
+        return json.loads(output.out)["hits"], output.err
 
     index = Index.load(tmp_path / "index")
     query, _ = encode_text(model, "a red circle")

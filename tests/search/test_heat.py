@@ -10,7 +10,8 @@ from torchvision.transforms.v2.functional import center_crop
 
 from tests.search.test_items import unit_sets
 from vse_gpo.backbones.backbone import Backbone
-from vse_gpo.backbones.images import Regions, small_grid
+from vse_gpo.backbones.images import Regions
+from vse_gpo.backbones.small import small_grid
 from vse_gpo.data.images import PrepareImages, resize
 from vse_gpo.search.heat import WHOLE, Box, grid_side, in_square, kept_part, painted, shades, word_maps
 from vse_gpo.search.items import Compaction

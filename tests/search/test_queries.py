@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.helpers.photo_folder import paint, small_model
-from vse_gpo.data.captions import PrepareCaptions, WordPieces
+from vse_gpo.data.captions import PrepareCaptions
+from vse_gpo.data.word_pieces import WordPieces
 from vse_gpo.errors import VSEError
 from vse_gpo.search.queries import Word, check_unicode, encode_picture, encode_text, words_of
 

@@ -38,8 +38,8 @@ def drawn(images: int, copies: int, width: int, queries: int, seed: int) -> tupl
 def searched(queries, embeddings, rows, top, block):
     chosen = None if rows is None else torch.tensor(rows, dtype=torch.long)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vse_gpo.search.scan.BLOCK", block)
-        found = nearest(queries, in_blocks(embeddings, chosen), top)
+        patch.setattr("vse_gpo.search.scan.SCORES", block * len(queries))
+        found = nearest(queries, in_blocks(embeddings, chosen, len(queries)), top)
     return [in_order(one, [name(row) for row in one.rows.tolist()], top) for one in found]
 
 

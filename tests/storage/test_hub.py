@@ -6,19 +6,19 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from httpx import Request, Response
 from huggingface_hub import HfApi, RepoUrl
 from huggingface_hub.errors import GatedRepoError
 from transformers import AutoModel
-from transformers.utils import logging
 
 from tests.helpers.photo_folder import small_model
 from tests.helpers.tiny_encoders import roberta_folder
 from vse_gpo import VSE
 from vse_gpo.errors import VSEError
 from vse_gpo.storage import hub
-from vse_gpo.storage.hub import check_pretrained, fetch, load_pretrained, quietly
+from vse_gpo.storage.hub import check_pretrained, fetch, load_pretrained
 
 
 def test_a_model_goes_to_the_hub_with_its_card(monkeypatch):
@@ -31,8 +31,8 @@ def test_a_model_goes_to_the_hub_with_its_card(monkeypatch):
         seen.update(repo=repo_id, message=commit_message, files={path.name for path in Path(folder_path).iterdir()})
         seen["fingerprint"] = VSE.from_pretrained(folder_path).fingerprint()
 
-    monkeypatch.setattr(hub, "create_repo", create)
-    monkeypatch.setattr(hub, "upload_folder", upload)
+    monkeypatch.setattr(huggingface_hub, "create_repo", create)
+    monkeypatch.setattr(huggingface_hub, "upload_folder", upload)
     assert model.push_to_hub("me/vse", metrics={"coco_5k": {"rsum": 432.16}}) == "https://huggingface.co/me/vse"
     assert seen == {
         "repo": "me/vse",
@@ -62,7 +62,7 @@ def test_files_that_the_hub_does_not_give_get_one_line(monkeypatch):
             "403 Client Error\nYou must be logged in", response=Response(403, request=Request("GET", "x:"))
         )
 
-    monkeypatch.setattr(hub, "snapshot_download", gated)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
     with pytest.raises(
         VSEError, match=r"if it is gated, accept its terms on its page and log in by hf auth login$"
     ) as error:
@@ -70,15 +70,8 @@ def test_files_that_the_hub_does_not_give_get_one_line(monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_a_library_is_quiet_only_inside():
-    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    with quietly():
-        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.ERROR, False)
-    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
-
-
 def test_a_path_is_never_asked_for(monkeypatch):
-    monkeypatch.setattr(hub, "model_info", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.setattr(huggingface_hub, "model_info", lambda *_, **__: pytest.fail("asked the hub"))
     for name in ("./no", "/no", "~/no", "a/b/c", "a/no.pth"):
         with pytest.raises(VSEError, match="no such file or folder; name either"):
             check_pretrained(name, "model")
@@ -98,7 +91,7 @@ def silent_hub(monkeypatch):
     listening = threading.Thread(target=accept)
     listening.start()
     api = HfApi(endpoint=f"http://127.0.0.1:{server.getsockname()[1]}")
-    monkeypatch.setattr(hub, "model_info", api.model_info)
+    monkeypatch.setattr(huggingface_hub, "model_info", api.model_info)
     monkeypatch.setattr(hub, "PATIENCE", 0.2)
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
     yield taken
@@ -111,7 +104,7 @@ def silent_hub(monkeypatch):
 def test_a_hub_that_does_not_answer_is_asked_once_and_its_cache_is_used(silent_hub, monkeypatch, tmp_path):
     with pytest.raises(VSEError, match=r"model=org/name: neither a folder nor a model .*timed out"):
         check_pretrained("org/name", "model")
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda name, file: str(tmp_path / file))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda name, file: str(tmp_path / file))
     with pytest.warns(UserWarning, match=r"the Hugging Face hub does not answer \(.*timed out\): its cache is used"):
         check_pretrained("org/name", "model")
     assert hub.constants.is_offline_mode()
@@ -120,7 +113,7 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_its_cache_is_used(silent_h
 
 
 def test_a_server_that_does_not_answer_costs_seconds(silent_hub, monkeypatch):
-    api = hub.model_info.__self__
+    api = huggingface_hub.model_info.__self__
     with hub.impatient(), pytest.raises(OSError, match="timed out"):
         urllib.request.urlopen(api.endpoint)  # noqa: S310, as torch.hub asks for weights
     assert socket.getdefaulttimeout() is None

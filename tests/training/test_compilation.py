@@ -8,8 +8,10 @@ from transformers import BertConfig, BertModel
 from tests.helpers.tiny import preparations
 from tests.training.test_module import build_module
 from vse_gpo.backbones.backbone import Backbone
-from vse_gpo.backbones.images import Regions, timm_grid
-from vse_gpo.backbones.texts import Bert, BiGRU
+from vse_gpo.backbones.bigru import BiGRU
+from vse_gpo.backbones.images import Regions
+from vse_gpo.backbones.texts import Bert
+from vse_gpo.backbones.timm_trunks import timm_grid
 from vse_gpo.batch import Batch, Tokens
 from vse_gpo.encoder import Encoder, linear_projection
 from vse_gpo.errors import VSEError

@@ -20,8 +20,11 @@ from tests.helpers.tiny_encoders import FAMILIES, roberta_folder
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
 from vse_gpo.backbones.backbone import Backbone
-from vse_gpo.backbones.images import Regions, small_grid, timm_grid
-from vse_gpo.backbones.texts import BiGRU, bert_of
+from vse_gpo.backbones.bigru import BiGRU
+from vse_gpo.backbones.images import Regions
+from vse_gpo.backbones.small import small_grid
+from vse_gpo.backbones.texts import bert_of
+from vse_gpo.backbones.timm_trunks import timm_grid
 from vse_gpo.batch import Tokens
 from vse_gpo.checkpoints.pickles import model_weights, read_pickle
 from vse_gpo.checkpoints.sources import load_model, saved_weights

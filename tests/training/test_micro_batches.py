@@ -12,7 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.checkpoint import checkpoint
 
 from tests.helpers.tiny import WIDTH, tiny_module
-from vse_gpo.backbones.images import small_grid
+from vse_gpo.backbones.small import small_grid
 from vse_gpo.batch import Batch, EncoderOutput, Features, Tokens, join_outputs
 from vse_gpo.encoder import DropRegions, Encoder, ResidualProjection, normalize
 from vse_gpo.interaction import Interaction, MaxSim, ScanTextToImage

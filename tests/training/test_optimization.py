@@ -15,8 +15,10 @@ from transformers import get_cosine_schedule_with_warmup
 from tests.helpers.tiny import preparations, tiny_data, tiny_module, tiny_optimization, tiny_trainer, weights
 from tests.helpers.tiny_encoders import FAMILIES
 from vse_gpo.backbones.backbone import Backbone
-from vse_gpo.backbones.images import Regions, timm_grid
-from vse_gpo.backbones.texts import BiGRU, bert_of
+from vse_gpo.backbones.bigru import BiGRU
+from vse_gpo.backbones.images import Regions
+from vse_gpo.backbones.texts import bert_of
+from vse_gpo.backbones.timm_trunks import timm_grid
 from vse_gpo.cli.run import config_folder
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError

@@ -3,7 +3,6 @@
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from vse_gpo.errors import VSEError
 
@@ -52,19 +51,6 @@ def no_checkpointing(setting: str, network: str) -> VSEError:
     return VSEError(f"{setting}=true: {network} has no gradient checkpointing; set {setting}=false, or micro_batch=…")
 
 
-def checkpoint_transformer(network: PreTrainedModel, setting: str) -> None:
-    """Turn on the gradient checkpointing of a Hugging Face network; see ``Backbone.enable_checkpointing``.
-
-    Raises:
-        VSEError: if it has none.
-    """
-    if not network.supports_gradient_checkpointing:
-        raise no_checkpointing(setting, type(network).__name__)
-    network.config.use_cache = False  # which no encoder uses; else transformers logs that it is turned off
-    older: Any = network.gradient_checkpointing_enable
-    getattr(network, "activation_checkpointing_enable", older)({"use_reentrant": False})  # its name in newer versions
-
-
 def child_layers(module: nn.Module) -> Layers:
     """One layer per child that holds parameters, in order; for a wrapper around one trunk, the trunk's children.
 
@@ -75,29 +61,3 @@ def child_layers(module: nn.Module) -> Layers:
     if len(children) == 1 and not own:
         return child_layers(children[0])
     return [layer for layer in (own, *(list(child.parameters()) for child in children)) if layer]
-
-
-def transformer_layers(network: PreTrainedModel) -> Layers:
-    """The embeddings of a Hugging Face encoder, then its layers one by one.
-
-    Parameters registered before the layers form the bottom layer; those after them join the top layer.
-
-    Raises:
-        VSEError: if the network has no stack of ``config.num_hidden_layers`` layers; ALBERT, for example, shares one.
-    """
-    depth: int = network.config.num_hidden_layers
-    stack = next((part for part in network.modules() if isinstance(part, nn.ModuleList) and len(part) == depth), None)
-    if stack is None:
-        raise VSEError(
-            f"{network.config.model_type}: no stack of {depth} layers, so none can be slowed down or frozen by itself; "
-            "set optimizer.layer_decay=1.0, and trunk to frozen or trainable in the phases"
-        )
-    layers: Layers = [[], *(list(layer.parameters()) for layer in stack)]
-    depths = {parameter: index for index, layer in enumerate(layers) for parameter in layer}
-    reached = 0
-    for parameter in network.parameters():
-        if parameter in depths:
-            reached = depths[parameter]
-        else:
-            layers[reached].append(parameter)
-    return layers

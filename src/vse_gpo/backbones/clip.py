@@ -12,9 +12,17 @@ from torch import Tensor, nn
 from transformers import AutoConfig, CLIPModel, PreTrainedModel
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from vse_gpo.backbones.backbone import Backbone, Layers, checkpoint_transformer, transformer_layers
+from vse_gpo.backbones.backbone import Backbone, Layers
 from vse_gpo.backbones.grid import PixelNormalization, full_sets
-from vse_gpo.backbones.pretrained import check_length, check_width, config_of, network_of, without_gaps
+from vse_gpo.backbones.hugging_face import (
+    check_length,
+    checkpoint_transformer,
+    config_of,
+    network_of,
+    transformer_layers,
+    without_gaps,
+)
+from vse_gpo.backbones.pretrained import check_width
 from vse_gpo.batch import Features, Tokens
 from vse_gpo.storage.hub import load_pretrained
 

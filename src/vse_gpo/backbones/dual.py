@@ -13,9 +13,15 @@ from torch import Tensor, nn
 from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from vse_gpo.backbones.backbone import Backbone, Layers, checkpoint_transformer, transformer_layers
+from vse_gpo.backbones.backbone import Backbone, Layers
 from vse_gpo.backbones.grid import PixelNormalization, full_sets
-from vse_gpo.backbones.pretrained import check_length, config_of, network_of
+from vse_gpo.backbones.hugging_face import (
+    check_length,
+    checkpoint_transformer,
+    config_of,
+    network_of,
+    transformer_layers,
+)
 from vse_gpo.batch import Features, Tokens, valid_items
 from vse_gpo.errors import VSEError
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -34,13 +35,18 @@ class PixelNormalization(nn.Module):
         self.bgr = bgr
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", scale * torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", scale * torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", _scaled(mean, scale), persistent=False)
+        self.register_buffer("std", _scaled(std, scale), persistent=False)
 
     def forward(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
         if self.bgr:
             pixels = pixels.flip(1)
         return (pixels.to(self.mean.dtype) - self.mean) / self.std
+
+
+def _scaled(values: Sequence[float], scale: float) -> Float[Tensor, "3 1 1"]:
+    """By NumPy: on the meta device, where models are outlined, a product of torch takes a second to import."""
+    return torch.from_numpy(np.float32(scale) * np.asarray(values, np.float32)).view(3, 1, 1)
 
 
 def caffe_pixels() -> PixelNormalization:

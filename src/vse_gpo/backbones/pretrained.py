@@ -5,25 +5,19 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from vse_gpo.batch import Tokens
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.storage.settings import walk
 from vse_gpo.storage.weights import check_file, check_values
 
-UNSAFE = {"attn_implementation", "auto_map", "dtype", "quantization_config", "torch_dtype"}  # may fetch or run code
-NAMED = {"model_type"}
 HOLDERS = ("state_dict", "model", "state_dict_ema", "model_ema")  # names that trainings keep weights under
 DAMAGED = (pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile)
-
-Network = TypeVar("Network", bound=PreTrainedModel)
 
 
 def read_weights(path: str) -> dict[str, Any]:
@@ -105,81 +99,3 @@ def check_width(name: str, found: int, expected: int | None, setting: str) -> No
     """
     if expected is not None and found != expected:
         raise VSEError(f"{name} gives features {found} wide, {setting} is {expected}; set {setting}={found}")
-
-
-def without_gaps(network: Network, info: Mapping[str, Any]) -> Network:
-    """Refuse a Hugging Face network if its file left weights random; those of a pooler are not used and may be.
-
-    Args:
-        network: the loaded network, which is returned.
-        info: loading info of ``from_pretrained`` with ``output_loading_info``.
-
-    Raises:
-        ValueError: if weights are missing; transformers raises it too if a file does not fit.
-    """
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
-    if missing:
-        raise ValueError(f"{len(missing)} weights are missing, first {missing[0]}")
-    return network
-
-
-def network_of(config: Mapping[str, Any]) -> PreTrainedModel:
-    """A Hugging Face network with random weights; what its architecture does not need is left out of the config.
-
-    Args:
-        config: as Hugging Face writes it, ``model_type`` included; it may come from anywhere.
-
-    Raises:
-        VSEError: if it describes no network, or one that fetches parts from elsewhere.
-    """
-    try:
-        network: PreTrainedModel = AutoModel.from_config(safe_config(config), trust_remote_code=False)
-    except (TypeError, ValueError, KeyError) as error:
-        raise VSEError(f"not a network: {first_line(error)}; expected a Hugging Face config") from error
-    return network.train()
-
-
-def safe_config(config: Mapping[str, Any]) -> PreTrainedConfig:
-    """A config that only describes an architecture: what may fetch or run code is left out, at every depth.
-
-    Args:
-        config: as Hugging Face writes it; it may come from anywhere.
-
-    Raises:
-        ValueError: if it describes no network, or one that fetches parts from elsewhere; KeyError and TypeError too.
-    """
-    known = AutoConfig.for_model(config["model_type"]).to_dict()
-    if nested := [name for name in config if "backbone" in name]:
-        raise ValueError(f"{nested[0]} may fetch another network")
-    return AutoConfig.for_model(**_known_only(config, known))
-
-
-def _known_only(config: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The safe settings of a config and of the towers in it."""
-
-    def kept(name: str, value: Any) -> Any:
-        tower = isinstance(value, Mapping) and isinstance(known.get(name), Mapping) and "model_type" in known[name]
-        return _known_only(value, known[name]) if tower else value
-
-    return {name: kept(name, value) for name, value in config.items() if name in (known.keys() - UNSAFE) | NAMED}
-
-
-def config_of(network: PreTrainedModel) -> dict[str, Any]:
-    """Config from which ``network_of`` builds the same architecture, without the weights' path and library version."""
-    written = network.config.to_dict()
-    return {name: value for name, value in written.items() if name not in ("_name_or_path", "transformers_version")}
-
-
-def check_length(tokens: Tokens, network: PreTrainedModel) -> None:
-    """Refuse captions with more tokens than the text encoder has positions.
-
-    Raises:
-        VSEError: if the batch has more.
-    """
-    longest: int = getattr(network.config, "max_position_embeddings", -1)  # missing for relative positions
-    found = tokens.ids.shape[1]
-    if 0 < longest < found:
-        raise VSEError(
-            f"a caption of {found} tokens, the text encoder takes {longest}; set "
-            f"text.prepare.tokenizer.max_tokens={longest}"
-        )

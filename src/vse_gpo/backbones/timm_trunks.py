@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vse_gpo.backbones.backbone import Layers, no_checkpointing
 from vse_gpo.backbones.grid import Grid, PixelNormalization, cells_of, full_sets
-from vse_gpo.backbones.pretrained import misfit, read_weights
+from vse_gpo.backbones.pretrained import check_width, misfit, read_weights
 from vse_gpo.batch import Features
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.storage.hub import impatient, refusal
@@ -98,7 +98,7 @@ class TimmGrid(Grid):
 
 
 def create_trunk(name: str, *, size: int | None, pretrained: bool, weights: str | None) -> nn.Module:
-    """Build a timm network without pooling and classifier; see ``vse_gpo.backbones.images.timm_grid``."""
+    """Build a timm network without pooling and classifier; see ``vse_gpo.backbones.timm_trunks.timm_grid``."""
     if not timm.is_model(name):
         near = get_close_matches(name.split(".", maxsplit=1)[0], timm.list_models(), n=3)
         raise VSEError(f"timm has no model {name!r}; the nearest are {', '.join(near) or 'none'}")
@@ -155,3 +155,35 @@ def _own_weights(classifiers: str | Sequence[str], path: str) -> dict[str, Any]:
     dropped = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
     state = {name: value for name, value in read_weights(path).items() if name not in dropped}
     return {"state_dict": state, "num_classes": 0, "label_offset": 0}  # as many classes as the network: timm is strict
+
+
+def timm_grid(
+    name: str,
+    *,
+    width: int | None = None,
+    size: int | None = None,
+    pretrained: bool = True,
+    weights: str | None = None,
+    cells: int | None = None,
+    class_token: bool = False,
+) -> Grid:
+    """Build any timm trunk with the mean and standard deviation of its training; its cells or patch tokens are the set.
+
+    Args:
+        name: timm's name, with its tag where weights are fetched.
+        width: required width of the features; None accepts any.
+        size: side of the images, for trunks that are built for one size, such as most transformers; their position
+            embeddings are resized. None keeps the size of their training.
+        pretrained: fetch timm's weights from the hub.
+        weights: a local file (.safetensors or .pth) under timm's names, instead of the hub.
+        cells: average-pool cells or patch tokens to this many per side.
+        class_token: keep a transformer's class token as the first item; register tokens are never kept.
+
+    Raises:
+        VSEError: if timm has no such model (the nearest names are listed) or cannot build it for the size, its features
+            have another width, or the weights belong to another network.
+    """
+    network: Any = create_trunk(name, size=size, pretrained=pretrained, weights=weights)
+    check_width(name, network.head_hidden_size, width, "backbone.width")
+    normalization = PixelNormalization(network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
+    return TimmGrid(network, normalization, cells=cells, class_token=class_token)

@@ -13,14 +13,14 @@ from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedConfig, Pr
 
 from vse_gpo.backbones.backbone import Backbone
 from vse_gpo.backbones.dual import DualImages, DualTexts, dual_class, longest_text, tower_of, towers
-from vse_gpo.backbones.pretrained import safe_config
+from vse_gpo.backbones.hugging_face import quietly, safe_config
 from vse_gpo.data.processors import ProcessorImages
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.losses import PairLogits
 from vse_gpo.model import VSE
 from vse_gpo.pooling import First
-from vse_gpo.storage.hub import ADAPTER, quietly
+from vse_gpo.storage.hub import ADAPTER
 from vse_gpo.storage.settings import build
 from vse_gpo.storage.weights import check_values
 
@@ -51,7 +51,7 @@ def load_dual(folder: Path) -> VSE:
             texts=DualTexts(texts, masked=not padded),
             prepare_images={"_target_": "vse_gpo.data.processors.ProcessorImages", "processor": settings},
             tokenizer={
-                "_target_": "vse_gpo.data.captions.WordPieces",
+                "_target_": "vse_gpo.data.word_pieces.WordPieces",
                 "pretrained": str(folder),
                 "max_tokens": min(longest_text(tower_of(texts)), tokenizer.model_max_length),
                 "mask_token": mask_token_of(tokenizer),

@@ -17,6 +17,7 @@ from vse_gpo.backbones.dual import (
     tower_of,
     towers,
 )
+from vse_gpo.backbones.hugging_face import quietly
 from vse_gpo.checkpoints.dual import (
     dual_config,
     dual_network,
@@ -31,7 +32,7 @@ from vse_gpo.checkpoints.sources import fetched
 from vse_gpo.data.processors import ProcessorImages
 from vse_gpo.errors import VSEError
 from vse_gpo.losses import PairLogits
-from vse_gpo.storage.hub import is_path, quietly
+from vse_gpo.storage.hub import is_path
 
 SETTING = "backbone.pretrained"
 

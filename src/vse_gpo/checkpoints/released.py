@@ -121,7 +121,7 @@ def _released_image_encoder(released: State, image_size: int) -> Settings:
     trunk = _trunk(released)
     if trunk["layer1.0.conv2.weight"].shape[0] == 256:
         backbone = {
-            "_target_": "vse_gpo.backbones.images.timm_grid",
+            "_target_": "vse_gpo.backbones.timm_trunks.timm_grid",
             "name": "resnext101_32x8d.fb_wsl_ig1b_ft_in1k",
             "pretrained": False,
         }
@@ -146,7 +146,7 @@ def _released_text_encoder(released: State, tokenizer: str, vocabulary: str | No
             raise VSEError("a BiGRU model needs its vocabulary; set vocabulary= to coco_precomp_vocab.json or its like")
         words, word_width = released["embed.weight"].shape
         width = released["rnn.weight_hh_l0"].shape[1]
-        backbone = {"_target_": "vse_gpo.backbones.texts.BiGRU", "vocabulary_size": words}
+        backbone = {"_target_": "vse_gpo.backbones.bigru.BiGRU", "vocabulary_size": words}
         backbone |= {"width": width, "word_width": word_width}
         tokenizer_of_words = {"_target_": "vse_gpo.data.captions.TreebankVocabulary", "path": vocabulary, "size": words}
         prepare["tokenizer"] = tokenizer_of_words
@@ -161,7 +161,7 @@ def _released_text_encoder(released: State, tokenizer: str, vocabulary: str | No
         intermediate_size=released["bert.encoder.layer.0.intermediate.dense.weight"].shape[0],
         max_position_embeddings=released["bert.embeddings.position_embeddings.weight"].shape[0],
     )
-    word_pieces = {"_target_": "vse_gpo.data.captions.WordPieces", "pretrained": tokenizer, "size": words}
+    word_pieces = {"_target_": "vse_gpo.data.word_pieces.WordPieces", "pretrained": tokenizer, "size": words}
     prepare["tokenizer"] = word_pieces
     encoder = _encoder(
         {"_target_": "vse_gpo.backbones.texts.bert_of", "config": config.to_dict(), "groups": 4},

@@ -3,8 +3,9 @@
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,6 @@ from torch import Tensor
 from vse_gpo.data.files import HELP
 from vse_gpo.data.formats import FORMATS, missing_reader
 from vse_gpo.errors import VSEError, first_line
-
-try:
-    from torchvision.io import ImageReadMode, decode_jpeg
-except ImportError:  # deprecated since torchvision 0.29; Pillow gives the same pixels in up to 1.7 times the time
-    decode_jpeg = None
 
 RGB = UInt8[Tensor, "3 height width"]
 
@@ -99,6 +95,19 @@ def _check_size(image: Image.Image, path: Path) -> None:
         )
 
 
+@cache
+def jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
+    """torchvision's decoder of JPEGs in RGB; None if there is none.
+
+    Call it before loader processes start, so that they do not import torchvision one by one.
+    """
+    try:
+        from torchvision.io import ImageReadMode, decode_jpeg  # noqa: PLC0415, two seconds, and a text needs none of it
+    except ImportError:  # deprecated since torchvision 0.29; Pillow gives the same pixels in up to 1.7 times the time
+        return None
+    return partial(decode_jpeg, mode=ImageReadMode.RGB)
+
+
 def _share(image: Image.Image) -> int:
     """The part of its size that an image is decoded at; only the decoder of JPEGs can do so."""
     if image.format not in JPEGS:
@@ -133,15 +142,14 @@ def jpeg_pixels(file: BufferedReader, image: Image.Image) -> RGB | None:
         image: what Pillow made of its header.
     """
     is_plain = image.format in JPEGS and image.mode in ("RGB", "L")
-    if decode_jpeg is None or not is_plain or image.width * image.height > LARGE:
+    if not is_plain or image.width * image.height > LARGE or (decode := jpeg_decoder()) is None:
         return None
     file.seek(0)
     data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
     try:
-        pixels: Tensor = decode_jpeg(data, ImageReadMode.RGB)
+        return decode(data)
     except RuntimeError:
         return None
-    return pixels
 
 
 def turned(pixels: RGB, image: Image.Image) -> UInt8[Tensor, "3 seen_height seen_width"]:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from vse_gpo.data.decoding import RGB, read_image, rgb_pixels
+from vse_gpo.data.decoding import RGB, jpeg_decoder, read_image, rgb_pixels
 from vse_gpo.data.files import Listing, find_images
 from vse_gpo.data.split import OpenImages
 from vse_gpo.errors import VSEError, described, first_line
@@ -34,6 +34,7 @@ class ImageFiles:
         self.upright = upright
         self.folder = root / folder
         self.files = find_images(root, folder, listing)
+        jpeg_decoder()
 
     def __len__(self) -> int:
         return len(self.files)

@@ -68,6 +68,7 @@ class OpenClipTokens:
     """
 
     mask_id = 0
+    unknown_id = None
 
     def __init__(self, text: Mapping[str, Any], pretrained: str | None = None) -> None:
         self.vocabulary_size: int = text.get("vocab_size", 49408)

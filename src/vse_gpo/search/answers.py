@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
 from vse_gpo.pooling.sets import WeightsRanks
+from vse_gpo.search.fitting import Judgement, judge, level_of
 from vse_gpo.search.heat import grid_side, word_maps
 from vse_gpo.search.index import Hit, Index
 from vse_gpo.search.queries import Word, check_unicode, encode_picture, encode_text, words_of
@@ -33,6 +34,7 @@ class Query(NamedTuple):
     row: int | None = None  # row in the index, if the query is one of its images
     remarks: Sequence[str] = ()
     words: Sequence[Word] = ()  # of a text, if there are maps of where they are
+    text: str | None = None  # if it is one
 
 
 class Answer(NamedTuple):
@@ -40,6 +42,7 @@ class Answer(NamedTuple):
 
     hits: list[Hit]
     captions: list[tuple[str, float]]  # with their scores
+    judgement: Judgement = Judgement(fits=None)  # whether any of them fits
     reranked: int = 0  # images of which the hits are the best by the model's interaction
     maps: Float[Tensor, "words hits side side"] | None = None  # similarity of each word and each cell of each image
 
@@ -91,7 +94,7 @@ class Answers:
         words = words_of(self.model, text) if self._side is not None else []
         if self.rerank and self._side is None:
             remarks = [*remarks, NO_MAPS]
-        return Query(encoded, curve, is_picture=False, remarks=remarks, words=words)
+        return Query(encoded, curve, is_picture=False, remarks=remarks, words=words, text=text)
 
     def picture(self, path: Path) -> Query:
         """An image file as a query.
@@ -118,14 +121,30 @@ class Answers:
         items = self.index.item_sets([row]).features() if self.rerank else None
         return Query(EncoderOutput(embedding, items), self._curve_of_pictures, is_picture=True, row=row)
 
-    def answer(self, query: Query, top: int) -> Answer:
-        """The best results; an image of the index does not find itself."""
-        hits = find(self.index, self.model, query.encoded, top=top, rerank=self.rerank, without=query.row)
+    def answer(self, query: Query, top: int, where: str | None = None) -> Answer:
+        """The best results; an image of the index does not find itself.
+
+        Args:
+            query: what to search for.
+            top: images and captions to find.
+            where: condition on the images; see ``filter_sql``.
+        """
+        find_some = partial(find, self.index, self.model, query.encoded, without=query.row, where=where)
+        hits = find_some(top=top, rerank=self.rerank)
         captions = []
         if query.is_picture and self.captions:
             found = (self._captions @ query.encoded.embeddings[0]).topk(min(top, len(self.captions)))
             captions = [(self.captions[row], score) for score, row in zip(*map(Tensor.tolist, found), strict=True)]
-        return Answer(hits, captions, self.rerank, self._maps(query, hits))
+        judgement = Judgement(fits=None)
+        if query.text is not None:
+            best = [hit.score for hit in find_some(top=1)]  # by the embedding
+            judgement = judge(query.text, best, self._level, self.model.prepare_captions.tokenizer)
+        return Answer(hits, captions, judgement, self.rerank, self._maps(query, hits))
+
+    @cached_property
+    def _level(self) -> float | None:
+        with self._in_precision():
+            return level_of(self.index, self.model)
 
     def _maps(self, query: Query, hits: Sequence[Hit]) -> Float[Tensor, "words hits side side"] | None:
         if self._side is None or query.encoded.items is None or not (query.words and hits):

@@ -12,19 +12,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vse_gpo.checkpoints.sources import load_model
+from vse_gpo.checkpoints.own import load_own
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
 from vse_gpo.retrieval.similarity import check_directions
 from vse_gpo.search.items import ItemSets, check_sets
 from vse_gpo.search.kinds import kind_of
-from vse_gpo.search.records import checked_matrix, sets_of
+from vse_gpo.search.records import sets_of
 from vse_gpo.search.scan import Nearest, in_blocks, in_order, nearest
 from vse_gpo.search.stored import IndexSettings, leads_out, read_settings
-from vse_gpo.search.table import DAMAGED, EMBEDDING, ImageTable, damage_told
+from vse_gpo.search.table import DAMAGED, ImageTable, damage_told
 
 FEW = 20_000  # images that an approximate index compares exactly, if a condition leaves no more
 ODD = r"^/|/$|(^|/)\.\.?(/|$)|\x00"  # names that may lead out: ``leads_out`` would take a second for a million
+AT_ONCE = 64  # queries whose candidates are in memory at once
 TIE = 1e-6  # scores closer than this are equal
 
 
@@ -129,17 +130,22 @@ class Index:
     def _nearest(self, queries: Float[Tensor, "queries dim"], top: int, where: str | None) -> list[Nearest]:
         rows = None if where is None else self._matching(where)
         if self.settings.approximate is None:
-            return nearest(queries, in_blocks(self._column, rows), top)
+            return nearest(queries, in_blocks(self._column, rows, len(queries)), top)
         if rows is not None and len(rows) <= FEW:
             return nearest(queries, self.table.embeddings(where), top)
-        return [self._approximate(query, top, where) for query in queries]
+        parts = queries.split(AT_ONCE)
+        return [found for part in parts for found in self._approximate(part, top, where)]
 
-    def _approximate(self, query: Float[Tensor, " dim"], top: int, where: str | None) -> Nearest:
-        """Candidates of the approximate index, scored by their exact embeddings."""
+    def _approximate(self, queries: Float[Tensor, "queries dim"], top: int, where: str | None) -> list[Nearest]:
+        """Candidates of the approximate index, scored by their exact embeddings, which are read all at once."""
         kind: Any = self.kind
-        block = self.table.candidates(query, top * kind.candidates, probes=kind.probes, where=where)
-        [found] = nearest(query[None], [block], top)
-        return found
+        proposed = [
+            self.table.candidates(query, top * kind.candidates, probes=kind.probes, where=where) for query in queries
+        ]
+        rows = torch.cat(proposed).unique()
+        embeddings = self.table.embeddings_of(rows)
+        blocks = ((some, embeddings[torch.searchsorted(rows, some)]) for some in proposed)
+        return [nearest(query[None], [block], top)[0] for query, block in zip(queries, blocks, strict=True)]
 
     def _matching(self, where: str) -> Int[Tensor, " rows"]:
         """The rows that meet a condition, in order."""
@@ -161,8 +167,7 @@ class Index:
         Args:
             row: of the image.
         """
-        with damage_told(self.table.folder):
-            return checked_matrix(self.table.read(EMBEDDING, rows=[row]))
+        return self.table.embeddings_of(torch.tensor([row]))
 
     def item_sets(self, rows: Sequence[int]) -> ItemSets:
         """The stored sets of items of some images; no others are read.
@@ -202,9 +207,9 @@ class Index:
             top: neighbours of each.
         """
         rows = np.sort(random.choice(len(self), min(len(self), queries), replace=False))
-        asked = checked_matrix(self.table.read(EMBEDDING, rows=rows.tolist()))
+        asked = self.table.embeddings_of(torch.from_numpy(rows))
         top = min(top + 1, len(self))
-        found = [self._approximate(query, top, None) for query in asked]
+        found = self._nearest(asked, top, None)
         true = nearest(asked, self.table.embeddings(), top)
         hits = expected = 0
         for own, some, best in zip(rows.tolist(), found, true, strict=True):
@@ -240,12 +245,12 @@ class Index:
             VSEError: if the model is missing or is another one.
         """
         known = self.settings
-        model = load_model(
-            source or known.model,
-            tokenizer=tokenizer or known.tokenizer,
-            vocabulary=vocabulary or known.vocabulary,
-        )
-        self.check_model(model.fingerprint(), source or known.model)
+        place = source or known.model
+        model = load_own(place)  # without the libraries that others need
+        if model is None:
+            tokenizer, vocabulary = tokenizer or known.tokenizer, vocabulary or known.vocabulary
+            model = VSE.from_pretrained(place, tokenizer=tokenizer, vocabulary=vocabulary)
+        self.check_model(model.fingerprint(), place)
         return model
 
     def check_model(self, fingerprint: str, source: str) -> None:

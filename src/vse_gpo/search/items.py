@@ -18,11 +18,6 @@ from vse_gpo.encoder import normalize
 from vse_gpo.errors import VSEError, did_you_mean
 from vse_gpo.retrieval.similarity import check_finite
 
-try:
-    from scipy.cluster.hierarchy import ward
-except ImportError as error:
-    raise VSEError("sets of items need SciPy, which is not installed; pip install 'vse_gpo[search]'") from error
-
 NUMBERS = {"int8": torch.int8, "float16": torch.float16, "float32": torch.float32}
 LARGEST = 127  # of int8, used symmetrically
 
@@ -130,7 +125,15 @@ def merge_similar(items: Float[np.ndarray, "items dim"], most: int) -> Int[Tenso
     Args:
         items: of one image.
         most: clusters to keep.
+
+    Raises:
+        VSEError: if SciPy is not installed.
     """
+    try:
+        from scipy.cluster.hierarchy import ward  # noqa: PLC0415, half a second, and a search merges nothing
+    except ImportError as error:
+        raise VSEError("sets of items need SciPy, which is not installed; pip install 'vse_gpo[search]'") from error
+
     labels = np.arange(len(items))
     if len(items) > most:
         for number, (first, second) in enumerate(ward(items)[: len(items) - most, :2].astype(int)):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vse_gpo.batch import ImageInputs
-from vse_gpo.data.decoding import RGB, decoded, opened_image, read_image
+from vse_gpo.data.decoding import RGB, decoded, jpeg_decoder, opened_image, read_image
 from vse_gpo.data.encoding import Encoding, ReadBatch, encode_items
 from vse_gpo.data.formats import BEGINNING, begins_as_image, image_suffixes
 from vse_gpo.data.images import PrepareImages
@@ -151,6 +151,7 @@ class FilePixels(Dataset[tuple[int, Tensor | str, Photo | None]]):
 
     def __init__(self, folder: Path, pictures: Sequence[Picture], prepare: PrepareImages) -> None:
         self.folder, self.pictures, self.prepare = folder, pictures, prepare
+        jpeg_decoder()
 
     def __len__(self) -> int:
         return len(self.pictures)

@@ -12,6 +12,7 @@ from vse_gpo.batch import EncoderOutput, ImageInputs, Indexed, Tokens, encode_ba
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
+from vse_gpo.search.combining import Part, combine_parts
 from vse_gpo.search.pictures import open_picture
 
 
@@ -49,6 +50,33 @@ def encode_picture(model: VSE, path: Path) -> EncoderOutput:
         VSEError: if it cannot be read.
     """
     return _encoded(model, model.image_encoder, model.prepare_images([open_picture(path)]))
+
+
+def encode_parts(model: VSE, parts: Sequence[Part]) -> tuple[EncoderOutput, list[str]]:
+    """What a model compares of a query, and the tokeniser's warnings; only a query of one part has items.
+
+    Args:
+        model: of the index.
+        parts: of the query.
+
+    Raises:
+        VSEError: if there is no part, a text is not UTF-8, an image cannot be read, or the parts cancel out.
+    """
+    if not parts:
+        raise VSEError('nothing to look for; add "a text" or image=FILE')
+    found, remarks = [], []
+    for part in parts:
+        check_unicode(part.content)
+        if part.is_image:
+            found.append(encode_picture(model, Path(part.content).expanduser()))
+        else:
+            encoded, told = encode_text(model, part.content)
+            found.append(encoded)
+            remarks += told
+    if len(parts) == 1 and parts[0].weight > 0:
+        return found[0], remarks
+    embeddings = torch.cat([one.embeddings for one in found])
+    return EncoderOutput(combine_parts(embeddings, [part.weight for part in parts]), None), remarks
 
 
 def _encoded(model: VSE, encoder: Encoder, inputs: ImageInputs | Tokens) -> EncoderOutput:

@@ -48,7 +48,14 @@ def choose_rerank(rerank: int | str | None, index: Index, model: VSE, *, top: in
 
 
 def find(
-    index: Index, model: VSE, query: EncoderOutput, *, top: int, rerank: int = 0, without: int | None = None
+    index: Index,
+    model: VSE,
+    query: EncoderOutput,
+    *,
+    top: int,
+    rerank: int = 0,
+    without: int | None = None,
+    where: str | None = None,
 ) -> list[Hit]:
     """The best images for a query.
 
@@ -59,9 +66,10 @@ def find(
         top: images to find.
         rerank: the first images of the embedding that the interaction re-orders, at least ``top``; 0 for none.
         without: row of an image that is left out.
+        where: condition on the images; see ``Index.hits``.
     """
     wanted = max(top, rerank)
-    [hits] = index.hits(query.embeddings, wanted + (without is not None))
+    [hits] = index.hits(query.embeddings, wanted + (without is not None), where=where)
     hits = [hit for hit in hits if hit.row != without][:wanted]
     if rerank and hits and model.interaction is not None and query.items is not None:
         scores = compare_items(index, model.interaction, query.items, [hit.row for hit in hits])

@@ -10,8 +10,10 @@ from torch import Tensor
 from vse_gpo.precision import full_product
 
 MARGIN = 1e-5  # more than a score of unit embeddings in float32 is wrong by
-BLOCK = 2**16  # embeddings that are compared at once
-PAIRS = 2**13  # candidates that are scored in float64 at once
+SCORES = 2**25  # of queries and embeddings that are in memory at once
+NUMBERS = (
+    2**15
+)  # of candidates that are scored at once: so few that torch does it in one thread, and waits for no other
 
 
 class Nearest(NamedTuple):
@@ -66,9 +68,10 @@ def exact_scores(
         queries, embeddings: of unit length.
         numbers, places: query and embedding of each pair.
     """
+    pairs = max(1, NUMBERS // queries.shape[1])
     parts = [
         (queries[some].double() * embeddings[others].double()).sum(1).float()
-        for some, others in zip(numbers.split(PAIRS), places.split(PAIRS), strict=True)
+        for some, others in zip(numbers.split(pairs), places.split(pairs), strict=True)
     ]
     return torch.cat(parts) if parts else queries.new_empty(0)
 
@@ -86,19 +89,23 @@ def best(scores: Float[Tensor, " rows"], rows: Int[Tensor, " rows"], top: int) -
     return Nearest(scores, rows)
 
 
-def in_blocks(embeddings: Float[Tensor, "images dim"], rows: Int[Tensor, " rows"] | None = None) -> Iterator[Block]:
+def in_blocks(
+    embeddings: Float[Tensor, "images dim"], rows: Int[Tensor, " rows"] | None, queries: int
+) -> Iterator[Block]:
     """Embeddings that are in memory, or some of them, in blocks for ``nearest``.
 
     Args:
         embeddings: all.
         rows: those to compare; None takes all.
+        queries: number of queries, which their scores are in memory for.
     """
-    for first in range(0, len(embeddings) if rows is None else len(rows), BLOCK):
+    size = max(1, SCORES // max(1, queries))
+    for first in range(0, len(embeddings) if rows is None else len(rows), size):
         if rows is None:
-            block = embeddings[first : first + BLOCK]
+            block = embeddings[first : first + size]
             yield torch.arange(first, first + len(block)), block
         else:
-            chosen = rows[first : first + BLOCK]
+            chosen = rows[first : first + size]
             yield chosen, embeddings[chosen.to(embeddings.device)]
 
 

@@ -107,10 +107,8 @@ class ImageTable:
             for batch in scanner.to_batches():
                 yield torch.from_numpy(batch["_rowoffset"].to_numpy().astype("int64")), checked_matrix(batch)
 
-    def candidates(
-        self, query: Float[Tensor, " dim"], count: int, *, probes: int, where: str | None = None
-    ) -> tuple[Rows, Float[Tensor, "_ dim"]]:
-        """The rows that an approximate index proposes for a query, and their embeddings.
+    def candidates(self, query: Float[Tensor, " dim"], count: int, *, probes: int, where: str | None = None) -> Rows:
+        """The rows that an approximate index proposes for a query.
 
         Args:
             query: embedding.
@@ -126,9 +124,21 @@ class ImageTable:
             near["maximum_nprobes"] = probes
         with damage_told(self.folder, where, version=self.version):
             found = self._dataset.to_table(
-                columns=["_rowoffset", "_distance", *EMBEDDING], nearest=near, filter=where, prefilter=where is not None
+                columns=["_rowoffset", "_distance"], nearest=near, filter=where, prefilter=where is not None
             )
-            return torch.from_numpy(found["_rowoffset"].to_numpy().astype("int64")), checked_matrix(found)
+            return torch.from_numpy(found["_rowoffset"].to_numpy().astype("int64"))
+
+    def embeddings_of(self, rows: Rows) -> Float[Tensor, "rows dim"]:
+        """The embeddings of some rows.
+
+        Args:
+            rows: their numbers; they are read fastest in order and all at once.
+
+        Raises:
+            VSEError: if the table is damaged.
+        """
+        with damage_told(self.folder, version=self.version):
+            return checked_matrix(self.read(EMBEDDING, rows=rows.tolist()))
 
 
 def check_sizes(dataset: Any) -> None:

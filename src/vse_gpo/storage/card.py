@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+import huggingface_hub  # see ``hub``
 
 from vse_gpo.errors import VSEError, first_line
 
@@ -14,7 +14,7 @@ Results = Mapping[str, Mapping[str, float]]  # protocol → metric → value
 TEMPLATE = Path(__file__).with_name("card.md")
 
 
-def model_card(name: str, settings: Mapping[str, Any], metrics: Results) -> ModelCard:
+def model_card(name: str, settings: Mapping[str, Any], metrics: Results) -> "huggingface_hub.ModelCard":
     """Make a card that lists every metric as a result of the model.
 
     Args:
@@ -23,7 +23,7 @@ def model_card(name: str, settings: Mapping[str, Any], metrics: Results) -> Mode
         metrics: the model's scores; recalls in percent.
     """
     results = [
-        EvalResult(
+        huggingface_hub.EvalResult(
             task_type="image-text-retrieval",
             dataset_type=protocol,
             dataset_name=protocol,
@@ -34,7 +34,7 @@ def model_card(name: str, settings: Mapping[str, Any], metrics: Results) -> Mode
         for protocol, scored in metrics.items()
         for metric, value in scored.items()
     ]
-    data = ModelCardData(
+    data = huggingface_hub.ModelCardData(
         model_name=name.rpartition("/")[2], library_name="vse_gpo", tags=["image-text-retrieval"], eval_results=results
     )
     parts = {
@@ -42,7 +42,10 @@ def model_card(name: str, settings: Mapping[str, Any], metrics: Results) -> Mode
         for side in ("image", "text")
         for part in ("backbone", "pooling")
     }
-    return ModelCard.from_template(data, template_path=str(TEMPLATE), name=name, parts=parts, metrics=metrics)
+    template = str(TEMPLATE)
+    return huggingface_hub.ModelCard.from_template(
+        data, template_path=template, name=name, parts=parts, metrics=metrics
+    )
 
 
 def tested_scores(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:

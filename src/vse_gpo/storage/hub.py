@@ -7,16 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import (
-    constants,
-    create_repo,
-    model_info,
-    snapshot_download,
-    try_to_load_from_cache,
-    upload_folder,
-)
+import huggingface_hub  # whose parts are loaded when they are named: without a model of the hub, none
+from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from transformers.utils import logging
 
 from vse_gpo.errors import VSEError, first_line
 
@@ -85,9 +78,9 @@ def refusal(name: str, *files: str) -> str:
     if is_path(name):
         return "no such file or folder"
     try:
-        model_info(name, timeout=PATIENCE)
+        huggingface_hub.model_info(name, timeout=PATIENCE)
     except Exception as error:  # from the hub, or from its HTTP library, which depends on its version
-        if not any(isinstance(try_to_load_from_cache(name, file), str) for file in files or ("config.json",)):
+        if not any(_is_cached(name, file) for file in files or ("config.json",)):
             return f"neither a folder nor a model that the Hugging Face hub gives ({first_line(error)})"
         if not isinstance(error, HfHubHTTPError | OfflineModeIsEnabled):
             warnings.warn(
@@ -95,6 +88,10 @@ def refusal(name: str, *files: str) -> str:
             )
             constants.HF_HUB_OFFLINE = True  # the loaders of transformers, timm and the hub look at it
     return ""
+
+
+def _is_cached(name: str, file: str) -> bool:
+    return isinstance(huggingface_hub.try_to_load_from_cache(name, file), str)
 
 
 @contextmanager
@@ -120,26 +117,12 @@ def fetch(name: str, setting: str, patterns: Sequence[str]) -> Path:
         VSEError: if the hub does not give them, as for a model whose owner asks for an agreement first.
     """
     try:
-        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(patterns)))
     except Exception as error:  # as above
         raise VSEError(
             f"{setting}={name}: the Hugging Face hub does not give its files ({first_line(error)}); if it is gated, "
             "accept its terms on its page and log in by hf auth login"
         ) from error
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Hide the progress bars and remarks of transformers while it loads a model."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def upload(folder: Path, repo_id: str, *, private: bool, message: str) -> str:
@@ -149,8 +132,8 @@ def upload(folder: Path, repo_id: str, *, private: bool, message: str) -> str:
         VSEError: if the hub rejects the files.
     """
     try:
-        address = create_repo(repo_id, private=private, exist_ok=True)
-        upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message=message)
+        address = huggingface_hub.create_repo(repo_id, private=private, exist_ok=True)
+        huggingface_hub.upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message=message)
     except Exception as error:  # as above
         raise VSEError(
             f"{repo_id}: the Hugging Face hub does not take the model ({first_line(error)}); log in by hf auth login, "

@@ -14,14 +14,14 @@ MODEL_PARTS = frozenset(
         "vse_gpo.backbones.dual.dual_texts_of",
         "vse_gpo.backbones.images.Regions",
         "vse_gpo.backbones.images.butd_grid",
-        "vse_gpo.backbones.images.coarse_grid",
         "vse_gpo.backbones.images.imagenet_resnet152_grid",
         "vse_gpo.backbones.images.imagenet_resnet_grid",
-        "vse_gpo.backbones.images.small_grid",
-        "vse_gpo.backbones.images.timm_grid",
+        "vse_gpo.backbones.small.coarse_grid",
+        "vse_gpo.backbones.small.small_grid",
+        "vse_gpo.backbones.timm_trunks.timm_grid",
         "vse_gpo.backbones.open_clip.open_clip_images_of",
         "vse_gpo.backbones.open_clip.open_clip_texts_of",
-        "vse_gpo.backbones.texts.BiGRU",
+        "vse_gpo.backbones.bigru.BiGRU",
         "vse_gpo.backbones.texts.bert_of",
         "vse_gpo.backbones.texts.load_bert",
         "vse_gpo.checkpoints.fine_tuning.dual_images",
@@ -30,7 +30,7 @@ MODEL_PARTS = frozenset(
         "vse_gpo.data.captions.PrepareCaptions",
         "vse_gpo.data.captions.TreebankVocabulary",
         "vse_gpo.data.captions.WordNoise",
-        "vse_gpo.data.captions.WordPieces",
+        "vse_gpo.data.word_pieces.WordPieces",
         "vse_gpo.data.images.PrepareImages",
         "vse_gpo.data.open_clip.OpenClipImages",
         "vse_gpo.data.open_clip.OpenClipTokens",
@@ -80,5 +80,12 @@ DATA_PARTS = frozenset(
         "vse_gpo.data.split.DiskDataset",
     }
 )
-RENAMED = {"vse_gpo.pooling.gpo_variants.BiGRU": "vse_gpo.pooling.gpo_variants.RankGRU"}  # as older models name them
+RENAMED = {  # as older models name them → as they are now
+    "vse_gpo.pooling.gpo_variants.BiGRU": "vse_gpo.pooling.gpo_variants.RankGRU",
+    "vse_gpo.backbones.images.coarse_grid": "vse_gpo.backbones.small.coarse_grid",
+    "vse_gpo.backbones.images.small_grid": "vse_gpo.backbones.small.small_grid",
+    "vse_gpo.backbones.images.timm_grid": "vse_gpo.backbones.timm_trunks.timm_grid",
+    "vse_gpo.backbones.texts.BiGRU": "vse_gpo.backbones.bigru.BiGRU",
+    "vse_gpo.data.captions.WordPieces": "vse_gpo.data.word_pieces.WordPieces",
+}
 FILES = frozenset({"path", "pretrained", "weights"})  # arguments of these parts that name files or models of the hub

@@ -181,11 +181,11 @@ class GrammarWords:
         self._spellings = [*SPECIAL, *vocabulary()]
         self._index = {word: token for token, word in enumerate(self._spellings)}
         self.mask_id = self._index["<mask>"]
+        self.unknown_id = self._index["<unk>"]
         self.vocabulary_size = len(self._index)
 
     def words(self, caption: str) -> Words:
-        unknown = self._index["<unk>"]
-        return [[self._index.get(word, unknown)] for word in re.findall(r"\w+", caption.lower())]
+        return [[self._index.get(word, self.unknown_id)] for word in re.findall(r"\w+", caption.lower())]
 
     def save(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         """Write nothing: the grammar needs no files."""
