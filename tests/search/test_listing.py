@@ -23,7 +23,7 @@ from vse_gpo.search import duplicates
 from vse_gpo.search.index import Index
 from vse_gpo.search.listing import find_copies, list_copies
 
-PHOTOS, MODEL = "VSE_TEST_PHOTOS", "VSE_TEST_MODEL"
+PHOTOS, MODEL = "VSE_GPO_PHOTOS", "VSE_GPO_MODEL"
 
 
 @pytest.fixture(scope="module")

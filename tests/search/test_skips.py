@@ -8,7 +8,7 @@ from vse_gpo.search.skips import skipped_lines
 def test_what_was_left_out_is_told_by_kind():
     heic = "a HEIC photo, which needs pillow-heif (pip install 'vse_gpo[search]')"
     skipped = {
-        **{f"day {day}/IMG_{day}.HEIC": heic for day in range(1200)},
+        **{f"IMG_{number}.HEIC": heic for number in range(1000, 2200)},
         "b.jpg": "cannot be decoded (not an image, 17 bytes)",
         "a.jpg": "cannot be decoded (not an image, 4 bytes)",
         "c.png": "cannot be decoded (not an image, 17 bytes)",
@@ -16,7 +16,7 @@ def test_what_was_left_out_is_told_by_kind():
         "caf\udce9.jpg": "its name is not UTF-8; rename it",
     }
     assert skipped_lines(skipped, Counter({".mov": 1, ".txt": 2000, "without a suffix": 3})) == [
-        f"skipped 1,200 .heic: {heic}: day 0/IMG_0.HEIC, day 1/IMG_1.HEIC, day 10/IMG_10.HEIC, …",
+        f"skipped 1,200 .heic: {heic}: {', '.join(f'IMG_{number}.HEIC' for number in range(1000, 1010))}, …",
         "skipped 2 .jpg: cannot be decoded (not an image, 4 bytes): a.jpg, b.jpg",
         "skipped c.png: cannot be decoded (not an image, 17 bytes)",
         "skipped caf\\udce9.jpg: its name is not UTF-8; rename it",

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from vse_gpo.errors import printable
 
-NAMED = 3  # files of a kind that are named
+NAMED = 10  # files of a kind that are named
 
 
 def skipped_lines(skipped: Mapping[str, str], others: Mapping[str, int]) -> list[str]:
