@@ -15,8 +15,8 @@ def main() -> None:
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Arguments of ``vse_gpo.search.indexing.build_index``."""
-    kinds = {str(name): maker(kind) for name, kind in config.kinds.items()}
-    return all_settings(config, folder) | {"kinds": kinds}
+    parts = {group: {str(name): maker(part) for name, part in config[group].items()} for group in ("kinds", "engines")}
+    return all_settings(config, folder) | parts
 
 
 if __name__ == "__main__":

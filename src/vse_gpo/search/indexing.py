@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from vse_gpo.search.pictures import Found, Reasons, find_pictures
 from vse_gpo.search.reports import report_index, report_skipped
 from vse_gpo.search.stored import IndexSettings, is_index, write_settings
 from vse_gpo.search.table import TABLE, ImageTable
-from vse_gpo.search.updating import LOG, Known, embed_new, known_rows, remove_others, same_content, take_over
+from vse_gpo.search.updating import LOG, Engine, Known, known_rows, remove_others, same_content, take_over
 from vse_gpo.search.writer import TableWriter
 from vse_gpo.storage.locks import LOCK, only_process_in
 from vse_gpo.storage.writing import PART
@@ -26,6 +26,7 @@ from vse_gpo.storage.writing import PART
 # CLIP ViT-B/32 trained on LAION-2B: MIT licence, 151 million weights, 15 GFLOPs for an image and a caption, zero-shot
 # rSum 526.9 on Flickr30K. OpenAI's of the same size has 504.4, SigLIP B/16 549.0 at three times the cost.
 DEFAULT_MODEL = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+Named = TypeVar("Named")
 GROWN = 2  # times as many images: the lists of an approximate index are made anew
 
 
@@ -38,6 +39,8 @@ def build_index(
     vocabulary: str | None,
     kind: str,
     kinds: Mapping[str, Callable[[], Kind]],
+    engine: str,
+    engines: Mapping[str, Callable[[], Engine]],
     batch_size: int,
     workers: int | str,
     seed: int,
@@ -55,6 +58,8 @@ def build_index(
         model, tokenizer, vocabulary: see ``load_model``; None takes the existing index's model or the default one.
         kind: name of one of the kinds.
         kinds: name → builds that kind of index.
+        engine: name of one of the engines.
+        engines: name → builds what embeds new images.
         batch_size: images per batch.
         workers, precision: see ``Encoding``.
         seed: seed of the samples that an approximate index is made and measured with.
@@ -66,9 +71,7 @@ def build_index(
         VSEError: if the kind is unknown, the model cannot be loaded, there is no readable image, an index is of another
             model, or another process makes this index.
     """
-    if kind not in kinds:
-        raise VSEError(f"kind={kind}: no such kind{did_you_mean(kind, kinds)}; there are {', '.join(kinds)}")
-    chosen = kinds[kind]()
+    chosen, embed = chosen_of("kind", kind, kinds), chosen_of("engine", engine, engines)
     encoding = Encoding(
         batch_size=batch_size, workers=workers, devices=choose_devices(accelerator, devices), precision=precision
     )
@@ -99,7 +102,7 @@ def build_index(
         moved = same_content(folder, unknown, known)
         take_over(table, moved, about)
         new = [picture for picture in unknown if picture not in moved]
-        skipped = found.skipped | embed_new(loaded, folder, new, table, encoding, compaction, about)
+        skipped = found.skipped | embed(loaded, folder, new, table, encoding, compaction, about)
         report_skipped(found, skipped)
         check_complete(place, folder, found, known_rows(table), skipped)
         remove_others(table, found.pictures)
@@ -113,6 +116,22 @@ def build_index(
         )
         finish(place, table, former, settings, resumed=resumed, random=np.random.default_rng(seed))
         report_index(place, former, Index.load(place))
+
+
+def chosen_of(option: str, name: str, known: Mapping[str, Callable[[], Named]]) -> Named:
+    """The part of a name.
+
+    Args:
+        option: that names it.
+        name: of the part.
+        known: name → builds it.
+
+    Raises:
+        VSEError: if there is no such part.
+    """
+    if name not in known:
+        raise VSEError(f"{option}={name}: no such {option}{did_you_mean(name, known)}; there are {', '.join(known)}")
+    return known[name]()
 
 
 def unfinished_table(out: Path, former: Index | None, about: Mapping[str, str]) -> TableWriter:

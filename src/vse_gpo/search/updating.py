@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -26,6 +26,21 @@ HELD = 2**28  # bytes of rows in memory that are not yet saved
 COPIED = 4096  # rows that are taken over at once
 
 About = Mapping[str, str]
+
+
+class Engine(Protocol):
+    """Appends the embeddings of new images; see ``embed_new``."""
+
+    def __call__(
+        self,
+        model: VSE,
+        folder: Path,
+        pictures: Sequence[Picture],
+        table: TableWriter,
+        encoding: Encoding,
+        compaction: Compaction | None,
+        about: About,
+    ) -> Reasons: ...
 
 
 class Known(NamedTuple):

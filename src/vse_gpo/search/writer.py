@@ -1,5 +1,6 @@
 """Changes to the table of an index: each is committed, and no search sees it before the settings name its version."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -82,10 +83,31 @@ class TableWriter:
         with writing_told(self.folder):
             mode = "create" if self._dataset is None else self._mode
             table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
-            self._dataset = lance.write_dataset(
-                table.replace_schema_metadata(dict(about)), str(self.folder / TABLE), mode=mode
-            )
+            self._dataset = lance.write_dataset(table.replace_schema_metadata(dict(about)), self.place, mode=mode)
             self._mode = "append"
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether there is a table that ``append_fragments`` can add to."""
+        return self._dataset is not None and self._mode == "append"
+
+    @property
+    def place(self) -> str:
+        """Where the table is, for ``write_fragments``."""
+        return str(self.folder / TABLE)
+
+    def append_fragments(self, fragments: Sequence[str]) -> None:
+        """Add rows that ``write_fragments`` has written, in one commit.
+
+        Args:
+            fragments: what it returned.
+
+        Raises:
+            VSEError: if they cannot be added.
+        """
+        with writing_told(self.folder):
+            added = lance.LanceOperation.Append([lance.FragmentMetadata.from_json(one) for one in fragments])
+            self._dataset = lance.LanceDataset.commit(self.place, added, read_version=self.version)
 
     def remove(self, ids: Sequence[int], at_once: int = 50_000) -> None:
         """Remove rows.
@@ -165,6 +187,24 @@ class TableWriter:
             self._dataset.cleanup_old_versions(
                 older_than=timedelta(0), delete_unverified=True, error_if_tagged_old_versions=False
             )
+
+
+def write_fragments(place: str, rows: pa.Table) -> list[str]:
+    """Write rows beside a table, in any process; they belong to it when ``append_fragments`` has added them.
+
+    Args:
+        place: of the table.
+        rows: as ``record_batch`` makes them.
+
+    Returns:
+        What ``append_fragments`` takes.
+
+    Raises:
+        VSEError: if they cannot be written.
+    """
+    with writing_told(Path(place).parent):
+        written = lance.fragment.write_fragments(rows, place, mode="append", max_rows_per_file=FRAGMENT)
+        return [json.dumps(fragment.to_json()) for fragment in written]
 
 
 @contextmanager
