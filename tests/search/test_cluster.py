@@ -13,6 +13,7 @@ import torch
 
 pytest.importorskip("ray", reason="engine=ray needs Ray")
 
+import lance
 from PIL import Image
 
 from tests.helpers.photo_folder import paint, small_model
@@ -93,6 +94,9 @@ def test_committed_fragments_are_not_embedded_again(shards, pictures, model, tmp
     run_index(*given)
     assert not done & {file for shard in shards for file in shard}
     assert vectors(tmp_path / "index").keys() == {*FILES}
+    table = tmp_path / "index" / "images.lance"
+    used = {file.path for fragment in lance.dataset(table).get_fragments() for file in fragment.data_files()}
+    assert {path.name for path in (table / "data").iterdir()} == used  # what was not committed is removed
 
 
 def test_an_error_of_an_actor_is_told_as_it_is():

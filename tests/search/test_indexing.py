@@ -81,8 +81,8 @@ def test_an_update_embeds_new_and_changed_pictures_alone(made, pictures, model, 
     paint(pictures / "new.png", 91)
     (pictures / "broken.png").write_bytes(b"")
     seen = []
-    embed = indexing.embed_new
-    monkeypatch.setattr(indexing, "embed_new", lambda *args, **named: seen.append(args[2]) or embed(*args, **named))
+    embed = updating.embed_new
+    monkeypatch.setattr(updating, "embed_new", lambda *args, **named: seen.append(args[2]) or embed(*args, **named))
     capsys.readouterr()
     run_index(f"images={pictures}", f"out={made}")  # the model is remembered
     assert [picture.file for picture in seen[0]] == sorted([FILES[1], "new.png", "broken.png"])
@@ -128,8 +128,8 @@ def test_an_interrupted_index_goes_on_where_it_was(pictures, model, tmp_path, mo
     assert not (out / "index.json").exists()
     assert len(TableWriter(out)) == 4
     seen = []
-    embed = indexing.embed_new
-    monkeypatch.setattr(indexing, "embed_new", lambda *args, **named: seen.append(args[2]) or embed(*args, **named))
+    embed = updating.embed_new
+    monkeypatch.setattr(updating, "embed_new", lambda *args, **named: seen.append(args[2]) or embed(*args, **named))
     run_index(f"images={pictures}", f"model={model}", f"out={out}")
     assert len(seen[0]) == len(FILES) - 4
     assert_encoded(out, pictures, model, FILES)
@@ -221,8 +221,8 @@ def test_an_interrupted_index_has_the_items_of_one_that_was_not(pictures, compar
 
 
 def test_an_update_keeps_the_items_or_makes_others(pictures, comparing, tmp_path, capsys, monkeypatch):
-    out, seen, embed = tmp_path / "index", [], indexing.embed_new
-    monkeypatch.setattr(indexing, "embed_new", lambda *args: seen.append(len(args[2])) or embed(*args))
+    out, seen, embed = tmp_path / "index", [], updating.embed_new
+    monkeypatch.setattr(updating, "embed_new", lambda *args: seen.append(len(args[2])) or embed(*args))
     for overrides, embedded, items, said in (
         ([f"model={comparing}", "items=5", "item_dtype=float16"], 8, (5, "float16"), "items: 5 of each image, float16"),
         ([], 1, (5, "float16"), "items: 5 of each image, float16"),

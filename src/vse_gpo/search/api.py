@@ -119,7 +119,7 @@ class SearchApi:
 
     async def similar(self, options: Annotated[FileOptions, Query()]) -> dict[str, Any]:
         """The images like one of the index, which is not among them."""
-        row = row_of(self.answers.index, options.file)
+        row = row_of_file(self.answers.index, options.file)
 
         def query(with_items: bool) -> EncoderOutput:
             return stored_query(self.answers.index, row, with_items=with_items)
@@ -147,7 +147,7 @@ class SearchApi:
 
     def thumbnail(self, file: str) -> Response:
         """An image of the index, small, as a JPEG."""
-        data = thumbnail_in(self.answers.index, row_of(self.answers.index, file))
+        data = thumbnail_in(self.answers.index, row_of_file(self.answers.index, file))
         return Response(data, media_type="image/jpeg", headers={"X-Content-Type-Options": "nosniff"})
 
     async def health(self) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class SearchApi:
         return answer_of(reply) | {"remarks": reply.remarks}
 
 
-def row_of(index: Index, file: str) -> int:
+def row_of_file(index: Index, file: str) -> int:
     """The row of an image.
 
     Args:
