@@ -29,6 +29,18 @@ def without_settings_of_gradio() -> None:
             sys.stderr.write(f"warning: {name} is ignored; the page has settings of its own, see vse-app --help\n")
 
 
+def is_own_name(host: str) -> bool:
+    """Whether only this machine itself reaches an address.
+
+    Args:
+        host: an address or a name.
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Guard:
     """Refuses requests before the page sees them.
 

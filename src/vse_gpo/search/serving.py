@@ -6,6 +6,7 @@ from pathlib import Path
 from vse_gpo.batch import choose_device, in_precision
 from vse_gpo.data.files import read_lines
 from vse_gpo.search.answers import Answers
+from vse_gpo.search.guard import is_own_name
 from vse_gpo.search.index import Index
 from vse_gpo.search.page import build_page, serve
 from vse_gpo.search.reranking import choose_rerank
@@ -57,7 +58,7 @@ def serve_page(
     answers = Answers(found, encoders, known, precision=precision, rerank=first)
     texts = [examples] if isinstance(examples, str) else examples
     shown = example_texts(answers.captions) if texts is None else list(texts)
-    page = build_page(answers, examples=shown, top=top)
+    page = build_page(answers, examples=shown, top=top, shows_paths=is_own_name(host) and not hosts)
     address = serve(page, host=host, port=port, open_browser=open, hosts=hosts)
     print(f"{address} shows {len(found)} images; Ctrl+C ends it", flush=True)
     page.block_thread()
