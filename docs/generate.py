@@ -91,10 +91,10 @@ def command_pages() -> dict[str, Page]:
 def command_page(name: str, command: str, help: Help) -> str:
     """Usage, settings and the config's root of one command."""
     first, *others = help.prose
-    module = f"python -m vse_gpo.{SUBCOMMANDS.get(name, name)}"
-    usage = [f"# {text}\n{typed}" if text else typed for typed, text in help.commands if not typed.startswith(module)]
+    [module] = [typed for typed, text in help.commands if text == "the same command"]
+    usage = [f"# {text}\n{typed}" if text else typed for typed, text in help.commands if typed != module]
     parts = [f"# {command}", prose(first), fenced("bash", "\n\n".join(usage))]
-    parts.append(f"`{module} …` is the same command.")
+    parts.append(f"`{module}` is the same command.")
     parts += [prose(text) for text in others]
     if help.settings:
         parts.append("## Common settings\n\n" + "\n".join(setting_line(typed, text) for typed, text in help.settings))
@@ -245,7 +245,7 @@ NAME = re.compile(
     r"`[^`]*`"  # code already
     r"|[\w.@/+]+=\[[^\]]*\]"  # callbacks=[default, ema]
     r"|pip install (?:'[^']*'|\S+)"
-    r"|python -m vse_gpo\.\w+"
+    r"|python -m vse_gpo(?:\.\w+)+"
     r"|(?<![\w.])(?:--|~)[a-z][\w./-]*(?: job\b)?"  # --cfg job, ~callbacks.examples
     r"|[\w.@/+-]*[A-Za-z_]=[^\s,;:)]*"  # name=value
     r"|\b(?:vse|torch)[.-]\w[\w.-]*\w"

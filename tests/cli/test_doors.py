@@ -24,6 +24,7 @@ DOORS: dict[str, tuple[str, list[str]]] = {  # command → its module and what i
     "export": ("vse_gpo.export", ["model=best.ckpt", "out=out"]),
     "index": ("vse_gpo.index", ["images=photos", "model=best.ckpt", "out=out"]),
     "search": ("vse_gpo.search.__main__", ["a dog", "index=out"]),
+    "duplicates": ("vse_gpo.search.duplicates", ["index=out"]),
     "app": ("vse_gpo.app", ["index=out"]),
     "report": ("vse_gpo.report", ["runs/a", "runs/b"]),
     "check_data": ("vse_gpo.check_data", ["dataset.root=data"]),
@@ -213,7 +214,8 @@ def answers(tmp_path_factory) -> dict[str, tuple[int, str, str, list[str]]]:
 def test_help_a_config_and_its_errors_need_no_torch(answers, door):
     status, text, errors, large = answers[f"{door} --help"]
     assert (status, errors, large) == (0, "", [])
-    command = " ".join([f"vse-{DOORS[door][0].split('.')[1].replace('_', '-')}", *FIRST.get(door, [])])
+    name = DOORS[door][0].removesuffix(".__main__").rpartition(".")[2]
+    command = " ".join([f"vse-{name.replace('_', '-')}", *FIRST.get(door, [])])
     assert f"{command} " in text
     status, text, errors, large = answers[f"{door} --cfg"]
     assert (status, errors, large) == (0, "", [])

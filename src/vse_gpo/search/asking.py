@@ -194,13 +194,13 @@ def print_table(title: str, hits: Sequence[Hit]) -> None:
     """Print rank, score and file of every found image.
 
     Args:
-        title: of the table.
+        title: stands above, as wide as the terminal.
         hits: in order.
     """
-    table = Table(title=Text(printable(title)), title_justify="left")
+    table = Table()
     table.add_column("rank", justify="right")
     table.add_column("score", justify="right")
     table.add_column("file", overflow="fold")
     for rank, hit in enumerate(hits, 1):
         table.add_row(str(rank), f"{hit.score:.3f}", Text(printable(hit.file)))
-    get_console().print(table)
+    get_console().print(Text(printable(title), style="italic"), table, sep="\n")

@@ -14,6 +14,8 @@ Rows = Int[npt.NDArray[np.integer], " _"]
 BLOCK = 2**20  # pairs of hashes that are compared at once: 8 MB
 COMPARED = 2**16  # pairs of embeddings that are compared at once
 SAMPLED = 20_000  # pairs of images that say how far apart two images usually are
+USUAL_BITS = 20  # bits of a hash that count as much as the usual distance of embeddings
+SMALLEST = 1e-6  # distance of embeddings that rounding may give to equal ones
 
 
 class NearPairs(NamedTuple):
@@ -23,6 +25,7 @@ class NearPairs(NamedTuple):
     second: Rows
     bits: Int[npt.NDArray[np.integer], " _"]  # of the perceptual hashes that differ
     distances: Float[npt.NDArray[np.floating], " _"]  # of the embeddings, as a part of the usual one
+    differences: Float[npt.NDArray[np.floating], " _"]  # both as one number; see ``near_copies``
 
 
 def exact_copies(hashes: Sequence[str]) -> Groups:
@@ -41,34 +44,34 @@ def near_copies(
     phashes: Int64[npt.NDArray[np.int64], " images"],
     embeddings: Float[npt.NDArray[np.float32], "images dim"],
     *,
-    bits: int,
-    distance: float,
+    limit: float,
     random: np.random.Generator,
 ) -> NearPairs:
-    """Pairs of images whose perceptual hashes and embeddings are both near.
+    """Pairs of images that differ little: in bits of their perceptual hashes plus 20 times the distance of embeddings.
 
-    Every pair of hashes is compared, at a few nanoseconds each, and then only the embeddings of the pairs found.
+    A distance is 1 − cosine, as a part of the usual one (see ``usual_distance``), which makes models alike. Neither
+    measure does on its own: a hash takes any two images of one layout for copies, an embedding any two of one scene,
+    while a border changes the hash, and a smaller size the embedding. Every pair of hashes is compared, at a
+    nanosecond or two each, and the embeddings only of pairs whose hashes are near.
 
     Args:
         phashes: of the images.
         embeddings: unit vectors.
-        bits: of the hashes that may differ.
-        distance: largest distance of embeddings (1 − cosine), as a part of the usual one; see ``usual_distance``.
-        random: draws a sample of pairs.
+        limit: largest difference.
+        random: draws the sample of pairs that is usual.
     """
-    limit = distance * usual_distance(embeddings, random)
-    found = []
-    for first, second, differing in near_hashes(phashes, bits):
+    usual = usual_distance(embeddings, random)
+    none = np.empty(0, np.int64)
+    found = [NearPairs(none, none, none, np.empty(0), np.empty(0))]
+    for first, second, bits in near_hashes(phashes, int(limit)):
         for start in range(0, len(first), COMPARED):
-            one, other = first[start : start + COMPARED], second[start : start + COMPARED]
-            apart = 1 - np.einsum("ij,ij->i", embeddings[one], embeddings[other])
-            kept = apart <= limit
-            found.append((one[kept], other[kept], differing[start : start + COMPARED][kept], apart[kept]))
-    if not found:
-        empty = np.empty(0, np.int64)
-        return NearPairs(empty, empty, empty, np.empty(0))
-    first, second, differing, apart = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return NearPairs(first, second, differing, apart / max(limit / distance, np.finfo(np.float32).tiny))
+            some = slice(start, start + COMPARED)
+            cosines = np.einsum("ij,ij->i", embeddings[first[some]], embeddings[second[some]])
+            distances = np.maximum(1 - cosines.astype(np.float64), 0) / usual
+            differences = bits[some] + USUAL_BITS * distances
+            pairs = NearPairs(first[some], second[some], bits[some], distances, differences)
+            found.append(NearPairs(*(part[differences <= limit] for part in pairs)))
+    return NearPairs(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def near_hashes(phashes: Int64[npt.NDArray[np.int64], " images"], bits: int) -> Iterator[tuple[Rows, Rows, Rows]]:
@@ -89,7 +92,7 @@ def near_hashes(phashes: Int64[npt.NDArray[np.int64], " images"], bits: int) -> 
 
 
 def usual_distance(embeddings: Float[npt.NDArray[np.float32], "images dim"], random: np.random.Generator) -> float:
-    """Median of 1 − cosine over pairs of different rows; 0 for fewer than two.
+    """Median of 1 − cosine over pairs of different rows, or what rounding may give if it is less.
 
     Each model spreads images differently: what is near is measured against it.
 
@@ -99,10 +102,10 @@ def usual_distance(embeddings: Float[npt.NDArray[np.float32], "images dim"], ran
     """
     count = len(embeddings)
     if count < 2:
-        return 0.0
+        return SMALLEST
     first = random.integers(count, size=SAMPLED)
     second = (first + random.integers(1, count, size=SAMPLED)) % count
-    return float(np.median(1 - np.einsum("ij,ij->i", embeddings[first], embeddings[second])))
+    return max(SMALLEST, float(np.median(1 - np.einsum("ij,ij->i", embeddings[first], embeddings[second]))))
 
 
 def groups_of(pairs: NearPairs, count: int) -> Groups:

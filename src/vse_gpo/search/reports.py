@@ -2,23 +2,16 @@
 
 from pathlib import Path
 
-from vse_gpo.errors import printable
 from vse_gpo.search.index import Index
 from vse_gpo.search.pictures import Found, Reasons
+from vse_gpo.search.skips import skipped_lines
 from vse_gpo.search.updating import changes_of
-
-SHOWN = 20  # unreadable files that are named
 
 
 def report_skipped(found: Found, skipped: Reasons) -> None:
-    """Print which files were skipped, and why."""
-    for file in sorted(skipped)[:SHOWN]:
-        print(f"skipped {printable(f'{file}: {skipped[file]}')}")
-    if len(skipped) > SHOWN:
-        print(f"skipped {len(skipped) - SHOWN} more")
-    if found.others:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in found.others.most_common())
-        print(f"skipped {found.others.total()} files that are not read as images: {printable(kinds)}")
+    """Print which files were skipped, and why, by kind."""
+    for line in skipped_lines(skipped, found.others):
+        print(line)
 
 
 def report_index(out: Path, former: Index | None, index: Index) -> None:
