@@ -3,11 +3,14 @@
 import re
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs Gradio")
 
 from gradio import EventData
 
+from tests.helpers.photo_folder import paint
+from tests.helpers.photo_index import indexed
 from vse_gpo.search.answers import Answers
 from vse_gpo.search.handlers import Filters, Handlers, PageState
 
@@ -96,6 +99,29 @@ def test_a_found_image_finds_others_and_a_span_fills_the_dates(handlers):
     assert "like " in state.results
     assert set(shown(state)) <= {"trip/b.jpg", "trip/lake/c.jpg"}
     assert handlers.in_span(event(start="2022-12", end="2023-01")) == ("2022-12", "2023-01")
+
+
+def test_copies_are_shown_in_groups_and_can_be_viewed(tmp_path, model):
+    for file, seed in (("a.png", 0), ("b <i>.png", 0), ("d.png", 1), ("e.png", 1)):
+        paint(tmp_path / "pictures" / file, seed)
+    with Image.open(tmp_path / "pictures" / "a.png") as same:
+        same.save(tmp_path / "pictures" / "c.png", compress_level=0)
+    answers = Answers(indexed(tmp_path, model), model)
+    state = Handlers(answers, top=3, most=6).copies("a heart")
+    assert "6 images in 3 groups of copies; none is deleted</span>" in state.results
+    assert (state.text, state.asked, state.more.visible) == ("a heart", None, False)
+    exact, near = state.results.split("<h3>Near copies</h3>")
+    assert re.findall(r'aria-label="View ([^"]*)"', exact) == ["a.png", "b &lt;i&gt;.png", "d.png", "e.png"]
+    assert sorted(re.findall(r'aria-label="View ([^"]*)"', near)) == ["a.png", "c.png"]
+    rows = [answers.index.names.to_pylist()[int(row)] for row in re.findall(r'data-view="(\d+)"', exact)]
+    assert rows == ["a.png", "b <i>.png", "d.png", "e.png"]
+    few = Handlers(answers, top=3, most=3).copies("").results
+    assert "groups shown: the first 1; vse-duplicates lists all" in few
+    assert few.count("data-view") == 2
+
+
+def test_different_images_have_no_copies(handlers):
+    assert "no two images are copies" in handlers.copies("").results
 
 
 def test_an_image_is_viewed_with_what_is_known_of_it(dated_index, model, tmp_path):

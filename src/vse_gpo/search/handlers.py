@@ -2,16 +2,19 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from vse_gpo.errors import VSEError
 from vse_gpo.search.answers import Answers
 from vse_gpo.search.filters import filter_sql
 from vse_gpo.search.guard import without_settings_of_gradio
 from vse_gpo.search.heat import kept_part
-from vse_gpo.search.markup import PageQuery, answer_markup, chart_markup, line_markup, view_markup
+from vse_gpo.search.listing import Copies, find_copies
+from vse_gpo.search.markup import PageQuery, answer_markup, chart_markup, copies_markup, line_markup, view_markup
 
 without_settings_of_gradio()  # Gradio reads some of them when it is imported
 try:
@@ -20,6 +23,8 @@ try:
     from starlette.middleware import Middleware as Middleware  # noqa: PLC0414
 except ImportError as error:
     raise VSEError("the page needs Gradio, which is not installed; pip install 'vse_gpo[search]'") from error
+
+DIFFERENCE = 17  # of near copies, as vse-duplicates takes it
 
 
 class PageState(NamedTuple):
@@ -110,6 +115,15 @@ class Handlers:
     def in_span(self, event: gradio.EventData) -> tuple[str, str]:
         """A click on the timeline: what the fields for dates hold then."""
         return str(event.start), str(event.end)
+
+    def copies(self, text: str) -> PageState:
+        """The copies among all images."""
+        results = copies_markup(self.answers.index, self._copies, self.most)
+        return PageState(text, results, gradio.Button(visible=False), "", None)
+
+    @cached_property
+    def _copies(self) -> Copies:
+        return find_copies(self.answers.index, limit=DIFFERENCE, random=np.random.default_rng(0))
 
     def view(self, row: object) -> str:
         """One image in large."""

@@ -4,9 +4,11 @@ import base64
 import math
 from collections.abc import Callable, Sequence
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow.compute as pc
 from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
@@ -16,6 +18,7 @@ from vse_gpo.search.answers import Answer, Query, row_of
 from vse_gpo.search.facets import Span
 from vse_gpo.search.heat import WHOLE, Box, in_square, painted, shades
 from vse_gpo.search.index import Index
+from vse_gpo.search.listing import Copies, File
 from vse_gpo.search.pictures import open_picture
 from vse_gpo.storage.pages import page_templates
 
@@ -140,6 +143,46 @@ def view_markup(index: Index, asked: object, *, shows_path: bool) -> str:
     image = draw_hit(index, file, side=LARGE)
     path = str(index.path(file)) if shows_path and image.data else file
     return PAGES.get_template("view.html").render(row=row, image=image, path=path, **facts)
+
+
+class DrawnCopy(NamedTuple):
+    """An image of a group of copies."""
+
+    row: int
+    image: DrawnImage
+    file: File
+
+
+def copies_markup(index: Index, copies: Copies, most: int) -> str:
+    """Groups of copies, the exact ones apart.
+
+    Args:
+        index: of the images.
+        copies: among them.
+        most: images to show; groups that would be cut are left out.
+    """
+    groups = [*copies.exact, *copies.near]
+    counts = list(accumulate(map(len, groups)))
+    whole = [group for group, count in zip(groups, counts, strict=True) if count <= most]
+    shown = [[draw_copy(index, file) for file in group] for group in whole]
+    line = "no two images are copies"
+    if groups:
+        line = f"{counts[-1]:,} images in {len(groups):,} groups of copies; none is deleted"
+    if len(shown) < len(groups):
+        line += f" · groups shown: the first {len(shown):,}; vse-duplicates lists all"
+    kinds = [("Exact", shown[: len(copies.exact)]), ("Near", shown[len(copies.exact) :])]
+    return PAGES.get_template("copies.html").render(line=line, kinds=kinds)
+
+
+def draw_copy(index: Index, file: File) -> DrawnCopy:
+    """An image of a group of copies.
+
+    Args:
+        index: of the image.
+        file: of the group.
+    """
+    row = pc.index(index.names, file["file"]).as_py()
+    return DrawnCopy(row, draw_hit(index, file["file"]), file)
 
 
 def timeline_markup(spans: Sequence[Span]) -> str:

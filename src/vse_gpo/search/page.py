@@ -47,6 +47,7 @@ def build_page(answers: Answers, *, examples: Sequence[str], top: int, shows_pat
             )  # fmt: skip
             search = gr.Button("Search", variant="primary", min_width=90)
             upload = gr.UploadButton("By an image", file_types=kinds, min_width=160, elem_id="upload")
+            copies = gr.Button("Duplicates", min_width=120, elem_id="copies")
         filters = filter_fields(facets)
         changes = [field.input if isinstance(field, gr.Dropdown) else field.submit for field in filters]
         timeline = gr.HTML(
@@ -75,6 +76,7 @@ def build_page(answers: Answers, *, examples: Sequence[str], top: int, shows_pat
         ):
             # one at a time: a tokeniser's warnings are caught for the whole process
             event(handler, inputs, shown, api_visibility="private", concurrency_id="model")
+        copies.click(handlers.copies, [text], shown, api_visibility="private")
         chosen = timeline.select(handlers.in_span, [], filters[:2], api_visibility="private")
         chosen.then(handlers.again, [text, asked, *filters], shown, api_visibility="private", concurrency_id="model")
     return page
