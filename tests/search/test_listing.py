@@ -14,9 +14,8 @@ from PIL import Image
 
 from tests.helpers.drawn_photos import drawn_photo
 from tests.helpers.photo_folder import small_model, unit, written
-from tests.helpers.photo_index import indexed
+from tests.helpers.photo_index import indexed, run_index
 from tests.helpers.planted_copies import CHANGES, plant
-from vse_gpo import VSE
 from vse_gpo.cli.folders import config_folder
 from vse_gpo.errors import VSEError
 from vse_gpo.search import duplicates
@@ -118,10 +117,10 @@ def test_planted_copies_of_real_photographs_are_found_and_no_others(tmp_path):
     for path in paths[::20]:
         with Image.open(path) as image:
             plant(image.convert("RGB"), pictures / f"copies of {path.name}")
-    index: Index = indexed(tmp_path, VSE.from_pretrained(os.environ[MODEL]))
+    run_index(f"images={pictures}", f"model={os.environ[MODEL]}", f"out={tmp_path / 'index'}", "batch_size=32")
     with initialize_config_dir(config_folder(), version_base="1.3"):
         limit = compose("duplicates").difference
-    found = find_copies(index, limit=limit, random=np.random.default_rng(0))
+    found = find_copies(Index.load(tmp_path / "index"), limit=limit, random=np.random.default_rng(0))
     names = [{file["file"].rpartition("/")[0] or f"copies of {file['file']}" for file in group} for group in found.near]
     assert all(len(group) == 1 for group in names)  # no photograph is near another
     assert sum(map(len, found.near)) == 50 * (1 + len(CHANGES))
