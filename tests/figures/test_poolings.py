@@ -40,3 +40,11 @@ def test_a_panel_has_one_labelled_line_per_size():
     legend = panel.get_legend()
     assert legend.get_title().get_text() == "images, set size"
     assert [text.get_text() for text in legend.get_texts()] == ["2", "3"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 36])
+def test_a_figure_has_a_title_and_whole_ranks(size):
+    figure = draw_curves({"images": {size: torch.full([size], 1 / size)}})
+    assert figure.get_suptitle() == "What the poolings have learned: coefficient of each rank"
+    ticks = figure.axes[0].get_xticks()
+    assert ticks.tolist() == [round(tick) for tick in ticks]

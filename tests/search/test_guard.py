@@ -9,7 +9,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from vse_gpo.search.guard import Guard, without_settings_of_gradio
+from vse_gpo.search.guard import Guard, is_own_name, without_settings_of_gradio
 
 
 @pytest.fixture
@@ -92,3 +92,13 @@ def test_gradios_variables_are_ignored_with_a_line_each(monkeypatch, capsys):
     assert not {"GRADIO_SHARE", "GRADIO_ALLOWED_PATHS"} & os.environ.keys()
     assert os.environ["GRADIO_TEMP_DIR"] == "/etc"
     assert capsys.readouterr().err.count("is ignored") == 2
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_a_loopback_address_is_this_machines_own(host):
+    assert is_own_name(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.3", "photos.lan", "localhost.example", ""])  # noqa: S104
+def test_other_addresses_are_not(host):
+    assert not is_own_name(host)

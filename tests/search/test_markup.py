@@ -1,6 +1,7 @@
 """An answer as HTML: whatever names and captions hold is text."""
 
 import base64
+import re
 from io import BytesIO
 
 import numpy as np
@@ -11,10 +12,20 @@ from PIL import Image
 from tests.helpers.photo_folder import paint, small_model
 from tests.helpers.photo_index import HOSTILE, indexed
 from vse_gpo.search.answers import Answer, Answers
+from vse_gpo.search.facets import Span
+from vse_gpo.search.fitting import Judgement
 from vse_gpo.search.heat import WHOLE, Box
 from vse_gpo.search.index import Hit
 from vse_gpo.search.items import Compaction
-from vse_gpo.search.markup import PageQuery, answer_markup, draw_image, line_markup, painted_maps
+from vse_gpo.search.markup import (
+    PageQuery,
+    answer_markup,
+    chart_markup,
+    draw_image,
+    line_markup,
+    painted_maps,
+    timeline_markup,
+)
 from vse_gpo.search.pictures import open_picture
 
 CAPTIONS = ["a red circle", "a blue square", "", "a red circle", "<b>a heart</b>"]
@@ -86,6 +97,43 @@ def test_maps_of_a_word_share_one_scale():
     assert (first == second[1, 1]).all()
     assert second[0, 1, 1] < second[1, 1, 1]  # the shadow
     assert painted_maps(None, 3) == [(), (), ()]
+
+
+def test_what_does_not_fit_is_said_above_the_nearest_images(index, model):
+    query = PageQuery(Answers(index, model).text("a heart"))
+    answer = Answer([Hit(0, "0.png", 0.1)], [], Judgement(fits=False, reason="the model does not know <x>"))
+    markup = answer_markup(index, query, answer, 1.0, kept=all_of)
+    assert "<b>Nothing fits: the model does not know &lt;x&gt;.</b> The nearest images: 1 of 6" in markup
+    assert '<ol class="pictures misfit">' in markup
+    for fits in (True, None):
+        fitting = answer._replace(judgement=Judgement(fits=fits))
+        markup = answer_markup(index, query, fitting, 1.0, kept=all_of)
+        assert "Nothing fits" not in markup
+        assert '<ol class="pictures">' in markup
+
+
+@pytest.mark.parametrize(("items", "ranks"), [(1, [1]), (5, [1, 2, 3, 4, 5]), (9, [1, 3, 5, 7, 9]), (144, None)])
+def test_a_chart_has_a_title_and_whole_ranks(items, ranks):
+    curve = [0.5 - rank / items for rank in range(items)]
+    markup = chart_markup(curve)
+    assert f"<figcaption>How the query's {items} items were pooled" in markup
+    written = [int(rank) for rank in re.findall(r'class="rank"[^>]*>(\d+)<', markup)]
+    assert written == (ranks or list(range(1, 145, 18)))
+    [points] = re.findall(r'<polyline points="([^"]*)"', markup)
+    places = [tuple(map(float, point.split(","))) for point in points.split()]
+    assert len(places) == items
+    assert places[0] == (0, 0)  # the largest is at the top
+    assert chart_markup([]) == ""
+
+
+def test_a_timeline_has_a_bar_for_each_span():
+    markup = timeline_markup(
+        [Span("2023-01", "2023-02", 4), Span("2023-02", "2023-03", 0), Span("2023-03", "2023-04", 1)]
+    )
+    assert re.findall(r"height: ([\d.]+)%", markup) == ["100.0", "0.0", "25.0"]
+    assert 'data-start="2023-03" data-end="2023-04"' in markup
+    assert markup.count("disabled") == 1
+    assert timeline_markup([]) == ""
 
 
 def test_a_line_is_text_and_has_no_results():

@@ -1,5 +1,6 @@
 """The page in a real browser, on a tiny model and index, served from this process."""
 
+import base64
 import json
 import shutil
 import socket
@@ -25,7 +26,7 @@ from vse_gpo.errors import VSEError
 from vse_gpo.search.answers import Answers
 from vse_gpo.search.api import build_api
 from vse_gpo.search.items import Compaction
-from vse_gpo.search.page import Handlers, build_page, curve_plot, serve
+from vse_gpo.search.page import build_page, serve
 
 CAPTIONS = ["a red circle", "a blue square", "<b>a heart</b> ${1+1}"]
 PATIENCE = 120  # seconds; a browser on a busy machine starts slowly
@@ -71,31 +72,6 @@ def browser() -> Iterator[webdriver.Chrome]:
     browser = webdriver.Chrome(options=options, service=Service(driver))
     yield browser
     browser.quit()
-
-
-# handlers
-
-
-def test_an_error_is_one_line_on_the_page(answers):
-    handlers = Handlers(answers)
-    for shown in (handlers.by_text(3, " "), handlers.again(3, "", None)):
-        assert "nothing to look for" in shown.results
-        assert "<li>" not in shown.results
-        assert shown.asked is None
-
-
-def test_another_number_asks_the_same_again(answers, home):
-    handlers = Handlers(answers)
-    found = handlers.by_picture(2, str(home / "pictures" / "2.png"))
-    assert found.results.count('data-row="') == 2
-    assert handlers.again(5, found.text, found.asked).results.count('data-row="') == 5
-    assert handlers.again(5, "a heart", None).results.count('data-row="') == 5
-    assert handlers.by_example(3, ["a heart"]).text == "a heart"
-
-
-def test_a_pooling_without_coefficients_has_no_plot():
-    assert curve_plot([]).visible is False
-    assert curve_plot([0.5, 0.5]).visible is True
 
 
 # served
@@ -153,16 +129,27 @@ def test_no_file_is_handed_out(place, address, home):
     refused.value.close()
 
 
-def test_a_browser_finds_pictures_and_shows_html_as_text(address, browser):
-    def wait_for(style: str) -> list[webdriver.remote.webelement.WebElement]:
-        return WebDriverWait(browser, PATIENCE).until(lambda browser: browser.find_elements(By.CSS_SELECTOR, style))
+@pytest.fixture
+def wait_for(browser):
+    """The elements of a CSS selector, once there are any."""
+    return lambda style: WebDriverWait(browser, PATIENCE).until(
+        lambda browser: browser.find_elements(By.CSS_SELECTOR, style)
+    )
 
+
+def text_of(browser: webdriver.Chrome, style: str) -> str:
+    return browser.execute_script("return document.querySelector(arguments[0]).textContent", style)
+
+
+def test_a_browser_finds_pictures_and_shows_html_as_text(address, browser, wait_for):
     browser.get(address)
     [box] = wait_for("#text textarea, #text input")
     box.send_keys("a red circle", Keys.ENTER)
     pictures = wait_for("#results .pictures img:not([data-map])")
     assert len(pictures) == 4
     assert all(browser.execute_script("return arguments[0].naturalWidth", picture) > 0 for picture in pictures)
+    assert "How the query's 5 items were pooled" in text_of(browser, "#curve figcaption")
+    assert text_of(browser, "#curve .frame").split()[-1] == "12345"  # the ranks
     [red] = [word for word in wait_for("#results [data-word]") if word.text == "red"]
     for chosen in (True, False):
         red.click()
@@ -170,17 +157,54 @@ def test_a_browser_finds_pictures_and_shows_html_as_text(address, browser):
         shown = [one.get_attribute("data-map") for one in maps if one.is_displayed()]
         assert shown == (["1"] * 4 if chosen else [])
         assert red.get_attribute("aria-pressed") == str(chosen).lower()
-    pictures[0].click()
+    browser.find_element(By.CSS_SELECTOR, "#results [data-row]").click()
     captions = [element.text for element in wait_for("#results .captions li")]
     assert any("<b>a heart</b> ${1+1}" in caption for caption in captions)
-    files = browser.find_element(By.CSS_SELECTOR, "#results").get_attribute("textContent")
-    assert HOSTILE in files
+    wait_for("#more button, button#more")[0].click()
+    WebDriverWait(browser, PATIENCE).until(
+        lambda browser: len(browser.find_elements(By.CSS_SELECTOR, "#results .pictures li")) == 5
+    )
+    assert HOSTILE in text_of(browser, "#results")
     assert browser.find_elements(By.CSS_SELECTOR, "#results [onerror], #results .captions b") == []
     box.clear()
     box.send_keys(" ", Keys.ENTER)
-    WebDriverWait(browser, PATIENCE).until(
-        lambda browser: "nothing to look for" in browser.find_element(By.CSS_SELECTOR, "#results").text
-    )
+    WebDriverWait(browser, PATIENCE).until(lambda browser: "nothing to look for" in text_of(browser, "#results"))
     sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = {one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"}
     assert [url for url in requests if not url.startswith((address, "data:", "blob:", "chrome"))] == []
+
+
+DROP = """
+const parts = await fetch("data:image/png;base64," + arguments[0]);
+const dropped = new DataTransfer();
+dropped.items.add(new File([await parts.blob()], "<i>mine.png", {type: "image/png"}));
+document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: dropped, bubbles: true, cancelable: true}));
+"""
+
+
+def test_on_a_phone_a_dropped_image_is_searched_and_results_are_viewed_by_keys(address, browser, wait_for, home):
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(address)
+    wait_for("dialog")  # the page's script has run
+    browser.execute_script(DROP, base64.b64encode((home / "pictures" / "3.png").read_bytes()).decode())
+    wait_for("#results .pictures li")
+    assert "mine.png" in text_of(browser, "#results")
+    assert browser.find_elements(By.CSS_SELECTOR, "#results i") == []
+    pictures = browser.find_elements(By.CSS_SELECTOR, "#results [data-view]")
+    names = [picture.accessible_name.removeprefix("View ") for picture in pictures]
+    assert names[0] == "3.png"
+    results, examples = (browser.find_element(By.CSS_SELECTOR, style) for style in ("#results", "#examples"))
+    assert results.rect["y"] < examples.rect["y"]
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    pictures[0].click()
+    wait_for("dialog[open]")
+    assert text_of(browser, "dialog h2") == names[0]
+    for key, shown in ((Keys.ARROW_RIGHT, names[1]), (Keys.ARROW_RIGHT, names[2]), (Keys.ARROW_LEFT, names[1])):
+        webdriver.ActionChains(browser).send_keys(key).perform()
+        WebDriverWait(browser, PATIENCE).until(lambda browser, shown=shown: text_of(browser, "dialog h2") == shown)
+    assert "40 × 30 pixels" in text_of(browser, "dialog")
+    assert str(home) not in text_of(browser, "dialog")
+    webdriver.ActionChains(browser).send_keys(Keys.ESCAPE).perform()
+    assert browser.find_elements(By.CSS_SELECTOR, "dialog[open]") == []
+    assert browser.switch_to.active_element == pictures[0]

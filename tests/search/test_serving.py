@@ -66,6 +66,13 @@ def test_an_index_is_served_with_captions_as_examples_until_it_is_interrupted(st
 
 
 @pytest.mark.parametrize(
+    ("override", "shown"), [("host=127.0.0.1", True), ("host=0.0.0.0", False), ("hosts=[photos.lan]", False)]
+)
+def test_whole_paths_are_shown_only_on_this_machine(start, override, shown):
+    assert start(override)["shows_paths"] is shown
+
+
+@pytest.mark.parametrize(
     ("override", "examples"),
     [("examples=[one,two]", ["one", "two"]), ("examples=one", ["one"]), ("examples=[]", []), ("top=2", [])],
 )

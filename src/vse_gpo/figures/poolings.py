@@ -9,6 +9,7 @@ from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from vse_gpo.model import VSE
@@ -38,7 +39,8 @@ def model_curves(model: VSE, *, image_sizes: Sequence[int], text_sizes: Sequence
 
 def draw_curves(panels: Mapping[str, Curves]) -> Figure:
     """Draw the panels side by side, 1,600 pixels wide."""
-    figure = Figure(figsize=(8, 3.2), dpi=200, layout="constrained")
+    figure = Figure(figsize=(8, 3.5), dpi=200, layout="constrained")
+    figure.suptitle("What the poolings have learned: coefficient of each rank")
     (row,) = figure.subplots(1, len(panels), squeeze=False)
     for axes, (modality, curves) in zip(row, panels.items(), strict=True):
         draw_panel(axes, curves)
@@ -62,6 +64,8 @@ def draw_panel(axes: Axes, curves: Curves) -> None:
         axes.plot(range(1, size + 1), weights.tolist(), color=colour, linewidth=1.6, label=str(size))
     axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     axes.set_xlabel("rank, largest value first")
+    axes.set_xlim(left=0.5)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+import pyarrow.compute as pc
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -117,14 +118,16 @@ class Answers:
             raise VSEError(str(error).removeprefix(f"{path}: ").partition(";")[0]) from error
         return Query(encoded, self._curve_of_pictures, is_picture=True)
 
-    def result(self, row: int) -> Query:
+    def result(self, asked: object) -> Query:
         """An image of the index as a query, by its stored embedding and items.
+
+        Args:
+            asked: row of the image.
 
         Raises:
             VSEError: if there is no such row.
         """
-        if not 0 <= row < len(self.index):
-            raise VSEError(f"no image {row} in an index of {len(self.index)}")
+        row = row_of(self.index, asked)
         stored = stored_query(self.index, row, with_items=bool(self.rerank))
         return Query(stored, self._curve_of_pictures, is_picture=True, row=row)
 
@@ -147,6 +150,21 @@ class Answers:
             best = [hit.score for hit in find_some(top=1)]  # by the embedding
             judgement = judge(query.text, best, self._level, self.model.prepare_captions.tokenizer)
         return Answer(hits, captions, judgement, self.rerank, self._maps(query, hits))
+
+    def newest(self, top: int, where: str | None) -> Answer:
+        """Images that meet a condition, the newest first, those without a date last; their scores are 0.
+
+        Args:
+            top: images to find.
+            where: condition on the images; see ``filter_sql``.
+        """
+        found = self.index.table.read(["_rowoffset", "file", "date"], where=where)
+        order = [("date", "descending"), ("file", "ascending")]
+        first = found.take(pc.sort_indices(found, order)[:top])
+        rows = zip(first["_rowoffset"].to_pylist(), first["file"].to_pylist(), strict=True)
+        reason = "" if len(first) else "no image meets the conditions"
+        judgement = Judgement(fits=None if len(first) else False, reason=reason)
+        return Answer([Hit(row, file, 0.0) for row, file in rows], [], judgement)
 
     @cached_property
     def _level(self) -> float | None:
@@ -174,6 +192,21 @@ class Answers:
         """The curve of every image: all have equally many cells."""
         blank = torch.zeros(3, 8, 8, dtype=torch.uint8)
         return curve_of(self.model.image_encoder, self.model.prepare_images([blank]))
+
+
+def row_of(index: Index, asked: object) -> int:
+    """The row that the page was asked for, by whom ever.
+
+    Args:
+        index: that is shown.
+        asked: number of a row, if it is one.
+
+    Raises:
+        VSEError: if there is no such row.
+    """
+    if isinstance(asked, int) and not isinstance(asked, bool) and 0 <= asked < len(index):
+        return asked
+    raise VSEError(f"no image {asked} in an index of {len(index)}")
 
 
 @torch.inference_mode()

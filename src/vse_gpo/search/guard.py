@@ -42,6 +42,18 @@ def refused(status: int, line: str, headers: Mapping[str, str] | None = None) ->
     return JSONResponse({"error": printable(line)}, status, headers)
 
 
+def is_own_name(host: str) -> bool:
+    """Whether only this machine itself reaches an address.
+
+    Args:
+        host: an address or a name.
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Guard:
     """Refuses requests before the page or the API sees them.
 

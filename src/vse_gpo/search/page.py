@@ -1,148 +1,111 @@
-"""The page: a text, an image or a click on a result finds images. Everything on it comes from this machine."""
+"""The page: a text, an image or a result finds images, filters narrow them down. Everything on it comes from this machine."""
 
-import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+
+from vse_gpo.data.formats import image_suffixes
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.search.answers import LONGEST, Answers
+from vse_gpo.search.facets import Facets, facets_of
 from vse_gpo.search.guard import Guard, without_settings_of_gradio
-from vse_gpo.search.heat import kept_part
-from vse_gpo.search.markup import STYLE, PageQuery, answer_markup, line_markup
+from vse_gpo.search.handlers import Handlers, Middleware, httpx
+from vse_gpo.search.handlers import gradio as gr
+from vse_gpo.search.markup import STYLE, timeline_markup
 
-without_settings_of_gradio()  # Gradio reads some of them when it is imported
-try:
-    import gradio as gr
-    import httpx
-    import pandas as pd
-    from starlette.middleware import Middleware
-    from starlette.routing import Mount
-    from starlette.types import ASGIApp
-except ImportError as error:
-    raise VSEError("the page needs Gradio, which is not installed; pip install 'vse_gpo[search]'") from error
-
-MOST = 60  # images at once
+MOST = 240  # images at once
 KEPT = 3600  # seconds that an uploaded image stays on disk
 LARGEST = "100mb"  # uploaded image
 QUOTA = 10**9  # bytes of all uploads that are kept
-CLICK = """
-element.addEventListener("click", (event) => {
-  const word = event.target.closest("[data-word]");
-  if (word) {
-    const chosen = word.ariaPressed === "true" ? null : word.dataset.word;
-    for (const one of element.querySelectorAll("[data-word]")) one.ariaPressed = String(one.dataset.word === chosen);
-    for (const map of element.querySelectorAll("[data-map]")) map.hidden = map.dataset.map !== chosen;
-  }
-  const picture = event.target.closest("[data-row]");
-  if (picture) trigger("select", {row: Number(picture.dataset.row)});
-});
-"""
+CLICKS, DATES = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("answer.js", "timeline.js"))
 
 
-class PageState(NamedTuple):
-    """Parts of the page, in the order of the handlers' outputs."""
-
-    text: str
-    results: str
-    curve: Any
-    asked: PageQuery | None
-
-
-class Handlers:
-    """What each part of the page does; an error for the user becomes the line above the results."""
-
-    def __init__(self, answers: Answers) -> None:
-        self.answers = answers
-
-    def by_text(self, top: int, text: str) -> PageState:
-        """The text box."""
-        return self._show(top, text, lambda: PageQuery(self.answers.text(text)))
-
-    def by_example(self, top: int, sample: list[str]) -> PageState:
-        """A click on an example."""
-        return self.by_text(top, sample[0])
-
-    def by_picture(self, top: int, file: str) -> PageState:
-        """An uploaded file."""
-        path = Path(file)
-        return self._show(top, "", lambda: PageQuery(self.answers.picture(path), path.name, path))
-
-    def by_result(self, top: int, event: gr.EventData) -> PageState:
-        """A click on a found image."""
-        return self._show(top, "", lambda: self._picture_of(event.row))
-
-    def again(self, top: int, text: str, asked: PageQuery | None) -> PageState:
-        """Another number of images."""
-        return self._show(top, text, lambda: asked or PageQuery(self.answers.text(text)))
-
-    def _picture_of(self, row: int) -> PageQuery:
-        query = self.answers.result(row)
-        [file] = self.answers.index.files([row])
-        return PageQuery(query, file, self.answers.index.path(file))
-
-    def _show(self, top: int, text: str, ask: Callable[[], PageQuery]) -> PageState:
-        start = time.perf_counter()
-        try:
-            with self.answers.in_turn():
-                asked = ask()
-                answer = self.answers.answer(asked.query, top)
-        except VSEError as error:
-            return PageState(text, line_markup(str(error)), curve_plot([]), None)
-        milliseconds = 1000 * (time.perf_counter() - start)
-        kept = partial(kept_part, self.answers.model.prepare_images)
-        results = answer_markup(self.answers.index, asked, answer, milliseconds, kept=kept)
-        return PageState(text, results, curve_plot(asked.query.curve), asked)
-
-
-def curve_plot(curve: Sequence[float]) -> Any:
-    """The coefficients against rank; hidden if there are none."""
-    points = pd.DataFrame({"rank": range(1, len(curve) + 1), "coefficient": curve})
-    return gr.LinePlot(points, visible=bool(curve), label=f"The query's {len(curve)} items, pooled by rank")
-
-
-def build_page(answers: Answers, *, examples: Sequence[str], top: int) -> gr.Blocks:
+def build_page(answers: Answers, *, examples: Sequence[str], top: int, shows_paths: bool = False) -> gr.Blocks:
     """The page, not yet served.
 
     Args:
         answers: answers the page's queries.
         examples: texts to click.
-        top: images to show until another number is chosen.
+        top: images at first, and how many more at a time.
+        shows_paths: show whole paths of images, for those who sit at this machine.
     """
     most = min(MOST, len(answers.index), answers.rerank or MOST)
-    handlers = Handlers(answers)
+    handlers = Handlers(answers, top=min(top, most), most=most, shows_paths=shows_paths)
+    facets = facets_of(answers.index)
+    kinds = ["image", *sorted(image_suffixes())]  # browsers do not know all of them
+
+    def view(row: object) -> str:  # Gradio marks the function, which it cannot do to a method
+        return handlers.view(row)
+
     with gr.Blocks(title="Image search", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
-        gr.Markdown(f"# Image search\n{len(answers.index):,} images. Describe one, or click one to find similar ones.")
+        gr.Markdown(
+            f"# Image search\n{len(answers.index):,} images. Describe one, or drop an image here to find similar ones."
+        )
         with gr.Row():
             text = gr.Textbox(
-                placeholder="What the image shows", show_label=False, container=False, scale=6, min_width=260,
-                max_lines=1, max_length=LONGEST, autofocus=True, elem_id="text",
+                label="What the image shows", placeholder="What the image shows", show_label=False, container=False,
+                scale=6, min_width=260, max_lines=1, max_length=LONGEST, autofocus=True, elem_id="text",
             )  # fmt: skip
             search = gr.Button("Search", variant="primary", min_width=90)
-            upload = gr.UploadButton("By an image", file_types=["image"], min_width=170)
-        with gr.Row():
-            example = gr.Dataset(
-                components=[gr.Textbox(visible=False)], samples=[[one] for one in examples], label="For example",
-                visible=bool(examples), scale=4, min_width=260,
-            )  # fmt: skip
-            number = gr.Slider(1, most, min(top, most), step=1, label="Images to show", min_width=240)
-        results = gr.HTML(js_on_load=CLICK, elem_classes="vse", elem_id="results", min_height=60)
-        curve = gr.LinePlot(
-            x="rank", y="coefficient", x_title="rank, largest value first", height=220, buttons=[], visible=False
+            upload = gr.UploadButton("By an image", file_types=kinds, min_width=160, elem_id="upload")
+            copies = gr.Button("Duplicates", min_width=120, elem_id="copies")
+        filters = filter_fields(facets)
+        changes = [field.input if isinstance(field, gr.Dropdown) else field.submit for field in filters]
+        timeline = gr.HTML(
+            timeline_markup(facets.spans), js_on_load=DATES, elem_classes="vse", elem_id="timeline",
+            visible=bool(facets.spans),
+        )  # fmt: skip
+        example = gr.Dataset(
+            components=[gr.Textbox(visible=False)], samples=[[one] for one in examples], label="For example",
+            visible=bool(examples), elem_id="examples",
+        )  # fmt: skip
+        results = gr.HTML(
+            js_on_load=CLICKS, server_functions=[view], elem_classes="vse", elem_id="results", min_height=60
         )
+        more = gr.Button("More images", visible=False, elem_id="more")
+        curve = gr.HTML(elem_classes="vse", elem_id="curve")
         asked = gr.State(None)
+        shown = [text, results, more, curve, asked]
         for event, handler, inputs in (
-            (text.submit, handlers.by_text, [number, text]),
-            (search.click, handlers.by_text, [number, text]),
-            (example.click, handlers.by_example, [number, example]),
-            (upload.upload, handlers.by_picture, [number, upload]),
-            (results.select, handlers.by_result, [number]),
-            (number.release, handlers.again, [number, text, asked]),
+            (text.submit, handlers.by_text, [text, *filters]),
+            (search.click, handlers.by_text, [text, *filters]),
+            (example.click, handlers.by_example, [example, *filters]),
+            (upload.upload, handlers.by_picture, [upload, *filters]),
+            (results.select, handlers.by_result, [*filters]),
+            (more.click, handlers.more, [text, asked]),
+            *((changed, handlers.again, [text, asked, *filters]) for changed in changes),
         ):
             # one at a time: a tokeniser's warnings are caught for the whole process
-            event(handler, inputs, [text, results, curve, asked], api_visibility="private", concurrency_id="model")
+            event(handler, inputs, shown, api_visibility="private", concurrency_id="model")
+        copies.click(handlers.copies, [text], shown, api_visibility="private")
+        chosen = timeline.select(handlers.in_span, [], filters[:2], api_visibility="private")
+        chosen.then(handlers.again, [text, asked, *filters], shown, api_visibility="private", concurrency_id="model")
     return page
+
+
+def filter_fields(facets: Facets) -> list[gr.Textbox | gr.Dropdown]:
+    """The fields that leave images out, in the order of ``Filters``; of what no image has, there is none to see.
+
+    Args:
+        facets: what is known of the photos.
+    """
+    dated = bool(facets.spans)
+    with gr.Accordion("Filters", open=False, elem_id="filters"), gr.Row():
+        after = gr.Textbox(label="After", placeholder="2023-06", max_lines=1, visible=dated, min_width=120)
+        before = gr.Textbox(label="Before", placeholder="2024", max_lines=1, visible=dated, min_width=120)
+        camera, folder = (
+            gr.Dropdown(
+                ["", *known], value="", label=label, allow_custom_value=True, visible=bool(known), min_width=160
+            )
+            for label, known in (("Camera", facets.cameras), ("Folder", facets.folders))
+        )
+        near = gr.Textbox(
+            label="Near", placeholder="48.21,16.37,5", max_lines=1, visible=facets.has_places, min_width=160
+        )
+        where = gr.Textbox(label="Condition in SQL", placeholder="width > height", max_lines=1, min_width=260)
+    return [after, before, camera, folder, near, where]
 
 
 def serve(

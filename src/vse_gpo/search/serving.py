@@ -8,6 +8,7 @@ from vse_gpo.batch import choose_device, in_precision
 from vse_gpo.data.files import read_lines
 from vse_gpo.search.answers import Answers
 from vse_gpo.search.api import build_api
+from vse_gpo.search.guard import is_own_name
 from vse_gpo.search.index import Index
 from vse_gpo.search.page import build_page, serve
 from vse_gpo.search.reranking import choose_rerank
@@ -62,6 +63,8 @@ def serve_page(
     page = build_page(answers, examples=shown, top=top)
     api = partial(build_api, answers)
     address = serve(page, api=api, host=host, port=port, open_browser=open, hosts=hosts)
+    page = build_page(answers, examples=shown, top=top, shows_paths=is_own_name(host) and not hosts)
+    address = serve(page, host=host, port=port, open_browser=open, hosts=hosts)
     print(f"{address} shows {len(found)} images; Ctrl+C ends it", flush=True)
     page.block_thread()
 
