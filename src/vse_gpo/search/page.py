@@ -1,4 +1,4 @@
-"""The page: a text, an image or a result finds images, filters narrow them down. Everything on it comes from this machine."""
+"""The page: a text, an image or a result finds images. Everything on it comes from this machine."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
