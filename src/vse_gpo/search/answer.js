@@ -23,6 +23,7 @@ const step = (by) => {
 const find = (row) => {
   view.close();
   trigger("select", {row: Number(row)});
+  element.scrollIntoView({block: "start"}); // the new images begin there
 };
 
 element.addEventListener("click", (event) => {
