@@ -20,7 +20,7 @@ page: $(VENV)/installed
 	@$(VENV)/bin/python scripts/demo_gallery.py $(RUN)
 	@$(VENV)/bin/python -m vse_gpo.index images=$(RUN)/page/pictures model=$(RUN)/checkpoints/best.ckpt out=$(RUN)/page/index
 	@$(VENV)/bin/python -m vse_gpo.app index=$(RUN)/page/index captions=$(RUN)/page/captions.txt open=true \
-		'examples=[a red circle left of a blue square,a white heart right of a pink triangle,a large striped moon]'
+		'examples=[an orange ring above a purple moon,a white heart right of a pink triangle,a large striped moon]'
 
 test: $(VENV)/installed-dev
 	@$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope

@@ -60,11 +60,9 @@ def serve_page(
     answers = Answers(found, encoders, known, precision=precision, rerank=first)
     texts = [examples] if isinstance(examples, str) else examples
     shown = example_texts(answers.captions) if texts is None else list(texts)
-    page = build_page(answers, examples=shown, top=top)
+    page = build_page(answers, examples=shown, top=top, shows_paths=is_own_name(host) and not hosts)
     api = partial(build_api, answers)
     address = serve(page, api=api, host=host, port=port, open_browser=open, hosts=hosts)
-    page = build_page(answers, examples=shown, top=top, shows_paths=is_own_name(host) and not hosts)
-    address = serve(page, host=host, port=port, open_browser=open, hosts=hosts)
     print(f"{address} shows {len(found)} images; Ctrl+C ends it", flush=True)
     page.block_thread()
 
