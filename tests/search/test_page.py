@@ -1,6 +1,7 @@
 """The page in a real browser, on a tiny model and index, served from this process."""
 
 import base64
+import http.client
 import json
 import shutil
 import socket
@@ -8,6 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 
 import pytest
@@ -116,8 +118,16 @@ def test_programs_are_answered_beside_the_page_and_guarded(address):
     assert (status, len(found["hits"])) == (200, 2)
     status, refusal = ask("health", headers={"Host": "rebound.example"})
     assert (status, [*refusal]) == (421, ["error"])
-    status, refusal = ask("similar", data=iter([b"x"]))  # no length
-    assert (status, [*refusal]) == (411, ["error"])
+
+
+def test_an_upload_of_no_stated_length_is_refused_before_it_is_sent(address):
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(address).netloc)
+    with closing(connection):
+        connection.putrequest("POST", "/api/similar")
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        refusal = connection.getresponse()
+        assert (refusal.status, [*json.load(refusal)]) == (411, ["error"])
 
 
 @pytest.mark.parametrize("place", ["pictures/0.png", "index/index.json", "/etc/passwd", "pictures/../../../etc/passwd"])
