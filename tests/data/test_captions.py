@@ -7,15 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    CLIPTokenizer,
-    DebertaV2Tokenizer,
-    PreTrainedTokenizerBase,
-    RobertaTokenizer,
-    XLMRobertaTokenizer,
-)
 
-from tests.helpers.tiny_encoders import trained
 from vse_gpo.data.captions import PrepareCaptions, TreebankVocabulary, WordNoise, Words
 from vse_gpo.data.word_pieces import WordPieces
 from vse_gpo.errors import VSEError
@@ -41,11 +33,6 @@ WORDS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def pieces() -> WordPieces:
-    return WordPieces(BERT)
-
-
 @pytest.fixture
 def vocabulary(tmp_path: Path) -> TreebankVocabulary:
     return TreebankVocabulary(write_vocabulary(tmp_path / "vocab.json", WORDS))
@@ -56,28 +43,6 @@ def write_vocabulary(path: Path, words: list[str]) -> str:
     idx2word = {str(index): word for word, index in word2idx.items()}
     path.write_text(json.dumps({"word2idx": word2idx, "idx2word": idx2word, "idx": len(words)}), encoding="utf-8")
     return str(path)
-
-
-# word pieces
-
-
-# pieces of other tokenisers
-
-TOKENISERS: dict[str, tuple[PreTrainedTokenizerBase, str | None]] = {
-    "byte-level BPE": (RobertaTokenizer(), None),
-    "SentencePiece": (DebertaV2Tokenizer(), None),
-    "SentencePiece between spaces": (XLMRobertaTokenizer(), None),
-    "CLIP": (CLIPTokenizer(), "M"),
-}
-
-
-@pytest.fixture(scope="module", params=TOKENISERS)
-def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WordPieces:
-    """A tokeniser of another family, trained on a few sentences."""
-    untrained, mask = TOKENISERS[request.param]
-    folder = tmp_path_factory.mktemp("tokenizer")
-    trained(untrained).save_pretrained(folder)
-    return WordPieces(str(folder), mask_token=mask)
 
 
 def test_noise_keeps_the_ends_and_the_pieces_of_a_word_together_in_any_tokeniser(other: WordPieces) -> None:

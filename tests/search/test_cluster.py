@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from PIL import Image
 from tests.helpers.photo_folder import paint, small_model
 from tests.helpers.photo_index import FILES, run_index, vectors
 from vse_gpo.errors import VSEError
-from vse_gpo.search import cluster
+from vse_gpo.search import cluster, updating
 from vse_gpo.search.cluster import RayEngine, ShardEmbedder, cluster_told
 from vse_gpo.search.index import Index
 
@@ -32,11 +33,9 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
-    for seed, file in enumerate(FILES):
-        paint(tmp_path / "pictures" / file, seed)
-    (tmp_path / "pictures" / "broken.png").write_bytes(b"no image")
-    return tmp_path / "pictures"
+def pictures(pictures) -> Path:
+    (pictures / "broken.png").write_bytes(b"no image")
+    return pictures
 
 
 @pytest.fixture
@@ -52,6 +51,7 @@ def shards(monkeypatch) -> list[list[str]]:
 
     monkeypatch.setattr(RayEngine, "_results", results)
     monkeypatch.setattr(cluster.ray, "put", lambda model: model)
+    monkeypatch.setattr(cluster, "on_ray", nullcontext)
     return given
 
 
@@ -74,7 +74,7 @@ def test_fragments_of_shards_make_the_same_index(shards, pictures, model, tmp_pa
 
 
 def test_committed_fragments_are_not_embedded_again(shards, pictures, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "SAVE_EVERY", 0)
+    monkeypatch.setattr(updating, "SAVE_EVERY", 0)
     given = f"images={pictures}", f"model={model}", f"out={tmp_path / 'index'}", "engine=ray", "engines.ray.shard=2"
     results = RayEngine._results
 

@@ -35,13 +35,6 @@ def comparing(tmp_path_factory):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    for seed, file in enumerate(FILES):
-        paint(tmp_path / "pictures" / file, seed)
-    return tmp_path / "pictures"
-
-
-@pytest.fixture
 def made(pictures, model, tmp_path):
     run_index(f"images={pictures}", f"model={model}", f"out={tmp_path / 'index'}")
     return tmp_path / "index"

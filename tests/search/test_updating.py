@@ -20,13 +20,6 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    for seed, file in enumerate(FILES):
-        paint(tmp_path / "pictures" / file, seed)
-    return tmp_path / "pictures"
-
-
-@pytest.fixture
 def update(pictures, model, tmp_path, monkeypatch, capsys):
     """Indexes the pictures; the last line that was printed, and the files that were embedded."""
     embedded = []

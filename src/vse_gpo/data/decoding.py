@@ -97,7 +97,7 @@ def _check_size(image: Image.Image, path: Path) -> None:
 
 @cache
 def jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
-    """torchvision's decoder of JPEGs in RGB; None if there is none.
+    """torchvision's decoder of JPEGs in RGB; None if torchvision has it no more.
 
     Call it before loader processes start, so that they do not import torchvision one by one.
     """

@@ -7,7 +7,6 @@ resumes with the images that have no committed row. Every machine sees the image
 
 import logging
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from vse_gpo.search.items import Compaction
 from vse_gpo.search.pictures import Reasons, embed_pictures
 from vse_gpo.search.records import record_batch
 from vse_gpo.search.stored import Picture
-from vse_gpo.search.updating import SAVE_EVERY, About, embed_new, pace, write_line
+from vse_gpo.search.updating import About, Saving, embed_new
 from vse_gpo.search.writer import TableWriter, write_fragments
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
@@ -72,46 +71,35 @@ class RayEngine:
             return skipped
         workers = self.cpus - 1 if encoding.workers == AUTO else encoding.workers
         how = replace(encoding, workers=workers)
-        start = saved = time.monotonic()
-        waiting: list[str] = []
-        done = 0
-        with cluster_told(), progress_bar("images", total=len(rest)) as progress:
-            settings = (ray.put(model), str(folder), table.place, how, compaction)
-            for found in self._results(
-                [rest[at : at + self.shard] for at in range(0, len(rest), self.shard)], settings
-            ):
+        saving = Saving[str](table.folder, len(rest), table.append_fragments)
+        shards = [rest[at : at + self.shard] for at in range(0, len(rest), self.shard)]
+        with cluster_told(), on_ray(), progress_bar("images", total=len(rest)) as progress:
+            for found in self._results(shards, (ray.put(model), str(folder), table.place, how, compaction)):
                 skipped |= dict(zip(found["skipped"], found["reasons"], strict=True))
-                waiting += found["fragments"]
-                done += found["images"]
+                saving.add(found["fragments"], images=found["images"])
                 advance(progress, found["images"])
-                if waiting and (time.monotonic() - saved > SAVE_EVERY or done == len(rest)):
-                    table.append_fragments(waiting)
-                    waiting, saved = [], time.monotonic()
-                    write_line(table.folder, pace(done, len(rest), saved - start))
-        if waiting:
-            table.append_fragments(waiting)
+        saving.save()
         return skipped
 
     def _results(self, shards: Sequence[Sequence[Picture]], settings: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
         """What became of each shard, as soon as it is ready."""
-        with on_ray():
-            there = ray.cluster_resources()
-            room = int(there.get("CPU", 0) // self.cpus)
-            room = min(room, int(there.get("GPU", 0) // self.gpus)) if self.gpus else room
-            if room < (self.actors or 1):
-                raise VSEError(
-                    f"actors={self.actors or 1} of cpus={self.cpus} gpus={self.gpus:g} each, but Ray's cluster has "
-                    f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs"
-                )
-            rows = [dict(zip(Picture._fields, map(list, zip(*shard, strict=True)), strict=True)) for shard in shards]
-            data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-                ShardEmbedder,
-                fn_constructor_args=settings,
-                compute=ray.data.ActorPoolStrategy(size=min(self.actors or room, len(rows))),
-                num_cpus=self.cpus,
-                num_gpus=self.gpus,
+        there = ray.cluster_resources()
+        room = int(there.get("CPU", 0) // self.cpus)
+        room = min(room, int(there.get("GPU", 0) // self.gpus)) if self.gpus else room
+        if room < (self.actors or 1):
+            raise VSEError(
+                f"actors={self.actors or 1} of cpus={self.cpus} gpus={self.gpus:g} each, but Ray's cluster has "
+                f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs"
             )
-            yield from data.iter_rows()
+        rows = [dict(zip(Picture._fields, map(list, zip(*shard, strict=True)), strict=True)) for shard in shards]
+        data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            ShardEmbedder,
+            fn_constructor_args=settings,
+            compute=ray.data.ActorPoolStrategy(size=min(self.actors or room, len(rows))),
+            num_cpus=self.cpus,
+            num_gpus=self.gpus,
+        )
+        yield from data.iter_rows()
 
 
 class ShardEmbedder:

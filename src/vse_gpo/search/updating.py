@@ -2,11 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -26,6 +26,7 @@ HELD = 2**28  # bytes of rows in memory that are not yet saved
 COPIED = 4096  # rows that are taken over at once
 
 About = Mapping[str, str]
+Part = TypeVar("Part")
 
 
 class Engine(Protocol):
@@ -148,25 +149,57 @@ def embed_new(
         about: see ``TableWriter.append``.
     """
     skipped: Reasons = {}
-    waiting: list[pa.RecordBatch] = []
-    start = saved = time.monotonic()
-    done = 0
+    saving = Saving[pa.RecordBatch](
+        table.folder, len(pictures), lambda rows: table.append(pa.Table.from_batches(rows), about)
+    )
     with progress_bar("images", total=len(pictures)) as progress:
         for batch in embed_pictures(model, folder, pictures, encoding, compaction):
             skipped |= batch.skipped
-            if batch.pictures:
-                waiting.append(record_batch(batch))
-            done += len(batch.pictures) + len(batch.skipped)
-            advance(progress, len(batch.pictures) + len(batch.skipped))
-            held = sum(rows.nbytes for rows in waiting)
-            if waiting and (time.monotonic() - saved > SAVE_EVERY or held > HELD):
-                table.append(pa.Table.from_batches(waiting), about)
-                waiting, saved = [], time.monotonic()
-                write_line(table.folder, pace(done, len(pictures), saved - start))
-    if waiting:
-        table.append(pa.Table.from_batches(waiting), about)
-        write_line(table.folder, pace(done, len(pictures), time.monotonic() - start))
+            rows = [record_batch(batch)] if batch.pictures else []
+            images = len(batch.pictures) + len(batch.skipped)
+            saving.add(rows, images=images, size=sum(some.nbytes for some in rows))
+            advance(progress, images)
+    saving.save()
     return skipped
+
+
+class Saving(Generic[Part]):
+    """Parts of a table that are ready: they are saved every 20 seconds or 256 MB, with a line in the log.
+
+    Args:
+        folder: of the index.
+        total: images that are to be embedded.
+        save: commits parts.
+    """
+
+    def __init__(self, folder: Path, total: int, save: Callable[[list[Part]], None]) -> None:
+        self.folder = folder
+        self.total = total
+        self._commit = save
+        self._waiting: list[Part] = []
+        self._done = self._held = 0
+        self._start = self._saved = time.monotonic()
+
+    def add(self, parts: Sequence[Part], *, images: int, size: int = 0) -> None:
+        """Take some parts, and save all that wait if it is time.
+
+        Args:
+            parts: that are ready.
+            images: that were read for them.
+            size: bytes in memory.
+        """
+        self._waiting += parts
+        self._done += images
+        self._held += size
+        if time.monotonic() - self._saved > SAVE_EVERY or self._held > HELD:
+            self.save()
+
+    def save(self) -> None:
+        """Save all that wait."""
+        if self._waiting:
+            self._commit(self._waiting)
+            self._waiting, self._held, self._saved = [], 0, time.monotonic()
+            write_line(self.folder, pace(self._done, self.total, self._saved - self._start))
 
 
 def write_line(folder: Path, line: str) -> None:
