@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from io import BufferedIOBase, BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from vse_gpo.data.files import HELP
 from vse_gpo.data.formats import FORMATS, missing_reader
 from vse_gpo.errors import VSEError, first_line
 
+ImageFile = BufferedReader | BytesIO
 RGB = UInt8[Tensor, "3 height width"]
 
 JPEGS = {"JPEG", "MPO"}  # a JPEG that more images follow is an MPO
@@ -65,7 +66,7 @@ def image_from(data: bytes, name: str, *, upright: bool = True) -> RGB:
 
 
 @contextmanager
-def opened_image(path: Path) -> Iterator[tuple[BufferedIOBase, Image.Image]]:
+def opened_image(path: Path) -> Iterator[tuple[BufferedReader, Image.Image]]:
     """A regular file and its image, not yet decoded; what is no file is not opened: a pipe would never answer.
 
     Args:
@@ -84,7 +85,7 @@ def opened_image(path: Path) -> Iterator[tuple[BufferedIOBase, Image.Image]]:
 
 
 @contextmanager
-def image_in(file: BufferedIOBase, name: object) -> Iterator[Image.Image]:
+def image_in(file: ImageFile, name: object) -> Iterator[Image.Image]:
     """The image of an open file, not yet decoded.
 
     Args:
@@ -150,7 +151,7 @@ def _share(image: Image.Image) -> int:
     return next((share for share in (1, 2, 4) if image.width * image.height <= LARGE * share**2), 8)
 
 
-def decoded(file: BufferedIOBase, image: Image.Image, *, upright: bool = True, side: int | None = None) -> RGB:
+def decoded(file: ImageFile, image: Image.Image, *, upright: bool = True, side: int | None = None) -> RGB:
     """Pixels of an opened image as ``rgb_pixels`` gives them; of an animation the first frame.
 
     Args:
@@ -166,7 +167,7 @@ def decoded(file: BufferedIOBase, image: Image.Image, *, upright: bool = True, s
     return rgb_pixels(image, upright=upright)
 
 
-def jpeg_pixels(file: BufferedIOBase, image: Image.Image) -> RGB | None:
+def jpeg_pixels(file: ImageFile, image: Image.Image) -> RGB | None:
     """Pixels of a JPEG as it is stored, by torchvision, bit for bit those of Pillow: both decode by libjpeg-turbo.
 
     None if the file is of another kind, damaged, CMYK or so large that it is decoded at a part of its size: Pillow then
