@@ -132,6 +132,7 @@ def tiny_module(
     *,
     dropout: float = 0.1,
     drop_regions: float = 0.2,
+    backbone: Backbone | None = None,
     projection: nn.Module | None = None,
     interaction: Interaction | None = None,
     **changes: Any,
@@ -139,10 +140,10 @@ def tiny_module(
     torch.manual_seed(7)
     model = VSE(
         image_encoder=Encoder(
-            backbone=Trunk(dropout),
+            backbone=Trunk(dropout) if backbone is None else backbone,
             projection=nn.Linear(WIDTH, 8) if projection is None else projection,
             pooling=GPO(8, 4),
-            size_augmentation=DropRegions(drop_regions),
+            size_augmentation=DropRegions(drop_regions) if backbone is None else None,
         ),
         text_encoder=Encoder(
             backbone=BiGRU(vocabulary_size=28, width=8, word_width=5), projection=nn.Identity(), pooling=GPO(8, 4)

@@ -1,7 +1,6 @@
 """A run that was killed ends as one that was not."""
 
 import multiprocessing
-import os
 import signal
 from functools import partial
 from multiprocessing.context import ForkServerContext
@@ -13,22 +12,12 @@ import torch
 from transformers import get_cosine_schedule_with_warmup
 
 from tests.helpers.tiny import save_last, tiny_data, tiny_module, tiny_optimization, tiny_trainer, weights
+from tests.helpers.tiny_shards import Kill, run_processes, write_tiny_shards
 from vse_gpo.batch import Batch
 from vse_gpo.errors import VSEError
 from vse_gpo.training.module import RetrievalModule
 
 STEPS_PER_EPOCH = 6  # 21 captions in batches of 4
-
-
-class Kill(pl.Callback):
-    """SIGKILL after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *rest: object) -> None:
-        if trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +73,38 @@ def test_a_killed_run_ends_bit_equal_to_an_uninterrupted_one(
     assert trainer.global_step == 3 * STEPS_PER_EPOCH
     expected = uninterrupted(tmp_path / "whole")  # whoever loads the data
     assert all(torch.equal(value, expected[name]) for name, value in weights(module).items())
+
+
+def killed_and_resumed(
+    processes: ForkServerContext, folder: Path, *, count: int, workers: int, at_once: int | None, killed_at: int
+) -> None:
+    """Compare a training on shards that was killed in the middle of an epoch with one that was not."""
+    write_tiny_shards(folder / "data")
+    for place in ("killed", "resumed", "whole"):
+        (folder / place).mkdir()
+    settings = folder / "data", folder / "killed", workers, at_once
+    assert run_processes(processes, count, *settings, killed_at, None) == [-signal.SIGKILL] * count
+    last = folder / "killed" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == killed_at - killed_at % 4
+    settings = folder / "data", folder / "resumed", workers, at_once
+    assert run_processes(processes, count, *settings, None, last) == [0] * count
+    settings = folder / "data", folder / "whole", 0, at_once
+    assert run_processes(processes, count, *settings, None, None) == [0] * count
+    resumed, whole = (torch.load(folder / place / "weights.pt", weights_only=True) for place in ("resumed", "whole"))
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_a_run_on_shards_that_was_killed_inside_an_epoch_ends_bit_equal(processes, tmp_path):
+    killed_and_resumed(processes, tmp_path, count=1, workers=0, at_once=2, killed_at=STEPS_PER_EPOCH + 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed_at", [STEPS_PER_EPOCH + 4, STEPS_PER_EPOCH + 3, 2 * STEPS_PER_EPOCH + 5])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("count", [1, 2])
+def test_any_run_on_shards_that_was_killed_ends_bit_equal(processes, tmp_path, count, workers, killed_at):
+    at_once = 2 if killed_at % 2 else None
+    killed_and_resumed(processes, tmp_path, count=count, workers=workers, at_once=at_once, killed_at=killed_at)
 
 
 def test_a_schedule_over_steps_goes_on_where_it_was(tmp_path):

@@ -27,6 +27,7 @@ VALUED = {  # flags that take a value
 MANY = "..."  # ends the name of a setting that takes any number of words
 FLAG = re.compile(r"--?[A-Za-z][\w.-]*(=|$)")  # but "-5 degrees" is a word
 OVERRIDE = re.compile(r"[+~]{0,2}([\w@/.-]+)=")
+NUMBERS = re.compile(r"\{\d+\.\.\d+\}")
 DELETION = re.compile(r"~([\w@.-]+(?:/[\w@.-]+)*)")  # ~callbacks.examples, but not ~/photos
 
 
@@ -78,7 +79,7 @@ def read_arguments(
         elif (name := argument.partition("=")[0]) in unparsed:
             _give(given, name, argument.removeprefix(f"{name}="))
         else:
-            overrides.append(expand_home(argument))
+            overrides.append(expand_home(keep_braces(argument)))
     if typed and not words:
         raise VSEError(_no_such_word(typed[0], bare, root))
     _place(given, typed, words, {override.partition("=")[0] for override in overrides})
@@ -174,6 +175,12 @@ def expand_home(override: str) -> str:
         return found[0].replace("~", str(Path.home()), 1) if begins else found[0]
 
     return name + equals + HOME.sub(expanded, value) if equals else name
+
+
+def keep_braces(override: str) -> str:
+    """The override with ``{000..099}`` in quotes: it stands for many names, and Hydra would look for a mapping."""
+    name, equals, value = override.partition("=")
+    return f"{name}={quoted(value)}" if equals and NUMBERS.search(value) and value[0] not in "[{'\"" else override
 
 
 PLAIN = re.compile(r"(~/)?[\w./:@%+*$?|-]*", re.ASCII)

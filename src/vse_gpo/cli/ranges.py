@@ -32,6 +32,7 @@ RANGES = {  # last part of a setting's name → what it may be; null means what 
     "items": range(2**15),
     "rows": COUNT,
     "queries": range(2**31),
+    "at_once": COUNT,
     "port": range(2**16),
 }
 

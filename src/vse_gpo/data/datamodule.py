@@ -1,6 +1,7 @@
 """Loaders for training and evaluation; each process loads its own share."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from vse_gpo.batch import Batch, Indexed
 from vse_gpo.data.dense import read_dense
 from vse_gpo.data.loading import loader
+from vse_gpo.data.orders import Order, distinct_order
 from vse_gpo.data.pairs import (
     EvaluationCaptions,
     EvaluationImages,
@@ -21,6 +23,7 @@ from vse_gpo.data.pairs import (
 )
 from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
 from vse_gpo.data.split import Split
+from vse_gpo.errors import VSEError
 
 
 @runtime_checkable
@@ -124,7 +127,7 @@ class PairsDataModule(pl.LightningDataModule):
             drop_last=self.drop_last,
             rank=rank,
             processes=processes,
-            images=pairs.split.caption_to_image if self.distinct_images else None,
+            order=self._order(pairs.split),
         )
         if self.trainer is not None:  # a resumed run continues within the epoch of its checkpoint, or with the next
             epochs: Any = self.trainer.fit_loop.epoch_progress.current  # of types that Lightning does not declare
@@ -134,6 +137,13 @@ class PairsDataModule(pl.LightningDataModule):
             batches.set_epoch(epochs.processed + ended)
             batches.first_batch = 0 if done.is_last_batch else done.current.processed
         return self._loader(pairs, pairs.collate, batch_sampler=batches)
+
+    def _order(self, split: Split) -> Order | None:
+        if self.distinct_images and split.turns is not None:
+            raise VSEError("data.distinct_images=true deals the pairs of all shards; set dataset.at_once=null with it")
+        if self.distinct_images:
+            return partial(distinct_order, split.caption_to_image, self.batch_size)
+        return None if split.turns is None else split.turns.order
 
     def largest_batch(self) -> Batch:
         """This process's share of the batch that takes most memory in training; see ``pairs.largest_batch``."""

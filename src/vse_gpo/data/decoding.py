@@ -1,12 +1,13 @@
 """Image files → uint8 RGB pixels: the one loader of training, library, extraction and index."""
 
+import os
 import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from vse_gpo.data.files import HELP
 from vse_gpo.data.formats import FORMATS, missing_reader
 from vse_gpo.errors import VSEError, first_line
 
+ImageFile = BufferedReader | BytesIO
 RGB = UInt8[Tensor, "3 height width"]
 
 JPEGS = {"JPEG", "MPO"}  # a JPEG that more images follow is an MPO
@@ -47,6 +49,22 @@ def read_image(path: Path, *, upright: bool = True, side: int | None = None) -> 
         return decoded(file, image, upright=upright, side=side)
 
 
+def image_from(data: bytes, name: str, *, upright: bool = True) -> RGB:
+    """Decode the bytes of a file as ``read_image`` does the file.
+
+    Args:
+        data: all of them.
+        name: of the image, for the message.
+        upright: see ``read_image``.
+
+    Raises:
+        VSEError: if they are empty, truncated, too large or not an image.
+    """
+    file = BytesIO(data)
+    with image_in(file, name) as image:
+        return decoded(file, image, upright=upright)
+
+
 @contextmanager
 def opened_image(path: Path) -> Iterator[tuple[BufferedReader, Image.Image]]:
     """A regular file and its image, not yet decoded; what is no file is not opened: a pipe would never answer.
@@ -60,29 +78,47 @@ def opened_image(path: Path) -> Iterator[tuple[BufferedReader, Image.Image]]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise VSEError(f"{path}: not a regular file, expected an image")
-        with path.open("rb") as file:
-            if (missing := missing_reader(file)) is not None:
-                raise VSEError(f"{path}: {missing}")
-            with _limit, warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-                try:
-                    image = Image.open(file, formats=FORMATS)
-                finally:
-                    Image.MAX_IMAGE_PIXELS = before
-            with image:
-                _check_size(image, path)
-                yield file, image
+        with path.open("rb") as file, image_in(file, path) as image:
+            yield file, image
+    except OSError as error:
+        raise VSEError(f"{path}: {(error.strerror or str(error)).lower()}; {HELP}") from None
+
+
+@contextmanager
+def image_in(file: ImageFile, name: object) -> Iterator[Image.Image]:
+    """The image of an open file, not yet decoded.
+
+    Args:
+        file: read from its beginning.
+        name: of the image, for the message.
+
+    Raises:
+        VSEError: if it is not an image or too large, or what is done with it fails.
+    """
+    try:
+        if (missing := missing_reader(file)) is not None:
+            raise VSEError(f"{name}: {missing}")
+        with _limit, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(file, formats=FORMATS)
+            finally:
+                Image.MAX_IMAGE_PIXELS = before
+        with image:
+            _check_size(image, name)
+            yield image
     except VSEError:
         raise
     except Exception as error:  # Pillow's decoders raise what they like on a damaged file
         if isinstance(error, OSError) and error.strerror:
-            raise VSEError(f"{path}: {error.strerror.lower()}; {HELP}") from None
+            raise
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
-        raise VSEError(f"{path}: cannot be decoded ({reason}, {path.stat().st_size} bytes); fetch it again") from None
+        size = file.seek(0, os.SEEK_END)
+        raise VSEError(f"{name}: cannot be decoded ({reason}, {size} bytes); fetch it again") from None
 
 
-def _check_size(image: Image.Image, path: Path) -> None:
+def _check_size(image: Image.Image, name: object) -> None:
     """Refuse what has too many pixels.
 
     Raises:
@@ -91,7 +127,7 @@ def _check_size(image: Image.Image, path: Path) -> None:
     pixels = image.width * image.height
     if pixels // _share(image) ** 2 > LARGEST:
         raise VSEError(
-            f"{path}: {pixels / 1e6:.0f} megapixels, expected at most {LARGEST / 1e6:.0f}; save it at a smaller size"
+            f"{name}: {pixels / 1e6:.0f} megapixels, expected at most {LARGEST / 1e6:.0f}; save it at a smaller size"
         )
 
 
@@ -115,7 +151,7 @@ def _share(image: Image.Image) -> int:
     return next((share for share in (1, 2, 4) if image.width * image.height <= LARGE * share**2), 8)
 
 
-def decoded(file: BufferedReader, image: Image.Image, *, upright: bool = True, side: int | None = None) -> RGB:
+def decoded(file: ImageFile, image: Image.Image, *, upright: bool = True, side: int | None = None) -> RGB:
     """Pixels of an opened image as ``rgb_pixels`` gives them; of an animation the first frame.
 
     Args:
@@ -131,7 +167,7 @@ def decoded(file: BufferedReader, image: Image.Image, *, upright: bool = True, s
     return rgb_pixels(image, upright=upright)
 
 
-def jpeg_pixels(file: BufferedReader, image: Image.Image) -> RGB | None:
+def jpeg_pixels(file: ImageFile, image: Image.Image) -> RGB | None:
     """Pixels of a JPEG as it is stored, by torchvision, bit for bit those of Pillow: both decode by libjpeg-turbo.
 
     None if the file is of another kind, damaged, CMYK or so large that it is decoded at a part of its size: Pillow then

@@ -2,6 +2,7 @@
 
 import copy
 import heapq
+import multiprocessing
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
@@ -15,10 +16,13 @@ from torch.utils.data import Dataset, Sampler
 
 from vse_gpo.batch import Batch, Indexed
 from vse_gpo.data.captions import collate_tokens
+from vse_gpo.data.orders import Order
 from vse_gpo.data.preparation import CaptionPreparation, ImagePreparation
-from vse_gpo.data.split import Split
+from vse_gpo.data.split import ImageReadError, Split
 from vse_gpo.errors import VSEError
 
+AROUND, TRIES = 500, 100  # rows around an unreadable pair that another comes from, and how many are tried
+SHOWN = 8  # unreadable images that are named; of the others the 16th, the 32nd, …
 LIKELY = 8  # of so many captions with the most bytes, one has the most tokens
 
 
@@ -37,18 +41,49 @@ class Pair(NamedTuple):
     dense: Tensor | None  # tokens of a long description of the image
 
 
+class Unreadable:
+    """Counts the images that could not be read, in all loader processes, and names the first, then fewer and fewer.
+
+    Args:
+        name: of the split.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.count = multiprocessing.get_context().Value("q", 0)
+
+    def tell(self, message: str) -> None:
+        """Count one more."""
+        with self.count.get_lock():
+            self.count.value += 1
+            count = self.count.value
+        if count <= SHOWN or count & (count - 1) == 0:
+            warnings.warn(f"{self.name}: {message}; another pair was taken, as for {count:,} so far", stacklevel=2)
+
+
 class TrainingPairs(Dataset[Pair]):
-    """One augmented pair per caption, with one of the image's dense captions if the split has them."""
+    """One augmented pair per caption, with one of the image's dense captions if the split has them.
+
+    In the place of an ``ImageReadError`` comes another pair, which follows from the draw.
+    """
 
     def __init__(self, split: Split, images: ImagePreparation, captions: CaptionPreparation) -> None:
         self.split = split
         self.images = images
         self.captions = captions
+        self.unreadable = Unreadable(split.name)
 
     def __len__(self) -> int:
         return len(self.split.captions)
 
     def __getitem__(self, draw: Draw) -> Pair:
+        try:
+            return self._augmented(draw)
+        except ImageReadError as error:
+            self.unreadable.tell(str(error))
+        return self._instead_of(draw)
+
+    def _augmented(self, draw: Draw) -> Pair:
         random = np.random.default_rng((*draw.seed, draw.pair))
         row = int(self.split.caption_to_image[draw.pair])
         image = self.images.encode(self.split.images[row], random)
@@ -57,6 +92,23 @@ class TrainingPairs(Dataset[Pair]):
             choices = self.split.dense[row]
             dense = self.captions.encode(choices[int(random.integers(len(choices)))], random)
         return Pair(image, tokens, row, draw.pair, dense)
+
+    def _instead_of(self, draw: Draw) -> Pair:
+        """A pair in the place of one that cannot be read, out of those around it: they lie in the same shard.
+
+        It follows from the draw alone, so a resumed run takes the same.
+
+        Raises:
+            VSEError: if none of many can be read.
+        """
+        random = np.random.default_rng((*draw.seed, draw.pair, 1))
+        first, end = max(0, draw.pair - AROUND), min(len(self), draw.pair + AROUND)
+        for _ in range(TRIES):
+            try:
+                return self._augmented(draw._replace(pair=int(random.integers(first, end))))
+            except ImageReadError as error:
+                last = error
+        raise VSEError(f"none of {TRIES} images around pair {draw.pair} can be read: {last}")
 
     def collate(self, pairs: list[Pair]) -> Batch:
         images, tokens, rows, captions, dense = zip(*pairs, strict=True)
@@ -162,7 +214,7 @@ class TrainingBatches(Sampler[list[Draw]]):
         seed: seed of the run.
         drop_last: leave out the last batch if it is smaller.
         rank, processes: rank of this process, and the number of processes.
-        images: row of each pair's image, for batches without two captions of one image; see ``distinct_order``.
+        order: generator → rows of an epoch's pairs, such as ``distinct_order``; None mixes them all.
     """
 
     def __init__(
@@ -174,7 +226,7 @@ class TrainingBatches(Sampler[list[Draw]]):
         drop_last: bool,
         rank: int = 0,
         processes: int = 1,
-        images: npt.NDArray[np.int64] | None = None,
+        order: Order | None = None,
     ) -> None:
         if batch_size % processes:
             raise VSEError(f"batch size {batch_size} is not a multiple of {processes} processes; change one of them")
@@ -184,7 +236,7 @@ class TrainingBatches(Sampler[list[Draw]]):
         self.drop_last = drop_last
         self.rank = rank
         self.processes = processes
-        self.images = images
+        self.order = order
         self.epoch = 0
         self.first_batch = 0
         if len(self) == 0:
@@ -207,49 +259,11 @@ class TrainingBatches(Sampler[list[Draw]]):
 
     def __iter__(self) -> Iterator[list[Draw]]:
         random = np.random.default_rng((self.seed, self.epoch))
-        if self.images is None:
-            order = random.permutation(self.pairs)
-        else:
-            order = distinct_order(self.images, self.batch_size, random)
+        order = random.permutation(self.pairs) if self.order is None else self.order(random)
         for batch in range(self.first_batch, len(self)):
             pairs = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             pairs = pairs[: len(pairs) // self.processes * self.processes]  # equal shares
             yield [Draw(int(pair), (self.seed, self.epoch)) for pair in pairs[self.rank :: self.processes]]
-
-
-def distinct_order(
-    images: npt.NDArray[np.int64], batch_size: int, random: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """Order all pairs so that no batch holds an image twice.
-
-    The images are shuffled, and their pairs are dealt to the batches like cards, each round in a new order of the
-    batches. If a round continues an image, the batches that already hold it come last. An image with at least as many
-    captions as there are batches may occur twice in a batch; its captions then spread evenly.
-
-    Args:
-        images: row of each pair's image.
-        batch_size: pairs per batch; the last may have fewer.
-        random: decides the whole order.
-    """
-    batches = -(-len(images) // batch_size)
-    in_last = len(images) - (batches - 1) * batch_size
-    shuffled = random.permutation(len(images))
-    by_image = shuffled[np.argsort(random.permutation(images.max() + 1)[images[shuffled]], kind="stable")]
-    hands = np.where(np.arange(min(batch_size, len(images))) < in_last, batches, batches - 1)
-    order = np.empty_like(by_image)
-    held, times = -1, np.zeros(batches, dtype=np.int64)  # an image and how often each batch holds it
-    for place, pairs in enumerate(np.split(by_image, np.cumsum(hands)[:-1])):
-        dealt = images[pairs]
-        if dealt[0] != held:
-            times[:] = 0
-        to = random.permutation(len(pairs))
-        to = to[np.argsort(times[to], kind="stable")]
-        order[to * batch_size + place] = pairs
-        if dealt[-1] != held:
-            held = dealt[-1]
-            times[:] = 0
-        times[to[dealt == held]] += 1
-    return order
 
 
 class EvaluationShare(Sampler[int]):

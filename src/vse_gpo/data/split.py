@@ -10,12 +10,20 @@ import numpy.typing as npt
 from torch import Tensor
 
 from vse_gpo.data.files import Listing, read_listing
+from vse_gpo.data.orders import Turns
 from vse_gpo.errors import VSEError
+
+
+class ImageReadError(VSEError):
+    """An image that cannot be decoded, of a data set so large that training takes another pair in its place."""
 
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """The images of a split, by row: pixels (3, H, W) uint8, or region features (N, D) float."""
+    """The images of a split, by row: pixels (3, H, W) uint8, or region features (N, D) float.
+
+    Those of a large data set may raise ``ImageReadError``.
+    """
 
     def __len__(self) -> int: ...
     def __getitem__(self, row: int) -> Tensor: ...
@@ -40,6 +48,7 @@ class Split:
     image_ids: Sequence[str]
     images: ImageSource
     dense: Sequence[Sequence[str]] = ()  # long descriptions of each image, for training; empty where there are none
+    turns: Turns | None = None  # the order in which training draws the pairs; None mixes them all
 
     def __post_init__(self) -> None:
         images = len(self.images)
@@ -69,6 +78,7 @@ class Split:
             image_ids=self.image_ids[:images],
             images=SomeImages(self.images, range(images)),
             dense=self.dense[:images],
+            turns=None if self.turns is None else self.turns.head(captions),
         )
 
     def some(self, images: npt.NDArray[np.int64]) -> "Split":
@@ -83,6 +93,7 @@ class Split:
             image_ids=[self.image_ids[row] for row in images.tolist()],
             images=SomeImages(self.images, images.tolist()),
             dense=[self.dense[row] for row in images.tolist()] if self.dense else [],
+            turns=None,
         )
 
 

@@ -157,6 +157,8 @@ def opened_data(
         source.split(name)
     data: PairsDataModule = make_data(source=source)
     data.setup("fit")
+    if (turns := data.split("train").turns) is not None:
+        rank_zero_only(print)(f"train: {turns}")
     if test_protocols is not None:
         data.setup("test")
         check_protocols(test_protocols, len(data.split("test").images), PROTOCOLS)
