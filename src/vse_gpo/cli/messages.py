@@ -33,7 +33,7 @@ REMARKS = (  # library warnings about what no user can change
 
 
 EXTRAS = {  # package → the extra of this package that installs it
-    **dict.fromkeys(("gradio", "lance", "pyarrow", "scipy"), "search"),
+    **dict.fromkeys(("gradio", "lance", "scipy"), "search"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("joblib", "optuna", "submitit"), "sweep"),
     "eccv_caption": "eval",
