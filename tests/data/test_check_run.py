@@ -20,7 +20,7 @@ from tests.helpers.on_disk import CAPTIONS, FOLDER, write_features, write_images
 from vse_gpo import check_data as door
 from vse_gpo.data import addresses, check_run
 from vse_gpo.data.addresses import Address
-from vse_gpo.data.check_run import annotation_needs, check_data, fetch_part
+from vse_gpo.data.check_run import annotation_needs, check_data, fetch_missing, fetch_part
 from vse_gpo.data.findings import RUN, Finding, Need
 from vse_gpo.errors import VSEError
 
@@ -177,6 +177,24 @@ def test_fetch_makes_a_data_set_whole(served, tmp_path, monkeypatch, capsys):
         *(f"images/val2014/{row}.jpg" for row in range(4)),
         *("id_mapping.json", "cxc/sits_test.csv", "downloads/captions.zip", "downloads/dataset_coco.json"),
     }
+
+
+def test_models_of_a_run_are_fetched_from_their_hubs(served, tmp_path, monkeypatch):
+    (tmp_path / "served" / "resnet.pth").write_bytes(b"weights")
+    asked, cached = [], iter([None, tmp_path])
+    monkeypatch.setattr(check_run, "fetch_model", lambda name, _setting, patterns: asked.append((name, patterns[-1])))
+    monkeypatch.setattr(check_run, "cached_model", lambda _: next(cached))
+    missing = Finding(split=RUN, part="weights", expected="", problem="none")
+    source = Address(what="", address=f"{served}/resnet.pth", seen="")
+    needs = [
+        Need(missing, hub="org/old"),
+        Need(missing, hub="org/new"),
+        Need(replace(missing, problem=None), hub="org/there"),
+        Need(missing, [source], file=tmp_path / "checkpoints" / "resnet.pth"),
+    ]
+    fetch_missing([], needs, {}, None, "any")
+    assert asked == [("org/old", "*.safetensors"), ("org/old", "*.bin"), ("org/new", "*.safetensors")]
+    assert (tmp_path / "checkpoints" / "resnet.pth").read_bytes() == b"weights"
 
 
 def test_captions_are_not_put_beside_features_of_another_order(served, tmp_path):

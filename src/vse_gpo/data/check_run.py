@@ -13,9 +13,11 @@ from vse_gpo.data.fetching import DOWNLOADS, download, unpack_file, unpack_folde
 from vse_gpo.data.findings import BACKBONES, RUN, UNCHECKED, Finding, Need, print_findings, verdict
 from vse_gpo.data.sources.run import prepare
 from vse_gpo.errors import VSEError
+from vse_gpo.storage.hub import cached_model
 from vse_gpo.storage.hub import fetch as fetch_model
 
 UNSET = "???"
+TEXTS = ("*.json", "*.txt", "*.model")  # what a hub's model has beside its weights
 ANNOTATIONS = "annotations"
 ECCV = "eccv_caption"  # package that holds its annotations
 
@@ -169,7 +171,9 @@ def fetch_missing(
                 fetch_part(one, folder)
     for need in needs:
         if need.finding.problem and need.hub is not None:
-            fetch_model(need.hub, need.finding.part, ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin"))
+            fetch_model(need.hub, need.finding.part, (*TEXTS, "*.safetensors"))
+            if cached_model(need.hub) is None:  # an older model
+                fetch_model(need.hub, need.finding.part, (*TEXTS, "*.bin"))
         elif need.finding.problem and need.file is not None:
             need.file.parent.mkdir(parents=True, exist_ok=True)
             download(need.addresses[0], need.file)
