@@ -87,6 +87,8 @@ def test_a_run_that_lacks_nothing_says_so(tmp_path, capsys):
     need = replace(need, problem="no bert", optional=True)
     check(tmp_path, inputs="features", find_needs=lambda: [Need(need)])
     assert capsys.readouterr().out.endswith("nothing is missing to start\n")
+    check(tmp_path, dataset={"name": "shapes"}, find_needs=list)
+    assert capsys.readouterr().out.endswith("everything is there; dataset=shapes has no folder to check\n")
 
 
 def test_a_data_set_is_checked_without_a_run(tmp_path, capsys):

@@ -76,7 +76,8 @@ def check_data(
     print_findings(f"{dataset['name']}{place}", findings, dataset.get("sources", {}), known, fetch_command)
     told = verdict(findings, inputs)
     if find_needs is not None:
-        told = "everything is there" if not any(one.problem for one in findings) else "nothing is missing to start"
+        told = "nothing is missing to start" if any(one.problem for one in findings) else "everything is there"
+        told += "" if "root" in dataset else f"; dataset={dataset['name']} has no folder to check"
     Console(soft_wrap=True, highlight=False).print(told, markup=False)
 
 
