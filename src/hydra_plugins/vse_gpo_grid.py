@@ -77,7 +77,5 @@ def values_of(override: Override) -> Sequence[str]:
     if not override.is_sweep_override():
         return [override.get_value_element_as_str()]
     if not override.is_discrete_sweep():
-        raise HydraException(
-            f"{override.input_line}: every value has a run of its own here; hydra/sweeper=study draws them"
-        )
+        raise HydraException(f"{override.input_line}: an interval, expected values; hydra/sweeper=study draws from one")
     return list(override.sweep_string_iterator())

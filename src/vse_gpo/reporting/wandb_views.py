@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import requests
 import wandb
-import wandb_workspaces.reports.v2 as reports
-import wandb_workspaces.workspaces as workspaces
+import wandb_workspaces.reports.v2.interface as reports
+import wandb_workspaces.workspaces.interface as workspaces
 
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.reporting.sections import ShownSection, shown_sections
@@ -34,8 +35,8 @@ def write_dashboard(*, project: str, name: str, view: bool, report: bool, descri
     try:
         wandb.Api()  # refuses who is not logged in
         if view:
-            made = saved_view(entity, of_entity, name, shown_sections()).save()
-            print(f"view: {made.url}")
+            made: Any = saved_view(entity, of_entity, name, shown_sections())  # its methods have no types
+            print(f"view: {made.save().url}")
         if report:
             written = run_report(entity, of_entity, name, description, shown_sections()).save()
             print(f"report: {written.url}")
@@ -72,16 +73,16 @@ def run_report(
         sections: what it shows.
     """
     runs = [reports.Runset(entity=entity, project=project, name="all runs")]
-    blocks: list[reports.interface.Block] = []
+    blocks: list[Any] = []
     for section in sections:
         blocks += [reports.H2(section.title), reports.P(section.about)]
         blocks.append(reports.PanelGrid(runsets=runs, panels=panels_of(section), hide_run_sets=True))
     return reports.Report(entity=entity, project=project, title=title, description=description, blocks=blocks)
 
 
-def panels_of(section: ShownSection) -> list[reports.interface.Panel]:
+def panels_of(section: ShownSection) -> list[Any]:
     """The panels of a section, one for each thing that it names."""
-    panels: list[reports.interface.Panel] = [line_plot(title, metric) for title, metric in section.lines.items()]
+    panels: list[Any] = [line_plot(title, metric) for title, metric in section.lines.items()]
     panels += [reports.MediaBrowser(title=key.partition("/")[2], media_keys=[key]) for key in section.images]
     panels += [reports.WeavePanelSummaryTable(table_name=key) for key in section.tables]
     if section.importance is not None:
