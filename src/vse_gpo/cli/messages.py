@@ -37,6 +37,7 @@ EXTRAS = {  # package → the extra of this package that installs it
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("joblib", "optuna", "submitit"), "sweep"),
     "eccv_caption": "eval",
+    "wandb_workspaces": "dashboard",
     "open_clip": "open_clip",
     "peft": "lora",
 }
