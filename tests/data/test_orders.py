@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 
 from vse_gpo.data.orders import Turns
@@ -14,7 +16,7 @@ def test_shards_take_turns_and_every_pair_comes_once():
     last = {shard: np.flatnonzero(shards == shard).max() for shard in shards}
     for place in range(16):  # only two shards are in use at any place
         assert sum(first[shard] <= place <= last[shard] for shard in first) <= 2
-    assert any(abs(a - b) > 1 for a, b in zip(shards, shards[1:], strict=False))  # and they are mixed
+    assert any(abs(a - b) > 1 for a, b in pairwise(shards))  # and they are mixed
     assert not np.array_equal(order, turns.order(np.random.default_rng(1)))
     assert str(turns) == "pairs are drawn from 2 of 5 shards at a time"
 

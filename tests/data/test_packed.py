@@ -7,7 +7,9 @@ from vse_gpo.data.packed import PackedTexts, TextPacker
 TEXTS = ["a dog", "", "über – 犬", "\n"]
 
 
-@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), max_size=6), start=st.integers(0, 6))
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), max_size=6), start=st.integers(0, 6)
+)
 def test_texts_come_out_as_they_went_in(texts: list[str], start: int) -> None:
     packed = PackedTexts.of(texts)
     assert list(packed) == texts

@@ -446,5 +446,8 @@ def test_unreadable_images_are_named_now_and_then():
 
 def test_a_data_set_without_a_readable_image_is_refused():
     pairs = damaged_pairs(*range(len(COUNTS)))
-    with pytest.warns(UserWarning), pytest.raises(VSEError, match=r"none of 100 images around pair 2 can be read: image"):
+    with (
+        pytest.warns(UserWarning, match="cannot be decoded"),
+        pytest.raises(VSEError, match=r"none of 100 images around pair 2 can be read: image"),
+    ):
         pairs[Draw(2, (0, 0))]

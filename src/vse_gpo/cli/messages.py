@@ -35,6 +35,7 @@ EXTRAS = {  # package → the extra of this package that installs it
     **dict.fromkeys(("gradio", "lance", "pyarrow", "scipy"), "search"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("joblib", "optuna", "submitit"), "sweep"),
+    "datasets": "hub",
     "eccv_caption": "eval",
     "open_clip": "open_clip",
     "peft": "lora",

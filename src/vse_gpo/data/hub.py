@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,10 @@ UNREADABLE = (DatasetsError, pa.ArrowException, OSError, ValueError, HfHubHTTPEr
 
 
 class HubDataset:
-    """A data set of the hub, or Parquet files; read through ``datasets``, which keeps it on disk and maps it into memory.
+    """A data set of the hub, or Parquet files, read through ``datasets``: it stays on disk, and is mapped into memory.
 
-    A split is the hub's split of that name or, where there is a split column, the rows that name it. Rows without an
-    image or a caption are left out, counted and named.
+    A split is the hub's split of that name or, where there is a split column, the rows that name it; train, dev and
+    test are known by other usual names too. Rows without an image or a caption are left out, counted and named.
 
     Args:
         source: a hub id, a folder, or Parquet files (``*`` stands for any part of their names).
@@ -43,7 +43,6 @@ class HubDataset:
         revision: branch, tag or commit on the hub, such as ``refs/convert/parquet``.
         image, caption, split, id: names of the columns with images, captions (a text or a list), names of splits and
             ids of the images; None finds them, and says so.
-        splits: split → what the source calls it, one name or several; others are known by their usual names.
         cache: folder for what is downloaded and converted; None takes that of ``datasets``.
         upright: turn images as their camera says.
     """
@@ -58,7 +57,6 @@ class HubDataset:
         caption: str | None = None,
         split: str | None = None,
         id: str | None = None,
-        splits: Mapping[str, str | Sequence[str] | None] | None = None,
         cache: str | None = None,
         upright: bool = True,
     ) -> None:
@@ -66,7 +64,6 @@ class HubDataset:
         self.config = config
         self.revision = revision
         self.columns = {"image": image, "caption": caption, "split": split, "id": id}
-        self.splits = splits or {}
         self.cache = cache
         self.upright = upright
         self._tables: dict[str, Any] | None = None
@@ -79,18 +76,17 @@ class HubDataset:
         """
         if self._tables is None:
             self._tables = self._loaded()
-        called = self.splits.get(name) or SPLITS.get(name, (name,))
-        table = self._rows({called} if isinstance(called, str) else {*called}, name)
+        table = self._rows({*SPLITS.get(name, (name,))})
         columns = self._found(table)
         return self._split(name, table, columns)
 
     def _loaded(self) -> dict[str, Any]:
-        """The hub's splits by name, of Parquet files one called ``all``."""
+        """The hub's splits by name, of Parquet files one called ``rows``."""
         place = Path(self.source).expanduser()
         is_file = self.source.endswith(".parquet")
         try:
             if is_file:
-                files = {"all": str(place)}
+                files = {"rows": str(place)}
                 return dict(datasets.load_dataset("parquet", data_files=files, cache_dir=self.cache))
             where = str(place) if place.is_dir() else self.source
             found = datasets.load_dataset(where, self.config, revision=self.revision, cache_dir=self.cache)
@@ -100,9 +96,11 @@ class HubDataset:
             while cause.__cause__ is not None:  # the first says only that something failed
                 cause = cause.__cause__
             what = "Parquet files" if is_file else "a data set of the hub, a folder or Parquet files"
-            raise VSEError(f"dataset.source={self.source}: {first_line(Exception(str(cause)))}; expected {what}") from error
+            raise VSEError(
+                f"dataset.source={self.source}: {first_line(Exception(str(cause)))}; expected {what}"
+            ) from error
 
-    def _rows(self, called: set[str], name: str) -> Any:
+    def _rows(self, called: set[str]) -> Any:
         """The rows of a split."""
         tables = self._tables or {}
         column = self._column("split", next(iter(tables.values())))
@@ -111,7 +109,7 @@ class HubDataset:
                 return datasets.concatenate_datasets(chosen)
             raise VSEError(
                 f"{self.source}: no split {' or '.join(sorted(called))}, it has {', '.join(sorted(tables))}; set "
-                f"dataset.{name}_split, or dataset.split_column"
+                "the name as dataset.train_split, dev_split or test_split, or set dataset.split_column"
             )
         whole = datasets.concatenate_datasets(list(tables.values()))
         values = whole.data.column(column).combine_chunks()
@@ -153,7 +151,9 @@ class HubDataset:
             lost = np.setdiff1d(np.arange(len(counts)), kept)
             reasons = [f"row {row}: no {'caption' if has_image[row] else 'image'}" for row in lost[:SHOWN].tolist()]
             more = f"; and {len(lost) - SHOWN:,} more" if len(lost) > SHOWN else ""
-            warnings.warn(f"{name}: {len(lost):,} of {len(counts):,} rows left out: {'; '.join(reasons)}{more}", stacklevel=3)
+            warnings.warn(
+                f"{name}: {len(lost):,} of {len(counts):,} rows left out: {'; '.join(reasons)}{more}", stacklevel=3
+            )
             owners = np.repeat(np.arange(len(counts)), counts)
             captions = PackedTexts.of(captions[row] for row in np.flatnonzero(np.isin(owners, kept)).tolist())
         if not len(kept):
@@ -189,7 +189,9 @@ class HubImages:
     def __getitem__(self, row: int) -> RGB:
         stored = self.table[row]["image"]
         try:
-            return image_from(stored["bytes"] if isinstance(stored, dict) else stored, self.name(row), upright=self.upright)
+            return image_from(
+                stored["bytes"] if isinstance(stored, dict) else stored, self.name(row), upright=self.upright
+            )
         except VSEError as error:
             raise ImageReadError(str(error)) from None
 
@@ -232,7 +234,9 @@ def _captions(table: Any, column: str, source: str) -> tuple[PackedTexts, Any]:
         for texts in batch[column]:
             listed = [] if texts is None else [texts] if isinstance(texts, str) else texts
             if not isinstance(listed, list) or not all(text is None or isinstance(text, str) for text in listed):
-                raise VSEError(f"{source}: column {column!r} holds {type(texts).__name__}, expected a text or a list of texts")
+                raise VSEError(
+                    f"{source}: column {column!r} holds {type(texts).__name__}, expected a text or a list of texts"
+                )
             lines = [line for text in listed if (line := " ".join((text or "").split()))]
             counts.append(len(lines))
             packer.add(PackedTexts.of(lines))

@@ -24,7 +24,7 @@ def test_a_pattern_stands_for_names(pattern: str, names: list[str]):
 
 @pytest.mark.parametrize("pattern", ["{0..1.tar", "{1..0}", "{a..c}", "{}"])
 def test_other_braces_are_refused(pattern: str):
-    with pytest.raises(VSEError, match="cannot be read, expected {000..099} or {a,b} in braces"):
+    with pytest.raises(VSEError, match=r"cannot be read, expected \{000..099\} or \{a,b\} in braces"):
         expand(pattern)
 
 
