@@ -116,16 +116,19 @@ def test_words_and_paths_reach_the_work_as_they_were_typed(handed_on, door, argu
 # errors
 
 
-@every_door
+REFUSED = [  # what is typed, and the line that answers it
+    (["hydra.run.dri=x"], "hydra.run.dri: no such setting"),
+    (["--verbose"], "--verbose: no such flag, settings are name=value; type verbose=…"),
+    (["hydra.run.dir=a(b"], "hydra.run.dir=a(b: cannot be read as name=value; type \"hydra.run.dir='a(b'\""),
+    (["hydra.run.dir=a,b"], "hydra.run.dir=a,b: one value or several? Type \"hydra.run.dir='a,b'\" for one value"),
+    (["hydra/launcher=slurm"], "hydra/launcher=slurm: no such option; there are basic, "),
+]
+
+
 @pytest.mark.parametrize(
-    ("typed", "line"),
-    [
-        (["hydra.run.dri=x"], "hydra.run.dri: no such setting"),
-        (["--verbose"], "--verbose: no such flag, settings are name=value; type verbose=…"),
-        (["hydra.run.dir=a(b"], "hydra.run.dir=a(b: cannot be read as name=value; type \"hydra.run.dir='a(b'\""),
-        (["hydra.run.dir=a,b"], "hydra.run.dir=a,b: one value or several? Type \"hydra.run.dir='a,b'\" for one value"),
-        (["hydra/launcher=slurm"], "hydra/launcher=slurm: no such option; there are basic, "),
-    ],
+    ("door", "typed", "line"),
+    [(door, *REFUSED[0]) for door in DOORS]
+    + [(door, *refused) for door in ("train", "search") for refused in REFUSED[1:]],  # without and with words
 )
 def test_any_command_refuses_in_one_line(error_of, door, typed, line):
     assert error_of(main_of(door), *DOORS[door][1], *typed).startswith(line)

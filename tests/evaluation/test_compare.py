@@ -1,14 +1,17 @@
 """Two evaluations, query by query: what both have, and what cannot be compared."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.annotated import read_annotations
-from vse_gpo.evaluation.compare import compare_evaluations
+from vse_gpo.evaluation.compare import compare_evaluations, gap_table
+from vse_gpo.evaluation.query_files import read_queries
 from vse_gpo.evaluation.results import write_results
 from vse_gpo.evaluation.scoring import score
 from vse_gpo.retrieval.embeddings import encoded
@@ -36,8 +39,8 @@ def line_of(printed: str, metric: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def wide(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
+def narrow(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
 
 
 def test_a_worse_model_differs_and_a_model_from_itself_does_not(tmp_path, capsys):
@@ -50,17 +53,29 @@ def test_a_worse_model_differs_and_a_model_from_itself_does_not(tmp_path, capsys
     assert "not shown" in line_of(capsys.readouterr().out, "rSum")
 
 
+def test_the_widest_numbers_fit_eighty_columns(tmp_path):
+    sharp, lost = evaluated(tmp_path / "sharp", noise=0.01), evaluated(tmp_path / "lost", noise=100.0)
+    one, other = (read_queries(folder).outcomes["all"] for folder in (sharp, lost))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(gap_table("all", one, other, IMAGES, 0))
+    found = {line.split()[0]: line.split() for line in console.export_text().splitlines() if "differ" in line}
+    assert len(found) == 3  # rSum, and two directions with several rows
+    assert found["rSum"][1] == "600.00"
+    assert found["rSum"][-1] == "differ"
+    assert "…" not in console.export_text()
+
+
 def test_one_protocol_or_all_that_both_have(tmp_path, capsys):
     both = evaluated(tmp_path / "both", noise=1.0, images=1000, protocols=("all", "f30k_1k"))
     one = evaluated(tmp_path / "one", noise=1.0, images=1000, protocols=("f30k_1k",))
     compare(both, both)
     printed = capsys.readouterr().out
-    assert "all: " in printed
-    assert "f30k_1k: " in printed
+    assert "all · " in printed
+    assert "f30k_1k · " in printed
     compare(both, one)
     printed = capsys.readouterr().out
-    assert "f30k_1k: " in printed
-    assert "all: " not in printed
+    assert "f30k_1k · " in printed
+    assert "all · " not in printed
     with pytest.raises(VSEError, match="no protocol to compare; evaluate both on one test set"):
         compare(both, one, protocol="all")
 

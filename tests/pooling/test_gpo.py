@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.golden import assert_close, load, under
 from vse_gpo.errors import VSEError
-from vse_gpo.pooling import GPO, Max, ResidualGPO, gpo
+from vse_gpo.pooling import GPO, GPOFromMax, Max, ResidualGPO, gpo
 from vse_gpo.pooling.kernels.recurrence import run_both_ways
 
 
@@ -193,3 +193,22 @@ def test_residual_gpo_starts_as_its_base_and_then_adds_a_gated_gpo(base):
     assert torch.equal(pooling(features, lengths), start)
     pooling.gate.data.fill_(0.3)
     torch.testing.assert_close(pooling(features, lengths), start + 0.3 * pooling.gpo(features, lengths))
+
+
+def test_gpo_from_max_starts_as_the_maximum_and_then_is_the_residual_gpo_on_it():
+    torch.manual_seed(0)
+    pooling, residual = GPOFromMax().double(), ResidualGPO(Max()).double()
+    residual.gpo.load_state_dict({name: value for name, value in pooling.state_dict().items() if name != "gate"})
+    features = torch.randn(4, 6, 8, dtype=torch.float64, requires_grad=True)
+    lengths = torch.tensor([6, 1, 3, 6])
+    assert torch.equal(pooling(features, lengths), Max()(features, lengths))
+    for module in (pooling, residual):
+        module.gate.data.fill_(-0.3)
+    expected = residual(features, lengths)
+    torch.testing.assert_close(pooling(features, lengths), expected)
+    torch.testing.assert_close(pooling.coefficients(lengths).sum(1), torch.full((4,), 0.7, dtype=torch.float64))
+    weights = torch.randn(4, 8, dtype=torch.float64)
+    (wanted,) = torch.autograd.grad((expected * weights).sum(), features)
+    (pooling(features, lengths) * weights).sum().backward()
+    torch.testing.assert_close(features.grad, wanted)
+    assert pooling.gate.grad != 0

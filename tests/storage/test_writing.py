@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from vse_gpo.errors import VSEError
-from vse_gpo.storage.writing import checksum, reserve, whole_file, whole_folder, write_text
+from vse_gpo.storage.writing import checksum, reserve, whole_file, whole_folder, write_text, write_together
 
 
 def test_a_file_in_the_place_of_a_folder_is_told_in_one_line(tmp_path):
@@ -36,6 +36,15 @@ def test_what_fails_half_way_leaves_what_was_there_before(tmp_path):
         write_half(file)
     assert path.read_text() == "before"
     assert [other.name for other in path.parent.iterdir()] == ["file"]
+
+
+def test_of_several_files_none_is_new_before_all_are_whole(tmp_path):
+    old = {tmp_path / name: "old" for name in "ab"}
+    write_together(old)
+    with pytest.raises(VSEError, match="cannot be written"):
+        write_together({**dict.fromkeys(old, "new"), tmp_path / "a" / "in a file": "x"})
+    assert {path: path.read_text() for path in old} == old
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_a_folder_appears_when_it_is_complete(tmp_path):

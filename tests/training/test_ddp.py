@@ -226,8 +226,8 @@ def test_every_job_of_a_sweep_gets_its_processes(tmp_path, monkeypatch, capfd):
     train.main()
     output = capfd.readouterr().out
     assert output.count("test rsum: ") == output.count("\nepoch 0: ") == 2
-    results = [json.loads((tmp_path / "sweep" / f"{n}_f8k" / "metrics.json").read_text()) for n in (0, 1)]
-    configs = [(tmp_path / "sweep" / f"{n}_f8k" / "config.yaml").read_text() for n in (0, 1)]
+    results = [json.loads((tmp_path / "sweep" / f"seed-{n}" / "metrics.json").read_text()) for n in (0, 1)]
+    configs = [(tmp_path / "sweep" / f"seed-{n}" / "config.yaml").read_text() for n in (0, 1)]
     assert ["seed: 0" in configs[0], "seed: 1" in configs[1]] == [True, True]
     assert [result["epochs"] for result in results] == [1, 1]
     train.main()  # finished before

@@ -73,7 +73,7 @@ def sweep(tmp_path_factory) -> list[Path]:
 
 
 def test_each_job_of_a_sweep_is_a_wandb_run_with_its_config_from_the_start(sweep):
-    assert [file.parents[2].name for file in sweep] == ["0_f8k", "1_f8k"]
+    assert [file.parents[2].name for file in sweep] == ["seed-3", "seed-4"]
     for file, seed in zip(sweep, ["3", "4"], strict=True):
         records = list(wandb_records(file))
         config = {item.key: item.value_json for item in begun(file).config.update}
@@ -86,7 +86,7 @@ def test_each_job_of_a_sweep_is_a_wandb_run_with_its_config_from_the_start(sweep
 def test_the_jobs_of_a_sweep_are_found_together(sweep):
     runs = [begun(file) for file in sweep]
     assert {run.run_group for run in runs} == {"sweep"}
-    assert [run.display_name for run in runs] == ["sweep/0_f8k", "sweep/1_f8k"]
+    assert [run.display_name for run in runs] == ["sweep/seed-3", "sweep/seed-4"]
     assert len({run.run_id for run in runs}) == 2
     assert all(list(run.tags) == ["f8k", "butd_region", "bigru", "gpo", "triplet"] for run in runs)
 

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from tests.helpers.held import holder
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
+from vse_gpo.evaluation.query_files import read_queries
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,11 @@ def run(tmp_path_factory):
 def test_a_run_prints_its_epochs_and_its_result_and_nothing_else(run):
     _, lines = run
     assert "parameters" in lines[0]
-    assert [line.partition(":")[0] for line in lines[1:-1]] == ["epoch 0", "epoch 1"]
+    assert [line.partition(":")[0] for line in lines[1:3]] == ["epoch 0", "epoch 1"]
     assert re.fullmatch(r"test rsum: \d+\.\d \(all\)", lines[-1])
+    assert lines[3].strip() == "all · 6 images, 12 captions"
+    assert [line.split()[1] for line in lines[4:-1] if line.startswith("│")] == ["f8k", "│", "chance"]
+    assert all(len(line) <= 80 for line in lines[1:])
 
 
 def test_the_runs_folder_holds_everything(run):
@@ -40,7 +44,7 @@ def test_the_runs_folder_holds_everything(run):
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
     pictures = {f"{kind}/epoch_0{epoch}.png" for kind in ("pooling", "examples") for epoch in (0, 1)}
-    assert files == {"config.yaml", "metrics.json", "metrics.csv"} | checkpoints | pictures
+    assert files == {"config.yaml", "metrics.json", "metrics.csv", "queries.npz"} | checkpoints | pictures
 
     text = (folder / "config.yaml").read_text(encoding="utf-8")
     config = OmegaConf.create(text)
@@ -54,6 +58,11 @@ def test_the_runs_folder_holds_everything(run):
     assert (len(rsums), len(losses)) == (2, 2 * 3)
     assert metrics["val/best_rsum"] == pytest.approx(max(rsums))
     assert lines[-1] == f"test rsum: {metrics['test/all/rsum']:.1f} (all)"
+
+    recalls = read_queries(folder).outcomes["all"].metrics()
+    assert {f"test/all/{name}": value for name, value in recalls.items()} == pytest.approx(
+        {name: value for name, value in metrics.items() if name.startswith("test/")}
+    )
 
     best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
@@ -114,7 +123,7 @@ def test_a_run_that_ends_inside_an_epoch_says_what_was_not_validated(tmp_path, m
         with nullcontext() if steps > 3 else pytest.raises(SystemExit):
             train.main()
         output = capsys.readouterr()
-        assert re.search(r"epoch \d: loss \S+, not validated, \d+ s", output.out.splitlines()[-1 if steps == 2 else -2])
+        assert re.search(r"^epoch \d: loss \S+, not validated, \d+ s", output.out, re.MULTILINE)
         assert last_line in output.err
         assert (tmp_path / str(steps) / "checkpoints" / "last.ckpt").is_file()
 

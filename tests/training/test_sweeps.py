@@ -83,18 +83,50 @@ def test_the_poolings_of_a_sweep_exist(sweep):
 
 
 def test_each_run_has_its_choices_and_a_folder_of_its_own(monkeypatch, tmp_path):
-    found, folders = [], set()
+    found, folders = [], []
 
     def job(config: DictConfig) -> None:
         found.append((config.backbone.size_augmentation.probability, config.text.prepare.noise.probability))
-        folders.add(HydraConfig.get().runtime.output_dir)
+        folders.append(Path(HydraConfig.get().runtime.output_dir).name)
 
     overrides = ["sweep=size_augmentation", "experiment=coco_butd_region", "dataset.root=x"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["vse-train", "-m", *overrides])
     run_on_config(job)
     assert found == [(0.0, 0.0), (0.0, 0.2), (0.2, 0.0), (0.2, 0.2)]
-    assert len(folders) == 4
+    assert folders[1] == "backbone.size_augmentation.probability-0.0_text.prepare.noise.probability-0.2"
+    assert len(set(folders)) == 4
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_value_that_is_added_leaves_the_folders_of_the_others(monkeypatch, tmp_path, named):
+    folders = []
+    typed = ["-m", "seed=5,7", "trainer.max_epochs=1", "hydra.sweep.dir=sweep"]
+    by_number = [] if named else ["hydra.sweep.subdir=${hydra.job.num}"]
+    monkeypatch.chdir(tmp_path)
+    for seeds in ("seed=5,7", "seed=4,5,7"):
+        monkeypatch.setattr(sys, "argv", ["vse-train", *typed, seeds, *by_number])
+        run_on_config(lambda config: folders.append(Path(HydraConfig.get().runtime.output_dir).name))
+    expected = [f"seed-{seed}" for seed in (5, 7, 4, 5, 7)] if named else list("01012")
+    assert folders == expected
+
+
+def test_a_misspelt_value_ends_a_sweep_before_its_first_run(monkeypatch, tmp_path, capsys):
+    jobs = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vse-train", "-m", "pooling=gpo,maxx"])
+    with pytest.raises(SystemExit):
+        run_on_config(lambda config: jobs.append(1))
+    assert "pooling=maxx: no such option" in capsys.readouterr().err
+    assert jobs == []
+
+
+def test_an_interval_is_for_a_study(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vse-train", "-m", "loss.margin=interval(0.1,0.4)"])
+    with pytest.raises(SystemExit):
+        run_on_config(lambda config: None)
+    assert "hydra/sweeper=study draws from one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("sweep", [*SWEEPS, "study"])
@@ -124,7 +156,6 @@ def test_the_sweep_for_wandb_names_real_settings(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("launcher", "settings", "plugin"),
     [
-        ("basic", [], "hydra"),
         ("joblib", ["hydra.launcher.n_jobs=2"], "hydra_plugins.hydra_joblib_launcher"),
         ("submitit_local", ["hydra.launcher.timeout_min=2"], "hydra_plugins.hydra_submitit_launcher"),
         ("ray", ["+hydra.launcher.ray.init.num_cpus=2"], "hydra_plugins.hydra_ray_launcher"),
@@ -142,9 +173,9 @@ def test_a_launcher_runs_every_job_in_its_folder(tmp_path, launcher, settings, p
     )
     output, _ = started.communicate()
     assert started.returncode == 0, output.decode()
-    found = [(tmp_path / "sweep" / f"{job}_shapes" / "seed").read_text().split() for job in (0, 1)]
+    found = [(tmp_path / "sweep" / f"seed-{seed}" / "seed").read_text().split() for seed in (3, 4)]
     assert [(seed, epochs) for seed, epochs, _ in found] == [("3", "2"), ("4", "2")]
-    assert all((process == str(started.pid)) == (launcher == "basic") for _, _, process in found)
+    assert all(process != str(started.pid) for _, _, process in found)
 
 
 # studies

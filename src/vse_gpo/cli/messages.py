@@ -26,13 +26,14 @@ REMARKS = (  # library warnings about what no user can change
     r"torch\.distributed\.nn\.functional\.all_gather is deprecated",  # its replacement is private
     r"Found \d+ module\(s\) in eval mode at the start of training",  # deliberate: BatchNorms of a pretrained trunk
     r"`ModelCheckpoint.*could not find the monitored key",  # an epoch's line says that it was not validated
+    r"The number of training batches \(\d+\) is smaller than the logging interval",  # steps are counted over epochs
     "lance is not fork-safe",  # loader processes are forked, and do not use it
     r"The \.grad attribute of a Tensor that is not a leaf",  # torch's compiler asks every input for its gradient
 )
 
 
 EXTRAS = {  # package → the extra of this package that installs it
-    **dict.fromkeys(("gradio", "lance", "pyarrow", "scipy"), "search"),
+    **dict.fromkeys(("gradio", "lance", "scipy"), "search"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("joblib", "optuna", "submitit"), "sweep"),
     "datasets": "hub",

@@ -23,6 +23,7 @@ RANGES = {  # last part of a setting's name → what it may be; null means what 
     "bank_size": COUNT,
     "rerank": COUNT,
     "iterations": COUNT,
+    "every": COUNT,
     "dev_captions": COUNT,
     "train_captions": COUNT,
     "max_epochs": range(-1, 2**31),  # -1: no end

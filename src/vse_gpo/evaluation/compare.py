@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 from rich import get_console
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from vse_gpo.errors import VSEError, printable
-from vse_gpo.evaluation.results import Evaluated, heading, read_queries
+from vse_gpo.evaluation.query_files import Evaluated, read_queries
+from vse_gpo.evaluation.results import gallery_size, heading
 from vse_gpo.retrieval.recalls import Outcome
 from vse_gpo.retrieval.uncertainty import compare
 
@@ -19,7 +21,7 @@ def compare_evaluations(*, first: str, second: str, protocol: str | None, seed: 
     """Print a table for every protocol that both evaluations have.
 
     Args:
-        first, second: folders that ``vse-evaluate`` wrote.
+        first, second: folders that ``vse-evaluate`` or ``vse-train`` wrote.
         protocol: one protocol; None takes all that both have.
         seed: seed of the bootstrap samples and the permutations.
 
@@ -29,8 +31,10 @@ def compare_evaluations(*, first: str, second: str, protocol: str | None, seed: 
     one, other = read_queries(Path(first).expanduser()), read_queries(Path(second).expanduser())
     for name in shared_protocols(one, other, protocol, first, second):
         if one.outcomes[name].queries:
-            title = escape(printable(f"{name}: {first} → {second}"))
-            get_console().print(gap_table(title, one.outcomes[name], other.outcomes[name], one.images, seed))
+            ours, theirs = one.outcomes[name], other.outcomes[name]
+            lines = (f"{name} · {gallery_size(ours)}", f"first: {first}", f"second: {second}")
+            title = "\n".join(escape(printable(line)) for line in lines)
+            get_console().print(gap_table(title, ours, theirs, one.images, seed))
 
 
 def shared_protocols(one: Evaluated, other: Evaluated, protocol: str | None, first: str, second: str) -> list[str]:
@@ -52,7 +56,7 @@ def shared_protocols(one: Evaluated, other: Evaluated, protocol: str | None, fir
 
 def gap_table(title: str, ours: Outcome, theirs: Outcome, images: int, seed: int) -> Table:
     """Scores of both, their differences with 95 % intervals, and p-values of a paired permutation test."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # 80 columns hold it
     for column in ("", "first", "second", "change", "95 % interval", "p", ""):
         table.add_column(column, justify="left" if column == "" else "right")
     for metric, gap in compare(ours, theirs, images, np.random.default_rng(seed)).items():

@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,16 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from vse_gpo.errors import VSEError, first_line, printable
+from vse_gpo.errors import printable
+from vse_gpo.evaluation.query_files import QUERIES, Evaluated, write_queries
+from vse_gpo.retrieval.chance import chance_recalls
 from vse_gpo.retrieval.embeddings import Encoded
-from vse_gpo.retrieval.recalls import Metrics, Outcome, Queries
+from vse_gpo.retrieval.recalls import Metrics, Outcome
 from vse_gpo.retrieval.uncertainty import Interval
-from vse_gpo.storage.writing import whole_file, write_text
+from vse_gpo.storage.writing import write_text
 
 Intervals = Mapping[str, Interval]
 SHORT = {"i2t": "i→t", "t2i": "t→i", "t2t": "t→t", "i2i": "i→i"}
-QUERIES, IMAGE_IDS = "queries.npz", "image_ids"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +44,24 @@ class Result:
 
 
 def tables(results: Sequence[Result]) -> list[RenderableType]:
-    """Tables of every protocol: a row per source with published numbers below; split to fit a terminal."""
+    """Tables of every protocol: a row per source with published numbers below, and chance; split to fit a terminal."""
     shown: list[RenderableType] = []
     for protocol in dict.fromkeys(result.protocol for result in results):
         rows = [result for result in results if result.protocol == protocol]
-        variant = f" · {rows[0].variant}" if rows[0].variant else ""
+        title = " · ".join(filter(None, (protocol, rows[0].variant, gallery_size(rows[0].outcome))))
         every = dict.fromkeys(name for row in rows for name in row.metrics)  # not all rows have t2t
         for names in _columns([name for name in every if not name.endswith(("medr", "meanr", "_std", "_ms"))]):
-            shown.append(_table(f"{protocol}{variant}", rows, names))
+            shown.append(_table(title, rows, names))
     return shown
+
+
+def gallery_size(outcome: Outcome) -> str:
+    """How many images and captions were queries, and in how many folds; empty if no query was."""
+    found = {queries.direction: queries for queries in outcome.queries}
+    kinds = {"images": found.get("i2t"), "captions": found.get("t2i")}
+    counts = [f"{len(queries.rows):,} {kind}" for kind, queries in kinds.items() if queries is not None]
+    folds = {len(np.unique(queries.folds)) for queries in outcome.queries if queries.folds is not None}
+    return ", ".join(counts) + "".join(f" in {number} folds" for number in folds)
 
 
 def _columns(names: Sequence[str]) -> list[list[str]]:
@@ -81,6 +89,9 @@ def _table(title: str, rows: Sequence[Result], names: Sequence[str]) -> Table:
             both = known.keys() & result.metrics.keys()
             gaps = (f"{result.metrics[name] - known[name]:+.1f}" if name in both else "" for name in names)
             table.add_row("  difference", *gaps)
+    chance = chance_recalls(rows[0].outcome)
+    if chance.keys() & set(names):
+        table.add_row("chance", *(f"{chance[name]:.1f}" if name in chance else "" for name in names), style="dim")
     return table
 
 
@@ -144,7 +155,8 @@ def write_results(folder: Path, results: Sequence[Result], encoded: Mapping[str,
         place = folder if len(encoded) == 1 else folder / source
         own = {result.protocol: result.outcome for result in results if result.source == source}
         write_text(place / "queries.csv", _csv(QUERY_COLUMNS, _query_lines(own, test)))
-        _write_queries(place / QUERIES, own, test)
+        images = test.similarities.image_caption.shape[0]
+        write_queries(place / QUERIES, Evaluated(images=images, image_ids=test.image_ids, outcomes=own))
 
 
 QUERY_COLUMNS = ("protocol", "direction", "query", "id", "image", "rank", "scores")
@@ -170,77 +182,3 @@ def _csv(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([head, *lines])
     return text.getvalue()
-
-
-def _write_queries(path: Path, outcomes: Mapping[str, Outcome], test: Encoded) -> None:
-    arrays: dict[str, Any] = {"images": np.array(test.similarities.image_caption.shape[0])}
-    if test.image_ids is not None:
-        arrays[IMAGE_IDS] = np.array([str(one) for one in test.image_ids])
-    for protocol, outcome in outcomes.items():
-        arrays[f"{protocol}|totals"] = np.array(json.dumps(outcome.totals))
-        for queries in outcome.queries:
-            place = f"{protocol}|{queries.direction}"
-            arrays |= {f"{place}|rows": queries.rows, f"{place}|owners": queries.owners}
-            arrays |= {f"{place}|score|{name}": values for name, values in queries.scores.items()}
-            arrays |= {} if queries.ranks is None else {f"{place}|ranks": queries.ranks}
-            arrays |= {} if queries.folds is None else {f"{place}|folds": queries.folds}
-    with whole_file(path) as file:
-        np.savez_compressed(file, **arrays)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluated:
-    """What an evaluation's folder holds about a test set.
-
-    Args:
-        images: number of images.
-        image_ids: id per image; None if unknown.
-        outcomes: outcome by protocol.
-    """
-
-    images: int
-    image_ids: Sequence[str] | None
-    outcomes: Mapping[str, Outcome]
-
-
-def read_queries(folder: Path) -> Evaluated:
-    """Read what every query found from an evaluation's folder.
-
-    Raises:
-        VSEError: if the folder does not hold the evaluation of a single source.
-    """
-    try:
-        with (folder / QUERIES).open("rb") as file, np.load(file, allow_pickle=False) as saved:
-            arrays = {name: saved[name] for name in saved.files}
-        outcomes: dict[str, Outcome] = {}
-        for name in arrays:
-            protocol, _, kind = name.partition("|")
-            if kind == "totals":
-                outcomes[protocol] = _read_outcome(arrays, protocol)
-        ids = arrays[IMAGE_IDS].tolist() if IMAGE_IDS in arrays else None
-        return Evaluated(images=int(arrays["images"]), image_ids=ids, outcomes=outcomes)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise VSEError(
-            f"{folder}: no evaluation of one model ({first_line(error)}), expected {QUERIES} as "
-            "python -m vse_gpo.evaluate writes it; of several models, name the folder of one"
-        ) from error
-
-
-def _read_outcome(arrays: Mapping[str, Any], protocol: str) -> Outcome:
-    directions = dict.fromkeys(name.split("|")[1] for name in arrays if name.startswith(f"{protocol}|"))
-    queries = []
-    for direction in directions:
-        place = f"{protocol}|{direction}|"
-        if f"{place}rows" in arrays:
-            score = f"{place}score|"
-            queries.append(
-                Queries(
-                    direction=direction,
-                    rows=arrays[f"{place}rows"],
-                    owners=arrays[f"{place}owners"],
-                    scores={name.removeprefix(score): arrays[name] for name in arrays if name.startswith(score)},
-                    ranks=arrays.get(f"{place}ranks"),
-                    folds=arrays.get(f"{place}folds"),
-                )
-            )
-    return Outcome(queries=queries, totals=json.loads(str(arrays[f"{protocol}|totals"])))

@@ -28,8 +28,8 @@ class Interaction(nn.Module):
     """Base of the interactions: it cuts the sets into blocks, and a subclass compares the sets of a block.
 
     A block has about ``AT_ONCE`` similarities of single items, at least those of one image and one caption. Sets are
-    sorted by length first, so that a block holds little padding. If a training step has several blocks, the backward
-    pass computes each a second time, so that the memory of one is enough.
+    sorted by length first, so that a block holds little padding. If the blocks of a training step exceed
+    ``AT_ONCE_WITH_GRADIENT`` together, the backward pass computes each a second time: the memory of one is enough.
     """
 
     def forward(self, images: Features, captions: Features) -> Float[Tensor, "images captions"]:
@@ -55,14 +55,15 @@ class Interaction(nn.Module):
         image_blocks = list(_blocks(images, side))
         widest = max(block.values.shape[:2].numel() for _, block in image_blocks)
         caption_blocks = list(_blocks(captions, limit // widest))
-        several = len(image_blocks) * len(caption_blocks) > 1
+        items = [sum(block.values.shape[:2].numel() for _, block in part) for part in (image_blocks, caption_blocks)]
+        again = trained and items[0] * items[1] > limit
         similarity = image_blocks[0][1].values.new_empty(len(images.lengths), len(captions.lengths))
         with torch.autocast(similarity.device.type, enabled=False):
             for rows, some_images in image_blocks:
                 for columns, some_captions in caption_blocks:
                     similarity[rows[:, None], columns] = (
                         checkpoint(self.compare, some_images, some_captions, use_reentrant=False)
-                        if trained and several
+                        if again
                         else self.compare(some_images, some_captions)
                     )
         return similarity

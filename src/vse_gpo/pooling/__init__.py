@@ -2,7 +2,7 @@
 
 from vse_gpo.pooling.contextual import GCN, SelfAttention, Seq2Seq
 from vse_gpo.pooling.fixed import First, KMax, Last, Max, Mean
-from vse_gpo.pooling.gpo import GPO, ResidualGPO
+from vse_gpo.pooling.gpo import GPO, GPOFromMax, ResidualGPO
 from vse_gpo.pooling.gpo_variants import RankPooling, SizePooling
 from vse_gpo.pooling.learned import FSPool, GeM
 from vse_gpo.pooling.sets import Pooling
@@ -12,6 +12,7 @@ __all__ = [
     "GPO",
     "FSPool",
     "First",
+    "GPOFromMax",
     "GeM",
     "KMax",
     "Last",

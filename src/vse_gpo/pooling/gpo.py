@@ -1,4 +1,4 @@
-"""The Generalized Pooling Operator (Chen et al. 2021, section 4)."""
+"""The Generalized Pooling Operator (Chen et al. 2021, section 4), and two that start from another pooling."""
 
 from collections.abc import Callable
 
@@ -69,6 +69,35 @@ class GPO(Pooling):
         scores = full_product(states.flatten(0, 1), weight.to(states)).view(states.shape[:2])
         padded = ~valid_items(sizes, items, scores.device)
         return (scores / TEMPERATURE).masked_fill(padded, -torch.inf).softmax(-1).to(positions)
+
+
+class GPOFromMax(GPO):
+    """The maximum plus a gated GPO, as one weighting of ranks.
+
+    The gate starts at 0, so that training starts from max pooling, the best fixed pooling of most published tables, and
+    keeps the maximum while GPO learns what other ranks add. GPO itself starts near the mean and needs many steps to
+    leave it. Pools as ``ResidualGPO(base=Max())``, in one pass.
+
+    Args:
+        d_position, d_hidden: see ``GPO``.
+    """
+
+    def __init__(self, d_position: int = 32, d_hidden: int = 32) -> None:
+        super().__init__(d_position, d_hidden)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def coefficients(self, lengths: Lengths) -> Float[Tensor, "batch items"]:
+        """Weight of each rank, largest value first: each row sums to 1 + the gate and is zero past its length.
+
+        Raises:
+            VSEError: if a set is empty, or the lengths are no integers.
+        """
+        return super().coefficients(lengths)
+
+    def _weights(self, lengths: Int[Tensor, " batch"], items: int) -> Float[Tensor, "batch items"]:
+        """Coefficients for lengths that are on the CPU."""
+        weights = super()._weights(lengths, items)
+        return self.gate * weights + (torch.arange(items, device=weights.device) == 0)
 
 
 class ResidualGPO(Pooling):

@@ -52,6 +52,7 @@ MODEL_PARTS = frozenset(
         "vse_gpo.pooling.First",
         "vse_gpo.pooling.GCN",
         "vse_gpo.pooling.GPO",
+        "vse_gpo.pooling.GPOFromMax",
         "vse_gpo.pooling.GeM",
         "vse_gpo.pooling.KMax",
         "vse_gpo.pooling.Last",

@@ -6,8 +6,8 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from stat import S_IMODE
@@ -76,6 +76,15 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, completely or not at all."""
     with whole_file(path) as file:
         file.write(text.encode())
+
+
+def write_together(texts: Mapping[Path, str]) -> None:
+    """Write text files: all of them are on the disk before the first gets its name."""
+    with ExitStack() as whole:
+        for path, text in texts.items():
+            file = whole.enter_context(whole_file(path))
+            file.write(text.encode())
+            file.flush()
 
 
 def reserve(file: BinaryIO, size: int) -> None:

@@ -19,6 +19,7 @@ from vse_gpo.evaluation.encoding import Collector, EmbeddingModule
 from vse_gpo.losses import share_logits
 from vse_gpo.model import EMBEDDING, VSE
 from vse_gpo.retrieval.protocols import Gallery, run_protocols
+from vse_gpo.retrieval.recalls import Outcome
 from vse_gpo.retrieval.similarity import Similarities
 from vse_gpo.storage.weights import check_weights
 from vse_gpo.training.compilation import compile_networks
@@ -104,6 +105,7 @@ class RetrievalModule(EmbeddingModule):
         self.micro_batch = micro_batch if isinstance(micro_batch, int) else None
         self.settings = settings
         self._collectors = {"": self.collector}  # prefix of the metrics' names → its collector
+        self.tested: dict[str, dict[str, Outcome]] = {}  # the same prefix → protocol → outcome of the last test
         self._frozen_by: Phase | None = None
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
@@ -234,8 +236,8 @@ class RetrievalModule(EmbeddingModule):
             for collector in self._collectors.values():
                 collector.clear()
             return
-        for prefix, results in self._evaluate("dev", ["all"]).items():
-            for name, value in results["all"].items():
+        for prefix, outcomes in self._evaluate("dev", ["all"]).items():
+            for name, value in outcomes["all"].metrics().items():
                 self.log(f"val/{prefix}{name}", value, prog_bar=name == "rsum")
 
     def on_validation_end(self) -> None:
@@ -246,15 +248,17 @@ class RetrievalModule(EmbeddingModule):
         self.validation_step(batch, batch_idx, dataloader_idx)
 
     def on_test_epoch_end(self) -> None:
-        for prefix, results in self._evaluate("test", self.test_protocols).items():
-            for protocol, metrics in results.items():
-                self.log_dict({f"test/{prefix}{protocol}/{name}": value for name, value in metrics.items()})
+        self.tested = self._evaluate("test", self.test_protocols)
+        for prefix, outcomes in self.tested.items():
+            for protocol, outcome in outcomes.items():
+                metrics = outcome.metrics().items()
+                self.log_dict({f"test/{prefix}{protocol}/{name}": value for name, value in metrics})
 
     def on_test_end(self) -> None:
         self.on_validation_end()
 
-    def _evaluate(self, part: str, protocols: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
-        """Prefix of the names → protocol → metrics; keeps what the module's own model has encoded.
+    def _evaluate(self, part: str, protocols: Sequence[str]) -> dict[str, dict[str, Outcome]]:
+        """Prefix of the names → protocol → outcome; keeps what the module's own model has encoded.
 
         If the embeddings are trained beside an interaction, ``embedding/`` is the prefix of what they give alone.
         """
@@ -269,11 +273,10 @@ class RetrievalModule(EmbeddingModule):
             ranked[prefix] = split.similarities()
             if len(self.objective.kinds) > 1:
                 ranked[f"{prefix}{EMBEDDING}/"] = split.embedding_similarities()
-        results = {}
-        for prefix, compared in ranked.items():
-            outcomes = run_protocols(Gallery(similarities=compared, caption_to_image=index), protocols)
-            results[prefix] = {protocol: outcome.metrics() for protocol, outcome in outcomes.items()}
-        return results
+        return {
+            prefix: run_protocols(Gallery(similarities=compared, caption_to_image=index), protocols)
+            for prefix, compared in ranked.items()
+        }
 
     # checkpoints
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from vse_gpo.checkpoints.initial import start_from
@@ -19,6 +18,8 @@ from vse_gpo.storage.locks import only_process_in
 from vse_gpo.storage.settings import CONFIG, read_config
 from vse_gpo.training.accelerator import check_accelerator
 from vse_gpo.training.dense_captions import check_dense_used
+from vse_gpo.training.ending import report_run, tested
+from vse_gpo.training.module import RetrievalModule
 from vse_gpo.training.out_of_memory import memory_explained
 from vse_gpo.training.processes import end_with_parent, lightning_starts_processes, wait_for
 from vse_gpo.training.run_folder import (
@@ -28,7 +29,6 @@ from vse_gpo.training.run_folder import (
     keep_logged,
     steps_taken,
     write_config,
-    write_metrics,
 )
 from vse_gpo.training.validation import check_validation
 
@@ -110,7 +110,7 @@ def train(
             pl.seed_everything(seed, workers=True, verbose=False)
             data = opened_data(make_source, make_data, splits, test_protocols)
             check_validation(bare, len(data.train_dataloader()))
-            module = make_module()(settings=settings)
+            module: RetrievalModule = make_module()(settings=settings)
             if initial is not None:
                 rank_zero_only(print)(start_from(module.model, initial, source=str(init), left_out=init_skip))
                 initial = None  # frees it
@@ -129,7 +129,7 @@ def train(
                 results = best_of_dev(trainer, taken)
                 if test_protocols is not None:
                     results |= tested(trainer, module, data, results["best_checkpoint"])
-            report_run(trainer, folder, results, test_protocols)
+            report_run(trainer, module, folder, results, settings["name"], seed)
     if results is None:
         raise VSEError(f"{folder}: the run has left no results; see what it printed above")
     objective: float = results[OBJECTIVE]
@@ -164,23 +164,6 @@ def opened_data(
         data.setup("test")
         check_protocols(test_protocols, len(data.split("test").images), PROTOCOLS)
     return data
-
-
-def tested(trainer: pl.Trainer, module: pl.LightningModule, data: PairsDataModule, best: str) -> dict[str, float]:
-    """Test metrics of the best checkpoint."""
-    trainer.test(module, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
-    return {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
-
-
-def report_run(
-    trainer: pl.Trainer, folder: Path, results: dict[str, Any], test_protocols: Sequence[str] | None
-) -> None:
-    """Write ``metrics.json``, and print the result of the test."""
-    if trainer.is_global_zero:
-        best = torch.load(results["best_checkpoint"], mmap=True, weights_only=True)  # reads no weights
-        write_metrics(folder, results | {"best_epoch": best["epoch"], "best_step": best["global_step"]})
-        if test_protocols is not None:
-            print(f"test rsum: {results[f'test/{test_protocols[0]}/rsum']:.1f} ({test_protocols[0]})")
 
 
 def run_by_itself(folder: Path) -> None:

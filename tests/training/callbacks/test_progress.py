@@ -8,7 +8,7 @@ import rich
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from tests.helpers.tiny import save_last, tiny_data, tiny_module, tiny_trainer
-from vse_gpo.training.callbacks.progress import Bar, EpochLines
+from vse_gpo.training.callbacks.progress import Bar, EpochLines, StepLines
 from vse_gpo.training.callbacks.throughput import Throughput
 
 
@@ -19,7 +19,10 @@ def shown(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     rich.reconfigure()
     best = ModelCheckpoint(dirpath=folder, monitor="val/rsum", mode="max", save_on_train_epoch_end=True)
     trainer = tiny_trainer(
-        folder, max_epochs=2, enable_progress_bar=True, callbacks=[Throughput(), Bar(), EpochLines(), best]
+        folder,
+        max_epochs=2,
+        enable_progress_bar=True,
+        callbacks=[Throughput(), Bar(), StepLines(every=4), EpochLines(), best],
     )
     trainer.fit(tiny_module(), datamodule=tiny_data())
     output = capsys.readouterr()
@@ -27,8 +30,11 @@ def shown(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return output.out
 
 
-def test_a_log_file_gets_one_line_per_epoch(tmp_path, monkeypatch, capsys):
-    first, *epochs = shown(tmp_path, monkeypatch, capsys, terminal=False).splitlines()
+def test_a_log_file_gets_one_line_per_epoch_and_one_every_few_steps(tmp_path, monkeypatch, capsys):
+    first, *lines = shown(tmp_path, monkeypatch, capsys, terminal=False).splitlines()
+    between, epochs = lines[::2], lines[1::2]
+    pace = r"loss \d+\.\d{3}, \d+ pairs/s, 0:00:\d\d left"
+    assert [bool(re.fullmatch(rf"epoch {e}, step {s}: {pace}", between[e])) for e, s in ((0, 4), (1, 8))] == [True] * 2
     assert re.fullmatch(rf"{tmp_path}: [\d,]+ parameters, 6 steps an epoch on cpu", first)
     line = r"epoch (\d): loss (\d+\.\d{3}), val rsum (\d+\.\d) \(best (\d+\.\d)\), \d+ s, \d+ pairs/s"
     found = [re.fullmatch(line, epoch) for epoch in epochs]
@@ -52,3 +58,4 @@ def test_a_terminal_also_gets_a_bar(tmp_path, monkeypatch, capsys):
     output = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown(tmp_path, monkeypatch, capsys, terminal=True))
     assert re.search(r"Epoch 1/1 .* 6/6 .* loss: \d+\.\d{3} lr: 1\.0e-0[23] best rsum: \d+\.\d left: 0:00:00", output)
     assert output.count("epoch 0: loss") == 1
+    assert "step 4" not in output  # the bar has it

@@ -81,7 +81,7 @@ class Preemption(Checkpoint):
         return trainer.strategy.reduce_boolean_decision(self._received is not None, all=False)
 
     def _save_and_end(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
         if not trainer.is_global_zero:
             raise SIGTERMException(0)  # a failure would get the first process killed
         number = signal.Signals(self._received or signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, and one line per epoch everywhere."""
+"""Progress of a run: a bar on a terminal, lines between epochs without one, and one line per epoch everywhere."""
 
 import math
 import time
@@ -13,6 +13,23 @@ from rich import get_console
 from vse_gpo.errors import printable
 
 
+class Clock:
+    """Tells the time that is left in a run, validation included, at the pace so far.
+
+    Args:
+        trainer: at the start of the training.
+    """
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        self._start, self._first_step = time.monotonic(), trainer.global_step
+
+    def left(self, trainer: pl.Trainer) -> timedelta | None:
+        """Time left; None if the run has no end."""
+        steps = float(trainer.estimated_stepping_batches) - trainer.global_step
+        pace = (time.monotonic() - self._start) / max(1, trainer.global_step - self._first_step)
+        return None if math.isinf(steps) else timedelta(seconds=round(pace * steps))
+
+
 class Bar(RichProgressBar):
     """The epoch's batches, with loss, learning rate, best rSum and the run's time left; off without a terminal."""
 
@@ -24,7 +41,7 @@ class Bar(RichProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self._start, self._first_step = time.monotonic(), trainer.global_step
+        self._clock = Clock(trainer)
         self._read_at, self._shown = -math.inf, {}
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
@@ -40,12 +57,37 @@ class Bar(RichProgressBar):
         }
         if (best := best_rsum(trainer)) is not None:
             metrics["best rsum"] = f"{best:.1f}"
-        return metrics | {"left": str(self._time_left(trainer))}
+        left = self._clock.left(trainer)
+        return metrics if left is None else metrics | {"left": str(left)}
 
-    def _time_left(self, trainer: pl.Trainer) -> timedelta:
-        """Time left in the whole run, validation included, at the pace so far."""
-        pace = (time.monotonic() - self._start) / max(1, trainer.global_step - self._first_step)
-        return timedelta(seconds=round(pace * (float(trainer.estimated_stepping_batches) - trainer.global_step)))
+
+class StepLines(Callback):
+    """Where there is no bar, without a terminal: a line every few steps with loss, pairs per second and time left.
+
+    Args:
+        every: steps from one line to the next; the last step of an epoch has the epoch's line.
+    """
+
+    def __init__(self, *, every: int) -> None:
+        self.every = every
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._clock, self._shown = Clock(trainer), trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if get_console().is_terminal or trainer.is_last_batch or step % self.every or step == self._shown:
+            return
+        self._shown = step  # not again for a batch whose gradient is accumulated
+        left = self._clock.left(trainer)
+        print_line(
+            trainer,
+            f"epoch {trainer.current_epoch}, step {step}: loss {float(trainer.callback_metrics['train/loss']):.3f}"
+            + pairs_per_second(trainer)
+            + ("" if left is None else f", {left} left"),
+        )
 
 
 class EpochLines(Callback):
@@ -78,14 +120,19 @@ class EpochLines(Callback):
             print_line(trainer, f"epoch {trainer.current_epoch}, step {trainer.global_step}: {rsum_on_dev(trainer)}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pace = trainer.callback_metrics.get("train/pairs_per_second")  # may be switched off
         print_line(
             trainer,
             f"epoch {trainer.current_epoch}: loss {torch.stack(self._losses).mean():.3f}, "
             + (rsum_on_dev(trainer) if self._validated else "not validated")
             + f", {time.monotonic() - self._start:.0f} s"
-            + ("" if pace is None else f", {pace:.0f} pairs/s"),
+            + pairs_per_second(trainer),
         )
+
+
+def pairs_per_second(trainer: pl.Trainer) -> str:
+    """The pace for the end of a line; empty if it is switched off."""
+    pace = trainer.callback_metrics.get("train/pairs_per_second")
+    return "" if pace is None else f", {pace:.0f} pairs/s"
 
 
 def rsum_on_dev(trainer: pl.Trainer) -> str:

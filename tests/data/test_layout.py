@@ -1,21 +1,21 @@
 """Captions of other sources as the files that the data sets read."""
 
 import json
-import re
-import sys
 
 import pytest
 
-from vse_gpo import prepare
-from vse_gpo.data.caption_lists import read_captions
 from vse_gpo.data.files import read_listing, read_mapping
-from vse_gpo.data.sources import prepare as prepare_captions
-from vse_gpo.data.sources import write_captions
+from vse_gpo.data.layout import caption_texts
+from vse_gpo.data.sources.read import read_captions
+from vse_gpo.data.sources.run import prepare as prepare_captions
 from vse_gpo.errors import VSEError
+from vse_gpo.storage.writing import write_together
 
 
 def convert(source, out, seed=0):
-    return write_captions(read_captions(source).described, out, seed)
+    texts, counts = caption_texts(read_captions(source).described, out, seed)
+    write_together(texts)
+    return counts
 
 
 def write_csv(path, rows, header="image,caption,split"):
@@ -71,7 +71,7 @@ def test_karpathys_json_keeps_cocos_ids_and_adds_restval_to_train(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [
-        (["a,b"], "picture,text", "no columns for image and caption in its first line 'picture,text'"),
+        (["a,b"], "picture,text", "no column for image, found 'picture', 'text'; set image_column="),
         (["a.jpg,x,holdout"], "image,caption,split", "split 'holdout', expected one of"),
         (["a.jpg,x,train", "a.jpg,y,test"], "image,caption,split", "image a.jpg lies in several splits"),
         (["a.jpg,x,train"], "image,caption,split", "no image in split dev"),
@@ -84,17 +84,6 @@ def test_other_tables_are_refused(rows, header, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_says_what_it_wrote_or_what_is_wrong(tmp_path, monkeypatch, capsys):
-    source = write_csv(tmp_path / "c.csv", ["a,x,train", "b,y,dev", "c,z,test"])
-    monkeypatch.setattr(sys, "argv", ["vse-prepare", str(source), str(tmp_path / "out")])
-    prepare.main()
-    assert capsys.readouterr().out.splitlines()[0] == "train: 1 images, 1 captions"
-    monkeypatch.setattr(sys, "argv", ["vse-prepare", str(tmp_path / "none.json"), str(tmp_path / "other")])
-    with pytest.raises(SystemExit, match="1"):
-        prepare.main()
-    assert re.match(r"error: .*none\.json: cannot be read", capsys.readouterr().err)
-
-
 def test_notes_about_a_strange_file_steer_no_terminal(tmp_path, capsys):
     images = [
         {"imgid": f"{split}\x1b[2J", "filename": f"{split}.jpg", "split": split}
@@ -102,9 +91,10 @@ def test_notes_about_a_strange_file_steer_no_terminal(tmp_path, capsys):
         for split in ("train", "val", "test")
     ]
     (tmp_path / "c.json").write_text(json.dumps({"images": images}))
-    prepare_captions(source=str(tmp_path / "c.json"), out=str(tmp_path / "out"), seed=0)
+    columns = dict.fromkeys(("image_column", "caption_column", "split_column", "layout"))
+    prepare_captions(source=str(tmp_path / "c.json"), out=str(tmp_path / "out"), seed=0, **columns)
     shown = capsys.readouterr().out
-    assert shown.startswith("image train\\x1b[2J: blank caption, left out\n")
+    assert "\n  image train\\x1b[2J: blank caption, left out\n" in shown
     assert "\x1b" not in shown
 
 

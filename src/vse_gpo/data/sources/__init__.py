@@ -1,0 +1,1 @@
+"""Captions and images of any form that people have them in: one module for each family of formats."""
