@@ -28,7 +28,7 @@ LAYERS = {
     "command line": {"cli"},
     "doors": {
         *("train", "evaluate", "compare", "convert", "extract", "export", "index", "app", "report", "check_data"),
-        *("prepare", "plot", "search.__main__", "search.duplicates"),
+        *("prepare", "plot", "search.__main__", "search.duplicates", "reporting.dashboard"),
     },
     "public names": {"vse_gpo"},  # the package itself, which imports them when they are asked for
 }

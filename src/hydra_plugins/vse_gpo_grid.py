@@ -51,7 +51,8 @@ class GridSweeper(Sweeper):
         combinations = [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
         jobs = [[f"{name}={value}" for name, value in chosen.items()] for chosen in combinations]
         differing = [{name: chosen[name] for name in swept} for chosen in combinations]
-        if swept and not any(one.startswith(f"{SUBDIR}=") for one in self.hydra.overrides.hydra):
+        given: Any = OmegaConf.to_container(self.hydra.overrides.hydra)  # as typed: it may hold ${hydra.job.num}
+        if swept and not any(one.startswith(f"{SUBDIR}=") for one in given):
             jobs = [[*job, f"{SUBDIR}='{name}'"] for job, name in zip(jobs, job_names(differing), strict=True)]
         self.validate_batch_is_legal(jobs)  # a misspelt value ends the sweep before its first run
         folder = Path(self.hydra.sweep.dir)
@@ -76,7 +77,5 @@ def values_of(override: Override) -> Sequence[str]:
     if not override.is_sweep_override():
         return [override.get_value_element_as_str()]
     if not override.is_discrete_sweep():
-        raise HydraException(
-            f"{override.input_line}: every value has a run of its own here; hydra/sweeper=study draws them"
-        )
+        raise HydraException(f"{override.input_line}: an interval, expected values; hydra/sweeper=study draws from one")
     return list(override.sweep_string_iterator())

@@ -27,12 +27,13 @@ DOORS: dict[str, tuple[str, list[str]]] = {  # command → its module and what i
     "duplicates": ("vse_gpo.search.duplicates", ["index=out"]),
     "app": ("vse_gpo.app", ["index=out"]),
     "report": ("vse_gpo.report", ["runs/a", "runs/b"]),
+    "dashboard": ("vse_gpo.reporting.dashboard", ["entity/project"]),
     "check_data": ("vse_gpo.check_data", ["dataset.root=data"]),
     "prepare": ("vse_gpo.prepare", ["captions.csv", "out"]),
     "prepare_vocabulary": ("vse_gpo.prepare", ["vocabulary", "data", "vocabulary.json"]),
     "plot": ("vse_gpo.plot", ["runs/a", "out.png"]),
 }
-WITH_WORDS = ("compare", "convert", "search", "report", "prepare", "prepare_vocabulary", "plot")
+WITH_WORDS = ("compare", "convert", "search", "report", "dashboard", "prepare", "prepare_vocabulary", "plot")
 FIRST = {"prepare_vocabulary": ["vocabulary"]}  # words that choose among a door's commands
 every_door = pytest.mark.parametrize("door", DOORS)
 

@@ -4,9 +4,9 @@ import re
 
 import torch
 
-from vse_gpo.reporting.page import Extra, render
+from vse_gpo.reporting.page import Extra, render, score_tables
 from vse_gpo.reporting.queries import Item, ShownQuery, data_uri
-from vse_gpo.reporting.runs import Run, Scores
+from vse_gpo.reporting.runs import Run, Scores, Searched
 
 EVIL = '<script>alert(1)</script> & "quotes"'
 
@@ -46,6 +46,27 @@ def test_scores_stand_beside_their_intervals_and_the_published_row(tmp_path):
     page = render([run(tmp_path, "a")], {}, "f30k_butd_region", [])
     for shown in ("81.0<small>79.0–83.0</small>", "published: f30k_butd_region", "<td>81.7</td>", "<td>513.5</td>"):
         assert shown in page
+
+
+def test_other_test_sets_have_tables_of_their_own(tmp_path):
+    def scores(dataset: str, images: int, rsum: float) -> dict[str, Scores]:
+        searched = Searched(dataset, "test", images, 5 * images)
+        return {"all": Scores(metrics={"rsum": rsum}, test_set=searched)}
+
+    runs = [
+        run(tmp_path, "a", scores=scores("shapes", 500, 1.5)),
+        run(tmp_path, "b", scores=scores("f8k", 1000, 2.5)),
+        run(tmp_path, "c", scores=scores("shapes", 500, 3.5)),
+        run(tmp_path, "d", scores=scores("shapes", 100, 4.5)),
+    ]
+    again = Extra(scores=scores("f8k", 1000, 5.5), poolings={}, examples={})  # what was encoded now counts
+    tables = score_tables(runs, {"b": again}, None)
+    found = [(table.test_set, {name: cells[0][0] for name, cells in table.rows}) for table in tables]
+    assert found == [
+        ("shapes · test · 500 images, 2,500 captions", {"a": "1.5", "c": "3.5"}),
+        ("f8k · test · 1,000 images, 5,000 captions", {"b": "5.5"}),
+        ("shapes · test · 100 images, 500 captions", {"d": "4.5"}),
+    ]
 
 
 def test_a_published_row_without_any_of_the_scores_is_left_out(tmp_path):

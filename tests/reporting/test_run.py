@@ -12,7 +12,7 @@ from tests.helpers.small_checkpoint import write_checkpoint
 from vse_gpo import report
 from vse_gpo.cli.run import config_folder
 from vse_gpo.errors import VSEError
-from vse_gpo.reporting.run import named_apart, write_report
+from vse_gpo.reporting.run import TEXT_SIZES, drawn_sizes, named_apart, write_report
 from vse_gpo.reporting.runs import Run
 from vse_gpo.training.run_folder import write_config
 
@@ -25,7 +25,8 @@ def write_run(folder: Path) -> Path:
     with initialize_config_dir(config_folder(), version_base="1.3"):
         config = compose("train", [f"dataset.source.{size}" for size in sizes])
     folder.mkdir()
-    write_config(folder, {"name": "shapes", "dataset": OmegaConf.to_container(config.dataset, resolve=True)})
+    dataset = OmegaConf.to_container(config.dataset, resolve=True)
+    write_config(folder, {"name": "shapes", "dataset": dataset, "backbone": {"set_sizes": [16]}})
     best = write_checkpoint(folder / "checkpoints" / "best.ckpt")
     scores = {"best_checkpoint": str(best), "test/all/i2t_r1": 16.7, "test/all/rsum": 321.0}
     (folder / "metrics.json").write_text(json.dumps(scores), encoding="utf-8")
@@ -56,7 +57,13 @@ def test_why_a_checkpoint_or_its_data_cannot_be_opened_stands_on_the_page(tmp_pa
     broken, moved, out = write_run(tmp_path / "broken"), write_run(tmp_path / "moved"), tmp_path / "report.html"
     (broken / "checkpoints" / "best.ckpt").write_bytes(b"cut")
     source = {"_target_": "vse_gpo.data.split.DiskDataset", "root": str(tmp_path / "gone"), "open_images": None}
-    dataset = {"source": source, "image_folder": "images", "test_split": "test", "test_protocols": ["all"]}
+    dataset = {
+        "name": "own",
+        "source": source,
+        "image_folder": "images",
+        "test_split": "test",
+        "test_protocols": ["all"],
+    }
     (moved / "config.yaml").unlink()
     write_config(moved, {"name": "moved", "dataset": dataset})
     write_report(runs=[str(broken), str(moved)], out=str(out), **REST)
@@ -72,11 +79,23 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        ({"callbacks": {"pooling_curves": {"image_sizes": [7], "text_sizes": [3]}}}, ([7], [3])),
+        ({"callbacks": {}, "backbone": {"set_sizes": [36]}}, ([36], TEXT_SIZES)),
+        ({}, ([], TEXT_SIZES)),
+    ],
+)
+def test_poolings_are_drawn_at_the_runs_own_sizes(settings, sizes):
+    assert drawn_sizes(settings) == sizes
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"published": "nowhere"}, "published=nowhere: no such row"),
         ({"queries": -1}, "queries=-1: expected 0 or more"),
-        ({}, "no run, it has no metrics"),
+        ({}, "no run in it, no folder with a metrics"),
     ],
 )
 def test_a_wrong_request_writes_nothing(tmp_path, changes, message):

@@ -14,9 +14,11 @@ from wandb.proto.wandb_internal_pb2 import Record, RunRecord
 
 from tests.helpers.tiny_root import tiny_root
 from vse_gpo import train
+from vse_gpo.reporting.sections import logged_name, shown_sections
 from vse_gpo.training.run import written_config
 
 BLOCK, HEADER = 32768, 7
+STEP = "trainer/global_step"  # what the dashboard's charts run over
 WATCHED = [
     "image_spread",
     "caption_spread",
@@ -120,6 +122,16 @@ def test_a_wandb_folder_holds_the_pictures_of_the_runs_folder(sweep):
         cells = [entry.local_path for table in kept for entry in table.manifest.contents if "media/" in entry.path]
         assert len(kept) == 2
         assert all(Path(cell).read_bytes().startswith(b"\x89PNG") for cell in cells)
+
+
+def test_a_run_logs_everything_that_the_page_and_the_dashboard_show(sweep):
+    file = sweep[0]
+    logged = {item.nested_key[0] or item.key for record in wandb_records(file) for item in record.history.item}
+    columns = (file.parents[2] / "metrics.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+    assert STEP in logged
+    for section in shown_sections():
+        assert [pattern for pattern in section.patterns if logged_name(pattern, logged) is None] == []
+        assert [pattern for pattern in section.lines.values() if logged_name(pattern, columns) is None] == []
 
 
 def test_a_resumed_run_goes_on_in_wandb_and_a_new_one_does_not(tmp_path, monkeypatch):

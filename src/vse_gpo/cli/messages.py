@@ -38,6 +38,7 @@ EXTRAS = {  # package → the extra of this package that installs it
     **dict.fromkeys(("joblib", "optuna", "submitit"), "sweep"),
     "datasets": "hub",
     "eccv_caption": "eval",
+    "wandb_workspaces": "dashboard",
     "open_clip": "open_clip",
     "peft": "lora",
 }

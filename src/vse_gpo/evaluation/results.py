@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -128,18 +129,27 @@ def latex(result: Result) -> str:
 # files
 
 
-def write_results(folder: Path, results: Sequence[Result], encoded: Mapping[str, Encoded]) -> None:
+def write_results(
+    folder: Path,
+    results: Sequence[Result],
+    encoded: Mapping[str, Encoded],
+    origins: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> None:
     """Write metrics.json, metrics.csv and table.tex of all sources, and queries.csv and queries.npz of each source.
 
     Args:
         folder: folder of the evaluation; each of several sources gets its own subfolder.
         results: results of every source and protocol.
         encoded: source → its test set.
+        origins: source → data set and split, for those that are known.
     """
     nested: dict[str, dict[str, Any]] = {}
     for result in results:
+        dataset, split = origins.get(result.source, (None, None))
+        images, captions = encoded[result.source].similarities.image_caption.shape
         nested.setdefault(result.source, {})[result.protocol] = {
             "variant": result.variant,
+            "test_set": {"dataset": dataset, "split": split, "images": images, "captions": captions},
             "metrics": result.metrics,
             "intervals": {name: list(interval) for name, interval in result.intervals.items()},
         }

@@ -132,6 +132,8 @@ def evaluate_sources(
     for name, chosen in zip(checkpoints, banks, strict=False):
         model = load_model(name, tokenizer=tokenizer, vocabulary=vocabulary)
         sources[source_name(name, sources)] = encode(name, model, chosen)
+    origin = str(dataset["name"]), split
+    origins = dict.fromkeys([*sources, ENSEMBLE] if sources else [], origin)  # not known of files of embeddings alone
     for name, chosen in zip(embeddings, banks[len(checkpoints) :], strict=True):
         test = read_encoded(name, device)
         sources[source_name(name, sources)] = test if chosen is None else beside(test, chosen.read(device))
@@ -145,7 +147,7 @@ def evaluate_sources(
         print(f"re-ranking the first {rerank}: {times['i2t_ms']:.1f} ms an image, {times['t2i_ms']:.1f} ms a caption")
     for table in tables(results):
         get_console().print(table)
-    write_results(folder, results, sources)
+    write_results(folder, results, sources, origins)
     if clip_benchmark:
         typed = dict(zip(sources, [*checkpoints, *embeddings], strict=False))
         write_benchmark(folder / "clip_benchmark", results, {ENSEMBLE: ",".join(typed.values())} | typed)

@@ -1,18 +1,43 @@
 """Example retrievals: captions, the images that a model ranks first for them, and the true one."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms.v2.functional import to_pil_image
 
-from vse_gpo.data.split import ImageSource, Split
+from vse_gpo.data.datamodule import Source
+from vse_gpo.data.images import ImageFiles
+from vse_gpo.data.split import ImageSource, SomeImages, Split
+from vse_gpo.errors import VSEError
 from vse_gpo.retrieval.similarity import Similarity
 
 SHOWN = 5
 SIDE, GAP, LINE = 144, 10, 26  # pixels
 TRUE, FALSE, BLANK = "#2e9e4f", "#c9c9c9", "#f0f0f0"
+
+
+def drawable_images(
+    split: Split, dataset: Mapping[str, Any], make_source: Callable[[Mapping[str, Any]], Source]
+) -> ImageSource | None:
+    """The images of a split, also of one that holds their features; None if their files are not beside the features.
+
+    Args:
+        split: images or features.
+        dataset: settings of its data set.
+        make_source: settings of a data set's source → the data set.
+    """
+    if split.images[0].dtype == torch.uint8:
+        return split.images
+    opener = partial(ImageFiles, folder=dataset["image_folder"])
+    try:
+        opened = make_source(dict(dataset["source"]) | {"open_images": opener}).split(split.name)
+    except VSEError:
+        return None
+    row_of = {image_id: row for row, image_id in enumerate(opened.image_ids)}  # a split may be the head of its files'
+    return SomeImages(opened.images, [row_of[image_id] for image_id in split.image_ids])
 
 
 class Example(NamedTuple):

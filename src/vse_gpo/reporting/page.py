@@ -8,7 +8,8 @@ from vse_gpo.evaluation.published import published_row
 from vse_gpo.evaluation.results import heading
 from vse_gpo.reporting.charts import Chart, line_chart
 from vse_gpo.reporting.queries import ShownQuery
-from vse_gpo.reporting.runs import CURVES, Run, Scores, compare_settings
+from vse_gpo.reporting.runs import Run, Scores, Searched, compare_settings
+from vse_gpo.reporting.sections import ShownSection, shown_sections
 from vse_gpo.storage.pages import page_templates
 
 Cell = tuple[str, str]  # a number, and its interval below
@@ -16,9 +17,10 @@ Cell = tuple[str, str]  # a number, and its interval below
 
 @dataclass(frozen=True)
 class Table:
-    """Scores by one protocol: a row per run, and published scores below."""
+    """Scores by one protocol on one test set: a row per run, and published scores below."""
 
     protocol: str
+    test_set: str
     columns: list[str]
     rows: list[tuple[str, list[Cell]]]
     published: tuple[str, list[Cell]] | None
@@ -51,7 +53,7 @@ def render(runs: list[Run], extras: Mapping[str, Extra], published: str | None, 
             runs=runs,
             trained=trained,
             tables=score_tables(runs, extras, published),
-            charts=curve_charts(runs),
+            sections=[(section, curve_charts(section, runs)) for section in shown_sections()],
             poolings=[(name, chart) for name, extra in extras.items() for chart in pooling_charts(extra)],
             examples=[(name, extra.examples) for name, extra in extras.items() if extra.examples],
             differing=differing,
@@ -63,28 +65,29 @@ def render(runs: list[Run], extras: Mapping[str, Extra], published: str | None, 
 
 
 def score_tables(runs: list[Run], extras: Mapping[str, Extra], published: str | None) -> list[Table]:
-    """One table per protocol."""
-    tables = []
-    found: dict[str, Mapping[str, Scores]] = {
-        run.name: extras[run.name].scores if run.name in extras and extras[run.name].scores else run.scores
-        for run in runs
-    }
-    for protocol in dict.fromkeys(protocol for scores in found.values() for protocol in scores):
-        rows = {name: scores[protocol] for name, scores in found.items() if protocol in scores}
-        names = [name for name in next(iter(rows.values())).metrics if not name.endswith(("medr", "meanr", "_std"))]
-        names = sorted(names, key=lambda name: (name[:1] != "i", name[:1] != "t"))  # totals last
-        known = published_row(published).protocols.get(protocol, {}) if published else {}
-        tables.append(
-            Table(
-                protocol,
-                [heading(name) for name in names],
-                [(name, [_cell(scores, metric) for metric in names]) for name, scores in rows.items()],
-                (f"published: {published}", [(f"{known[n]:.1f}" if n in known else "", "") for n in names])
-                if any(name in known for name in names)
-                else None,
-            )
-        )
-    return tables
+    """One table per protocol and test set: data set, split and size of the gallery."""
+    found: dict[tuple[str, Searched], dict[str, Scores]] = {}
+    for run in runs:
+        again = extras[run.name].scores if run.name in extras else {}
+        for protocol, scores in (again or run.scores).items():
+            found.setdefault((protocol, scores.test_set), {})[run.name] = scores
+    return [_table(protocol, str(test_set), rows, published) for (protocol, test_set), rows in found.items()]
+
+
+def _table(protocol: str, test_set: str, rows: Mapping[str, Scores], published: str | None) -> Table:
+    names = dict.fromkeys(name for scores in rows.values() for name in scores.metrics)
+    shown = [name for name in names if not name.endswith(("medr", "meanr", "_std", "_ms"))]
+    shown.sort(key=lambda name: (name[:1] != "i", name[:1] != "t"))  # totals last
+    known = published_row(published).protocols.get(protocol, {}) if published else {}
+    return Table(
+        protocol=protocol,
+        test_set=test_set,
+        columns=[heading(name) for name in shown],
+        rows=[(name, [_cell(scores, metric) for metric in shown]) for name, scores in rows.items()],
+        published=(f"published: {published}", [(f"{known[name]:.1f}" if name in known else "", "") for name in shown])
+        if any(name in known for name in shown)
+        else None,
+    )
 
 
 def _cell(scores: Scores, metric: str) -> Cell:
@@ -94,10 +97,10 @@ def _cell(scores: Scores, metric: str) -> Cell:
     return f"{scores.metrics[metric]:.1f}", f"{low:.1f}–{high:.1f}" if metric in scores.intervals else ""
 
 
-def curve_charts(runs: list[Run]) -> list[Chart]:
-    """One chart per kind of training curve, with a line per run."""
+def curve_charts(section: ShownSection, runs: list[Run]) -> list[Chart]:
+    """One chart per training curve of a section, with a line per run."""
     charts = []
-    for title in CURVES:
+    for title in section.lines:
         series = {run.name: run.curves[title] for run in runs if run.curves.get(title)}
         if series:
             charts.append(line_chart(title, series, "step"))

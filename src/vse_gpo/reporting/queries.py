@@ -8,16 +8,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
-from vse_gpo.data.images import ImageFiles
 from vse_gpo.data.split import ImageSource, Split
-from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.encoding import encode_split, open_data
+from vse_gpo.figures.examples import drawable_images
 from vse_gpo.model import VSE
-from vse_gpo.reporting.runs import Scores
+from vse_gpo.reporting.runs import Scores, Searched
 from vse_gpo.retrieval.protocols import Gallery, run_protocols
 from vse_gpo.retrieval.recalls import Outcome
 from vse_gpo.retrieval.similarity import Similarity
@@ -77,8 +75,10 @@ def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Test
     split = data.split("test")
     test = Gallery(similarities=encode_split(model, data).similarities(), caption_to_image=split.caption_to_image)
     outcomes = run_protocols(test, dataset["test_protocols"], {})
+    searched = Searched(dataset["name"], split.name, len(split.images), len(split.captions))
     scores = {
         protocol: Scores(
+            test_set=searched,
             metrics=dict(outcome.metrics()),
             intervals={
                 name: (float(low), float(high))
@@ -90,20 +90,8 @@ def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Test
         for protocol, outcome in outcomes.items()
     }
     (whole,) = run_protocols(test, ["all"], {}).values()
-    shelf = Shelf(split, _pictures(dataset, split))
+    shelf = Shelf(split, drawable_images(split, dataset, build_data))
     return Tested(scores, _examples(whole, test.similarities.image_caption, shelf, count, np.random.default_rng(seed)))
-
-
-def _pictures(dataset: dict[str, Any], split: Split) -> ImageSource | None:
-    """The images of a split, which a model of features does not read; None if they are not there."""
-    if split.images[0].dtype == torch.uint8:
-        return split.images
-    source = dict(dataset["source"]) | {"open_images": partial(ImageFiles, folder=dataset["image_folder"])}
-    try:
-        opened: Split = build_data(source).split(split.name)
-    except VSEError:
-        return None
-    return opened.images
 
 
 class Shelf:

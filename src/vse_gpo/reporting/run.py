@@ -1,8 +1,9 @@
 """One page that shows several runs and evaluations side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vse_gpo.batch import choose_device
 from vse_gpo.checkpoints.sources import load_model
@@ -11,10 +12,10 @@ from vse_gpo.evaluation.published import published_row
 from vse_gpo.figures.poolings import model_curves
 from vse_gpo.reporting.page import Extra, render
 from vse_gpo.reporting.queries import Tested, run_test
-from vse_gpo.reporting.runs import Run, read_runs
+from vse_gpo.reporting.runs import Run, find_runs
 from vse_gpo.storage.writing import write_text
 
-IMAGE_SIZES, TEXT_SIZES = (16, 36, 64), (5, 10, 15, 20)  # set sizes whose pooling is drawn
+TEXT_SIZES = (5, 10, 15, 20, 25)  # words, where a run does not say which it draws
 
 
 def write_report(
@@ -23,7 +24,7 @@ def write_report(
     """Write the page, whole or not at all.
 
     Args:
-        runs: folders of trainings or of evaluations.
+        runs: folders of trainings or of evaluations, or folders of such, as a sweep's.
         out: HTML file.
         published: published row to compare with.
         queries: number of worst and of best queries of each direction; 0 encodes no data.
@@ -38,9 +39,10 @@ def write_report(
     if queries < 0:
         raise VSEError(f"queries={queries}: expected 0 or more")
     folders = [Path(folder).expanduser() for folder in ([runs] if isinstance(runs, str) else runs)]
-    found = named_apart([run for folder in folders for run in read_runs(folder)])
+    read, left_out = zip(*(find_runs(folder) for folder in folders), strict=True)
+    found = named_apart([run for runs_of_one in read for run in runs_of_one])
     extras: dict[str, Extra] = {}
-    notes: list[str] = []
+    notes = [f"left out: {line}" for lines in left_out for line in lines]
     for run in found:
         extra = None if run.best is None else look_inside(run, run.best, queries, seed, notes, accelerator)
         if extra is not None:
@@ -75,9 +77,22 @@ def look_inside(run: Run, best: Path, queries: int, seed: int, notes: list[str],
             tested = run_test(model, run.settings["dataset"], queries, seed)
         except VSEError as error:
             notes.append(f"{run.name}: no queries and no intervals, as its data cannot be opened ({error})")
-    curves = model_curves(model, image_sizes=IMAGE_SIZES, text_sizes=TEXT_SIZES)
+    image_sizes, text_sizes = drawn_sizes(run.settings or {})
+    curves = model_curves(model, image_sizes=image_sizes, text_sizes=text_sizes)
     return Extra(
         scores=tested.scores,
         poolings={name: {size: row.tolist() for size, row in sizes.items()} for name, sizes in curves.items()},
         examples=tested.examples,
     )
+
+
+def drawn_sizes(settings: Mapping[str, Any]) -> tuple[Sequence[int], Sequence[int]]:
+    """Set sizes of images and captions that a run draws its poolings at, or would, if it draws none.
+
+    Args:
+        settings: of the run.
+    """
+    callback = settings.get("callbacks", {}).get("pooling_curves")
+    if callback is not None:
+        return callback["image_sizes"], callback["text_sizes"]
+    return settings.get("backbone", {}).get("set_sizes", []), TEXT_SIZES

@@ -2,21 +2,41 @@
 
 import csv
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from vse_gpo.errors import VSEError, first_line
+from vse_gpo.evaluation.query_files import QUERIES, read_queries
+from vse_gpo.reporting.sections import logged_name, shown_sections
 from vse_gpo.retrieval.recalls import Metrics
 from vse_gpo.storage.card import tested_scores
 from vse_gpo.storage.settings import CONFIG, leaves, read_config
 from vse_gpo.training.run_folder import METRICS, logged_files
 
 Points = list[tuple[float, float]]
-CURVES = {"training loss": "train/loss", "learning rate": "lr-", "rSum on dev": "val/rsum"}  # title → columns
+CURVES = {title: pattern for section in shown_sections() for title, pattern in section.lines.items()}
+
+
+class Searched(NamedTuple):
+    """What scores were measured on; scores on different ones stand in tables of their own."""
+
+    dataset: str | None = None
+    split: str | None = None
+    images: int | None = None
+    captions: int | None = None
+
+    def __str__(self) -> str:
+        counts = ((self.images, "images"), (self.captions, "captions"))
+        sizes = ", ".join(f"{count:,} {kind}" for count, kind in counts if count is not None)
+        return " · ".join(filter(None, (self.dataset, self.split, sizes))) or "test set unknown"
+
+
+UNKNOWN = Searched()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +45,7 @@ class Scores:
 
     metrics: Metrics
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    test_set: Searched = UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +58,43 @@ class Run:
     curves: Mapping[str, Points]  # title → (step, value)
     scores: Mapping[str, Scores]  # by protocol
     best: Path | None  # its best checkpoint
+
+
+def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """Read a run, or every run below a folder, such as a sweep's; lines about what was left out.
+
+    Args:
+        folder: of a training, of an evaluation, or of any number of them.
+
+    Raises:
+        VSEError: if the folder itself is a damaged run, or there is no run in it.
+    """
+    if (folder / METRICS).is_file() or (folder / CONFIG).is_file():
+        return read_runs(folder), []
+    runs, left_out = [], []
+    for place in run_folders(folder):
+        try:
+            runs += read_runs(place)
+        except VSEError as error:
+            left_out.append(str(error))
+    if not runs:
+        found = f", and left out: {'; '.join(left_out)}" if left_out else ""
+        raise VSEError(
+            f"{folder}: no run in it, no folder with a {METRICS}{found}; expected a folder that vse-train or "
+            "vse-evaluate wrote, or one with such folders"
+        )
+    return runs, left_out
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The folders below one that hold a training or an evaluation, in order; links are not followed."""
+    found = []
+    for place, below, files in os.walk(folder):
+        below.sort()
+        if METRICS in files or CONFIG in files:
+            found.append(Path(place))
+            below.clear()  # what lies below belongs to it
+    return found
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -54,7 +112,11 @@ def read_runs(folder: Path) -> list[Run]:
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         if (folder / CONFIG).is_file():
             return [_read_training(folder, metrics)]
-        return [_read_evaluated(folder, name, protocols) for name, protocols in metrics.items()]
+        title = folder.resolve().name  # several models are told apart by their own names
+        return [
+            _read_evaluated(folder, title if len(metrics) == 1 else f"{title} · {name}", protocols)
+            for name, protocols in metrics.items()
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise VSEError(
             f"{folder}: damaged or no run ({first_line(error)}), expected {METRICS} as it was written"
@@ -64,14 +126,29 @@ def read_runs(folder: Path) -> list[Run]:
 def _read_training(folder: Path, metrics: dict[str, Any]) -> Run:
     settings: dict[str, Any] = read_config(folder)
     best = folder / "checkpoints" / "best.ckpt"
+    scores = {
+        protocol: Scores(metrics=found, test_set=searched_by(folder, settings))
+        for protocol, found in tested_scores(metrics).items()
+    }
     return Run(
         name=f"{settings['name']} · {folder.resolve().name}",
         folder=folder,
         settings=settings,
         curves=_read_curves(logged_files(folder)),
-        scores={protocol: Scores(metrics=found) for protocol, found in tested_scores(metrics).items()},
+        scores=scores,
         best=best if best.is_file() else None,
     )
+
+
+def searched_by(folder: Path, settings: Mapping[str, Any]) -> Searched:
+    """The test set of a training; its size from the queries of its test, if the run has kept them."""
+    dataset = settings["dataset"]
+    known = Searched(dataset["name"], dataset["test_split"])
+    if not (folder / QUERIES).is_file():
+        return known
+    evaluated = read_queries(folder)
+    captions = [len(one.rows) for one in next(iter(evaluated.outcomes.values())).queries if one.direction == "t2i"]
+    return known._replace(images=evaluated.images, captions=next(iter(captions), None))
 
 
 def _read_evaluated(folder: Path, name: str, protocols: dict[str, Any]) -> Run:
@@ -79,6 +156,7 @@ def _read_evaluated(folder: Path, name: str, protocols: dict[str, Any]) -> Run:
         protocol: Scores(
             metrics={metric: float(value) for metric, value in found["metrics"].items()},
             intervals={metric: (float(low), float(high)) for metric, (low, high) in found["intervals"].items()},
+            test_set=Searched(**found.get("test_set", {})),
         )
         for protocol, found in protocols.items()
     }
@@ -94,8 +172,8 @@ def _read_curves(paths: Sequence[Path]) -> dict[str, Points]:
     for path in paths:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        for title, prefix in CURVES.items():
-            column = next((name for name in (rows[0] if rows else ()) if name.startswith(prefix)), None)
+        for title, pattern in CURVES.items():
+            column = logged_name(pattern, rows[0] if rows else ())
             if column is not None:
                 found = {float(row["step"]): float(row[column]) for row in rows if row[column] and row["step"]}
                 curves[title] = curves.get(title, {}) | found

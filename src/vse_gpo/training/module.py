@@ -246,8 +246,7 @@ class RetrievalModule(EmbeddingModule):
         self.tested = self._evaluate("test", self.test_protocols)
         for prefix, outcomes in self.tested.items():
             for protocol, outcome in outcomes.items():
-                metrics = outcome.metrics().items()
-                self.log_dict({f"test/{prefix}{protocol}/{name}": value for name, value in metrics})
+                self.log_dict({f"test/{prefix}{protocol}/{key}": value for key, value in outcome.metrics().items()})
 
     def on_test_end(self) -> None:
         self.on_validation_end()
