@@ -16,7 +16,7 @@ from vse_gpo.data.decoding import jpeg_decoder
 from vse_gpo.data.files import read_listing
 from vse_gpo.data.images import ImageFiles, PrepareImages
 from vse_gpo.data.pairs import EvaluationImages
-from vse_gpo.data.shards import ShardsDataset
+from vse_gpo.data.shards.dataset import ShardsDataset
 from vse_gpo.data.shards.writing import StoredSample, write_shards
 from vse_gpo.data.split import DiskDataset, Split
 

@@ -109,7 +109,10 @@ def test_a_data_set_is_checked_without_a_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"dataset": {"name": "shapes"}}, "dataset=shapes needs no files, there is nothing to check; set experiment="),
+        (
+            {"dataset": {"name": "shapes"}},
+            "dataset=shapes has no folder to check: what it reads is checked when a run begins; set experiment=",
+        ),
         ({"inputs": "pixels"}, "inputs=pixels, expected any, features or images"),
         ({"fetch": True, "dataset": DATASET | {"root": "???"}}, "fetch=true needs a folder for the data"),
     ],

@@ -74,3 +74,10 @@ def test_regions_of_different_numbers_are_padded() -> None:
     assert features.lengths.tolist() == [3, 5]
     assert features.values.sum() == 64
     assert torch.equal(prepare(sets).values, features.values)
+
+
+def test_an_image_in_the_place_of_regions_is_refused():
+    with pytest.raises(
+        VSEError, match=r"found an image of shape \(3, 8, 8\), expected region features .* this data set"
+    ):
+        PrepareRegions().encode(torch.zeros(3, 8, 8, dtype=torch.uint8))

@@ -19,7 +19,7 @@ from PIL import Image
 from tests.helpers.tiny import TinySource, save_last, tiny_data, tiny_module, tiny_trainer, weights
 from vse_gpo.backbones.small import small_grid
 from vse_gpo.data.images import PrepareImages
-from vse_gpo.data.shards import ShardsDataset
+from vse_gpo.data.shards.dataset import ShardsDataset
 from vse_gpo.training.ddp import PhasedDDP
 
 SIDE = 16

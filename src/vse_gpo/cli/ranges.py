@@ -35,6 +35,7 @@ RANGES = {  # last part of a setting's name → what it may be; null means what 
     "rows": COUNT,
     "queries": range(2**31),
     "at_once": COUNT,
+    "per_shard": COUNT,
     "port": range(2**16),
 }
 

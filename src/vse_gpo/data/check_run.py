@@ -50,7 +50,8 @@ def check_data(
     """
     if "root" not in dataset and find_needs is None:
         raise VSEError(
-            f"dataset={dataset['name']} needs no files, there is nothing to check; set experiment= or dataset=coco"
+            f"dataset={dataset['name']} has no folder to check: what it reads is checked when a run begins; set "
+            "experiment= or dataset=coco"
         )
     if inputs not in ("any", *BACKBONES):
         raise VSEError(f"inputs={inputs}, expected any, {' or '.join(BACKBONES)}")
@@ -207,5 +208,5 @@ def fetch_part(source: Address, folder: Path) -> None:
     if source.unpack is not None:
         unpack_folder(archive, folder / source.unpack)
     elif source.prepare is not None:
-        columns = dict.fromkeys(("image_column", "caption_column", "split_column", "layout"))
+        columns: dict[str, Any] = dict.fromkeys(("image_column", "caption_column", "split_column", "layout"))
         prepare(source=str(unpack_file(archive, source.prepare)), out=str(folder), seed=0, **columns)

@@ -124,18 +124,26 @@ def write_images(images: Images, files: set[str], folder: Path) -> None:
             others.
     """
     if folder.exists() and any(folder.iterdir()):
-        for name, content in _each_once(images, files):
+        for name, content in each_once(images, files):
             if not (folder / name).is_file() or (folder / name).read_bytes() != content:
                 raise VSEError(f"{folder}: is there and holds no such {name}; name a new folder")
         return
     with whole_folder(folder) as part:
-        for name, content in _each_once(images, files):
+        for name, content in each_once(images, files):
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_bytes(content)
 
 
-def _each_once(images: Images, files: set[str]) -> Iterator[tuple[str, bytes]]:
-    """The images that captions name, each checked to be one."""
+def each_once(images: Images, files: set[str]) -> Iterator[tuple[str, bytes]]:
+    """The images that captions name, each checked to be one.
+
+    Args:
+        images: gives names and contents; an image may come again.
+        files: names that captions have.
+
+    Raises:
+        VSEError: if a name points outside the folder, two images have one name, or one is missing.
+    """
     found: dict[str, tuple[int, int]] = {}
     for name, content in images():
         if name not in files:

@@ -98,6 +98,16 @@ class PrepareRegions:
         return RegionFiles
 
     def encode(self, regions: Tensor, _random: np.random.Generator | None = None) -> Tensor:
+        """The regions as they are.
+
+        Raises:
+            VSEError: if they are pixels.
+        """
+        if regions.ndim != 2:
+            raise VSEError(
+                f"found an image of shape {tuple(regions.shape)}, expected region features (regions, width): this data "
+                "set gives images, and the backbone reads features; set backbone= to one that reads images"
+            )
         return regions
 
     def collate(self, images: list[Tensor]) -> Features:

@@ -78,7 +78,7 @@ DATA_PARTS = frozenset(
         "vse_gpo.data.images.ImageFiles",
         "vse_gpo.data.regions.RegionFiles",
         "vse_gpo.data.shapes.ShapesDataset",
-        "vse_gpo.data.shards.ShardsDataset",
+        "vse_gpo.data.shards.dataset.ShardsDataset",
         "vse_gpo.data.split.DiskDataset",
     }
 )

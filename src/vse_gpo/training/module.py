@@ -187,12 +187,7 @@ class RetrievalModule(EmbeddingModule):
     @property
     def phase(self) -> Phase:
         """The phase of the next step."""
-        return self.phases.at(self.story_epoch)
-
-    @property
-    def story_epoch(self) -> int:
-        """The current epoch, as the phases count it."""
-        return self.phases.epoch_of(self.current_epoch, self.global_step)
+        return self.phases.at(self.phases.epoch_of(self.current_epoch, self.global_step))
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutputs:
         """The loss to step on and, for callbacks, all processes' embeddings and the mask of pairs that do not count."""

@@ -9,7 +9,7 @@ from tests.helpers.on_disk import picture
 from tests.helpers.tiny import TinySource
 from tests.helpers.tiny_shards import BROKEN, encoded, tiny_shards, write_tar, write_tiny_shards
 from vse_gpo.data.decoding import image_from, read_image
-from vse_gpo.data.shards import ShardsDataset
+from vse_gpo.data.shards.dataset import ShardsDataset
 from vse_gpo.data.split import ImageReadError
 from vse_gpo.errors import VSEError
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from vse_gpo.data.shapes import ShapesDataset
-from vse_gpo.data.shards import ShardsDataset
-from vse_gpo.data.shards.writing import StoredSample, samples_of, write_shards
+from vse_gpo.data.shards.dataset import ShardsDataset
+from vse_gpo.data.shards.drawn import samples_of
+from vse_gpo.data.shards.writing import StoredSample, write_shards
 from vse_gpo.errors import VSEError
 
 SHAPES = ShapesDataset(train=7, dev=2, test=2, size=24, captions=2, seed=0)

@@ -3,16 +3,12 @@
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
-
 from vse_gpo.data.shards.samples import IMAGES
-from vse_gpo.data.split import Split
 from vse_gpo.errors import VSEError
 from vse_gpo.storage.writing import whole_file
 
@@ -67,18 +63,3 @@ def _write_sample(tar: tarfile.TarFile, key: str, sample: StoredSample) -> None:
         member = tarfile.TarInfo(f"{key}.{kind}")  # of the year 1970, of nobody: the same bytes for the same samples
         member.size = len(data)
         tar.addfile(member, io.BytesIO(data))
-
-
-def samples_of(split: Split) -> Iterator[StoredSample]:
-    """A split's images as PNG files, which lose nothing, with their captions.
-
-    Args:
-        split: of pixels, its captions in the order of the images.
-    """
-    ends = np.searchsorted(split.caption_to_image, np.arange(len(split.images)), side="right").tolist()
-    start = 0
-    for row, end in enumerate(ends):
-        file = io.BytesIO()
-        Image.fromarray(split.images[row].permute(1, 2, 0).numpy()).save(file, "PNG")
-        yield StoredSample(str(split.image_ids[row]), file.getvalue(), "png", list(split.captions[start:end]))
-        start = end

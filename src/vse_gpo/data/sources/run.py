@@ -1,6 +1,6 @@
 """``vse-prepare``: a data set's folder from any source of captions and images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -15,9 +15,11 @@ from vse_gpo.data.layout import (
 )
 from vse_gpo.data.sources.columns import Wanted
 from vse_gpo.data.sources.read import read_captions
-from vse_gpo.errors import printable
+from vse_gpo.data.sources.to_shards import write_splits
+from vse_gpo.errors import VSEError, printable
 from vse_gpo.storage.writing import write_together
 
+FILES, SHARDS = "files", "shards"  # what is written
 SHOWN = 10  # rows that were left out or changed
 
 
@@ -30,6 +32,8 @@ def prepare(
     caption_column: str | None,
     split_column: str | None,
     layout: str | None,
+    to: str = FILES,
+    per_shard: int = 1000,
 ) -> None:
     """Write the files, and print how the source was read, what was left out and what each split has.
 
@@ -39,13 +43,23 @@ def prepare(
         seed: assigns images to splits, if the source has none.
         image_column, caption_column, split_column: names of the columns; None guesses them.
         layout: data set's config that will read the folder; None takes what the source says.
+        to: ``files``, or ``shards`` for tars that ``dataset=shards`` reads.
+        per_shard: samples in each tar.
 
     Raises:
         VSEError: if the source cannot be read, or captions would change that have features already.
     """
+    if to not in (FILES, SHARDS):
+        raise VSEError(f"to={to}, expected {FILES} or {SHARDS}")
     if layout is not None:
         named_layout(layout)  # before the source is read
     captions = read_captions(source, Wanted(image_column, caption_column, split_column))
+    if to == SHARDS:
+        shards = write_splits(captions, Path(out).expanduser(), seed, per_shard)
+        _print_lines(captions.told)
+        _print_notes(captions.notes)
+        _print_counts(shards)
+        return
     option = layout or captions.layout
     chosen, folder = named_layout(option), Path(out).expanduser()
     kept = counted_captions(captions.described, chosen)
@@ -58,9 +72,13 @@ def prepare(
     _print_notes(captions.notes)
     if dropped := len(captions.described) - len(kept):
         print(f"{dropped:,} captions left out: {option} counts the first {chosen.captions} of each image")
+    _print_counts(counts)
+    _print_lines([_images_line(source, captions, folder, chosen)])
+
+
+def _print_counts(counts: Mapping[str, tuple[int, int]]) -> None:
     for split, (images, texts) in counts.items():
         print(f"{split}: {images:,} images, {texts:,} captions")
-    _print_lines([_images_line(source, captions, folder, chosen)])
 
 
 def _print_notes(notes: Sequence[str]) -> None:

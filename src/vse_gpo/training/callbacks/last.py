@@ -1,6 +1,7 @@
 """The checkpoint to resume from."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,7 +23,7 @@ class LastCheckpoint(ModelCheckpoint):
             at epochs and validations.
     """
 
-    def __init__(self, *, dirpath: str, filename: str, every_minutes: float | None = None) -> None:
+    def __init__(self, *, dirpath: str | Path, filename: str, every_minutes: float | None = None) -> None:
         super().__init__(dirpath=dirpath, filename=filename, save_on_train_epoch_end=True, enable_version_counter=False)
         self.every_minutes = every_minutes
 
