@@ -19,7 +19,7 @@ SIDE, GAP, LINE = 144, 10, 26  # pixels
 TRUE, FALSE, BLANK = "#2e9e4f", "#c9c9c9", "#f0f0f0"
 
 
-def pictures_of(
+def drawable_images(
     split: Split, dataset: Mapping[str, Any], make_source: Callable[[Mapping[str, Any]], Source]
 ) -> ImageSource | None:
     """The images of a split, also of one that holds their features; None if their files are not beside the features.

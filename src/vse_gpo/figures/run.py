@@ -8,7 +8,7 @@ from vse_gpo.checkpoints.sources import load_model
 from vse_gpo.data.datamodule import Source
 from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.encoding import encode_split, open_data
-from vse_gpo.figures.examples import choose_queries, draw_examples, pictures_of, retrieve
+from vse_gpo.figures.examples import choose_queries, draw_examples, drawable_images, retrieve
 from vse_gpo.figures.poolings import draw_curves, model_curves, save_figure
 from vse_gpo.model import VSE
 from vse_gpo.storage.settings import CONFIG, read_config
@@ -74,6 +74,6 @@ def plot_examples(
     split = data.split("test")
     chosen = choose_queries(split, count=queries, seed=seed)
     similarity = encode_split(model, data).similarities().image_caption
-    images = pictures_of(split, dataset, make_source) or split.images
+    images = drawable_images(split, dataset, make_source) or split.images
     with whole_file(out) as file:
         draw_examples(retrieve(similarity, split, chosen), images).save(file, format="PNG")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vse_gpo.data.split import ImageSource, Split
 from vse_gpo.evaluation.encoding import encode_split, open_data
-from vse_gpo.figures.examples import pictures_of
+from vse_gpo.figures.examples import drawable_images
 from vse_gpo.model import VSE
 from vse_gpo.reporting.runs import Scores, Searched
 from vse_gpo.retrieval.protocols import Gallery, run_protocols
@@ -90,7 +90,7 @@ def run_test(model: VSE, dataset: dict[str, Any], count: int, seed: int) -> Test
         for protocol, outcome in outcomes.items()
     }
     (whole,) = run_protocols(test, ["all"], {}).values()
-    shelf = Shelf(split, pictures_of(split, dataset, build_data))
+    shelf = Shelf(split, drawable_images(split, dataset, build_data))
     return Tested(scores, _examples(whole, test.similarities.image_caption, shelf, count, np.random.default_rng(seed)))
 
 

@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from vse_gpo.data.split import ImageSource
-from vse_gpo.figures.examples import Example, choose_queries, draw_examples, pictures_of, retrieve, thumbnail
+from vse_gpo.figures.examples import Example, choose_queries, draw_examples, drawable_images, retrieve, thumbnail
 from vse_gpo.storage.registry import DATA_PARTS
 from vse_gpo.storage.settings import build
 from vse_gpo.storage.writing import whole_file
@@ -44,7 +44,7 @@ class Examples(Callback):
         examples = retrieve(pl_module.encoded.similarities().image_caption, split, rows)
         if self._images is None:
             dataset = pl_module.settings.get("dataset")
-            self._images = (pictures_of(split, dataset, build_data) if dataset else None) or split.images
+            self._images = (drawable_images(split, dataset, build_data) if dataset else None) or split.images
         path = picture_path(trainer, "examples")
         with whole_file(path) as file:
             draw_examples(examples, self._images).save(file, format="PNG")
