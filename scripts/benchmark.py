@@ -3,6 +3,7 @@
 python scripts/benchmark.py pooling            GPO, as released, and the mean
 python scripts/benchmark.py train_step         a whole step with GPO, with mean pooling, and the bare encoders
 python scripts/benchmark.py loader             images per second and core; opening 33 GB of features
+python scripts/benchmark.py shards             the same from tars and from a folder; the index of a million samples
 python scripts/benchmark.py trunk              feature maps on a CPU, with freed memory kept and returned
 python scripts/benchmark.py memory             a training step against the batch size, at once and in micro-batches
 python scripts/benchmark.py gpu_memory         what published rows take on GPUs, computed without one
@@ -43,6 +44,7 @@ def main() -> None:
     train_step.add_argument("--device", **device)
     train_step.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
     kinds.add_parser("loader").add_argument("--images", help="folder of JPEGs instead of generated ones")
+    kinds.add_parser("shards").add_argument("--samples", type=int, default=1_000_000)
     kinds.add_parser("trunk")
     kinds.add_parser("memory")
     kinds.add_parser("gpu_memory")

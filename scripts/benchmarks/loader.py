@@ -43,7 +43,7 @@ def loader(images: str | None) -> list[Measured]:
     tables = []
     for fall, quality in DETAIL:
         with tempfile.TemporaryDirectory() as folder:
-            files = _pictures(Path(folder), fall, quality)
+            files = jpegs(Path(folder), fall, quality)
             size = sum(file.stat().st_size for file in files) / len(files) / 1000
             tables.append(_chains(f"{len(files)} JPEGs of {WIDTH}×{HEIGHT}, {size:.0f} kB each", files))
     return [*tables, _features()]
@@ -64,7 +64,7 @@ def _chains(title: str, files: Sequence[Path]) -> Measured:
     return Measured(f"{title} → {SIZE}×{SIZE}, training transform", columns, rows)
 
 
-def _pictures(folder: Path, fall: float, quality: int) -> list[Path]:
+def jpegs(folder: Path, fall: float, quality: int) -> list[Path]:
     """Images with detail at every scale, as photographs have.
 
     Args:

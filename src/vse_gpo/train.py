@@ -36,6 +36,7 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
         "in_sweep": HydraConfig.get().mode == RunMode.MULTIRUN,
         "seed": config.seed,
         "max_epochs": config.trainer.max_epochs,
+        "max_steps": config.trainer.max_steps,
         "splits": [config.data.train_split, config.data.dev_split, *([config.data.test_split] if config.test else [])],
         "test_protocols": settings["dataset"]["test_protocols"] if config.test else None,
         "make_source": maker(config.data.source),

@@ -214,6 +214,20 @@ def test_the_home_folder_is_known_where_a_path_begins(value, expanded):
     assert train(f"dataset.root={value}") == [f"dataset.root={expanded.replace('HOME', str(Path.home()))}"]
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("t-{000..099}.tar", "'t-{000..099}.tar'"),
+        ("~/t-{0..9}.tar", f"'{Path.home()}/t-{{0..9}}.tar'"),
+        ("'t-{0..9}.tar'", "'t-{0..9}.tar'"),
+        ("['t-{0..9}.tar']", "['t-{0..9}.tar']"),
+        ("{a:1}", "{a:1}"),
+    ],
+)
+def test_numbers_in_braces_stand_for_many_names(value, expected):
+    assert train(f"dataset.train_shards={value}") == [f"dataset.train_shards={expected}"]
+
+
 @settings(max_examples=60)
 @given(st.lists(TEXTS.filter(lambda text: "${" not in text and text != "???"), min_size=4, max_size=4))
 def test_a_quoted_value_composes_to_exactly_itself(values):

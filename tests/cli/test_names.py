@@ -41,6 +41,7 @@ def test_all_that_is_still_to_be_set_is_told_at_once():
     settings = {**BASE, "seed": "???", "optimizer": {"lr": "???"}}
     with pytest.raises(VSEError, match=r"^seed, optimizer\.lr must be set; add seed=… optimizer\.lr=…$"):
         check_settings(settings, BASE)
+    check_settings(settings, BASE, complete=False)
 
 
 def test_what_follows_from_other_settings_is_not_suggested():

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,17 +5,14 @@ import pytest
 
 from tests.helpers.on_disk import CAPTIONS, FOLDER, listing, write_features, write_images, write_texts
 from vse_gpo.data.checks import (
-    UNCHECKED,
     Counts,
     FeatureKind,
-    Finding,
     check_captions,
     check_features,
     check_images,
     check_split,
-    print_findings,
-    verdict,
 )
+from vse_gpo.data.findings import UNCHECKED, Finding, verdict
 from vse_gpo.errors import VSEError
 
 COUNTS = Counts(images=3, captions=6)
@@ -142,86 +137,3 @@ def test_decoding_names_a_broken_image(tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(VSEError, match=r"1 of 3 images cannot be decoded: '3\.jpg'"):
         check_images(tmp_path, listing(), FOLDER, decode=True)
     assert capsys.readouterr().out == ""
-
-
-# verdict
-
-
-def findings(**problems: str) -> list[Finding]:
-    return [
-        Finding(split=split, part=part, expected="", problem=problems.get(f"{split}_{part}"))
-        for split in ("train", "dev")
-        for part in ("captions", "features", "images")
-    ]
-
-
-@pytest.mark.parametrize(
-    ("problems", "inputs", "line"),
-    [
-        ({}, "any", "ready to train region backbones and grid backbones"),
-        (
-            {"dev_images": "gone"},
-            "any",
-            "ready to train region backbones; grid backbones lack images of dev",
-        ),
-        ({"dev_images": "gone"}, "features", "ready to train region backbones; grid backbones lack images of dev"),
-        (
-            {"train_features": "gone", "dev_features": "gone"},
-            "images",
-            "ready to train grid backbones; region backbones lack features of train, dev",
-        ),
-    ],
-)
-def test_enough_to_train(problems: dict[str, str], inputs: str, line: str) -> None:
-    assert verdict(findings(**problems), inputs) == line
-
-
-@pytest.mark.parametrize(
-    ("problems", "inputs", "missing"),
-    [
-        ({"dev_images": "gone"}, "images", "images of dev"),
-        ({"train_features": "gone", "dev_images": "gone"}, "any", "features of train or images of dev"),
-        ({"dev_captions": "gone", "dev_features": UNCHECKED, "dev_images": UNCHECKED}, "any", "captions of dev"),
-        ({"dev_captions": "gone"}, "any", "captions of dev"),
-    ],
-)
-def test_not_enough_to_train(problems: dict[str, str], inputs: str, missing: str) -> None:
-    with pytest.raises(VSEError, match=f"^missing or wrong for training: {missing}$"):
-        verdict(findings(**problems), inputs)
-
-
-# the command
-
-
-def test_the_command_ends_with_what_is_missing(tmp_path: Path) -> None:
-    for split in ("train", "dev", "test"):
-        write_everything(tmp_path, split)
-    (tmp_path / FOLDER).rename(tmp_path / "flickr30k-images")
-    command = [sys.executable, "-m", "vse_gpo.check_data", "dataset=f8k", f"dataset.root={tmp_path}"]
-    enough = subprocess.run(
-        [*command, "dataset.expected.splits=null"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert enough.returncode == 0, enough.stderr
-    assert enough.stdout.splitlines()[-1] == "ready to train region backbones and grid backbones"
-    short = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert short.returncode == 1
-    assert "6,000 images" in short.stdout
-    assert "Hodosh" in short.stdout
-    assert short.stderr.splitlines() == ["error: missing or wrong for training: captions of train, dev, test"]
-    written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"precomp", "flickr30k-images", "id_mapping.json"}  # nothing is left behind
-
-
-def test_names_with_brackets_and_escapes_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    finding = Finding(
-        split="a[b]", part="images", expected="3 files in [red]/", found="\x1b[2J", problem="no [c]\u202e"
-    )
-    print_findings("[t]", [finding], {"images": "from [d]"})
-    shown = capsys.readouterr().out
-    for text in ("a[b]", "[red]/", "\\x1b[2J", "no [c]\\u202e", "[t]", "from [d]"):
-        assert text in shown
-    assert "\x1b[2J" not in shown

@@ -22,7 +22,7 @@ from vse_gpo.backbones.timm_trunks import timm_grid
 from vse_gpo.batch import Features
 from vse_gpo.data import extraction
 from vse_gpo.data.encoding import Encoding
-from vse_gpo.data.files import read_listing
+from vse_gpo.data.files import find_images, read_listing
 from vse_gpo.data.images import PrepareImages
 from vse_gpo.data.pairs import EvaluationImages
 from vse_gpo.data.shapes import ShapesDataset
@@ -120,6 +120,7 @@ def test_features_of_another_program_are_kept(tmp_path):
         extraction.extract(
             out=str(tmp_path),
             root=str(tmp_path),
+            image_folder="images",
             splits=["train"],
             make_source=nothing_is_built,
             make_prepare=nothing_is_built,
@@ -151,6 +152,9 @@ def test_features_may_lie_beside_their_captions_and_are_of_their_images_alone(tm
     write_images(root, list(CAPTIONS))
     features = extracted(root, out)
     assert extracted(root, out) == features  # nothing is left to do
+    split = read_listing(out, "train")
+    assert find_images(out, FOLDER, split) == find_images(root, FOLDER, split)  # to be shown
+    assert (out / FOLDER).resolve() == (root / FOLDER).resolve()
     with pytest.raises(SystemExit):
         extracted(root, out, "dtype=float16")
     assert "features in float32, expected dtype=float16; name a new folder" in capsys.readouterr().err
@@ -164,6 +168,19 @@ def test_features_may_lie_beside_their_captions_and_are_of_their_images_alone(tm
             extracted(root, folder)
         assert "features of other images than train has now; name a new folder" in capsys.readouterr().err
     assert read_listing(out, "train").image_ids == list(CAPTIONS)
+
+
+def test_without_links_or_files_names_are_shown(tmp_path, monkeypatch):
+    root, out = tmp_path / "data", tmp_path / "out"
+    root.mkdir()
+    out.mkdir()
+    extraction.point_to_images(root, out, FOLDER)
+    assert not any(out.iterdir())
+    write_images(root, list(CAPTIONS))
+    monkeypatch.setattr(Path, "symlink_to", lambda *_, **__: (tmp_path / "none").readlink())
+    with pytest.warns(UserWarning, match="no link to .* can be made .*; results will show the images' names"):
+        extraction.point_to_images(root, out, FOLDER)
+    assert [path.name for path in out.iterdir()] == ["id_mapping.json"]
 
 
 def test_a_folder_that_another_process_fills_is_left_to_it(tmp_path, capsys):

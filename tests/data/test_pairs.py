@@ -1,6 +1,7 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.helpers.tiny import WIDTH, RandomRegions
 from vse_gpo.batch import Batch, Tokens
 from vse_gpo.data.captions import PrepareCaptions, WordNoise, Words
 from vse_gpo.data.images import PrepareImages, to_pixels
+from vse_gpo.data.orders import distinct_order
 from vse_gpo.data.pairs import (
     Draw,
     EvaluationCaptions,
@@ -29,7 +31,7 @@ from vse_gpo.data.pairs import (
     largest_batch,
 )
 from vse_gpo.data.regions import PrepareRegions
-from vse_gpo.data.split import Split
+from vse_gpo.data.split import ImageReadError, Split
 from vse_gpo.errors import VSEError
 
 COUNTS = [3, 1, 2, 4]  # captions of each image
@@ -110,7 +112,13 @@ def global_batches(
     shares: list[list[list[Draw]]] = []
     for rank in range(processes):
         batches = TrainingBatches(
-            pairs, batch_size=batch_size, seed=seed, drop_last=drop_last, rank=rank, processes=processes, images=images
+            pairs,
+            batch_size=batch_size,
+            seed=seed,
+            drop_last=drop_last,
+            rank=rank,
+            processes=processes,
+            order=None if images is None else partial(distinct_order, images, batch_size),
         )
         batches.set_epoch(epoch)
         batches.first_batch = first_batch
@@ -389,3 +397,57 @@ def test_evaluation_takes_everything_as_it_is() -> None:
     assert rows.tolist() == [4, 0]
     assert tokens.lengths.tolist() == [10, 6]
     assert tokens.ids[1].tolist() == [1, 2, 3, 4, 5, 6, 0, 0, 0, 0]
+
+
+# images that cannot be read
+
+
+class Damaged(Pictures):
+    """The images of some rows cannot be read."""
+
+    def __init__(self, *rows: int) -> None:
+        self.rows = rows
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        if row in self.rows:
+            raise ImageReadError(f"image {row}: cannot be decoded")
+        return super().__getitem__(row)
+
+
+def damaged_pairs(*rows: int) -> TrainingPairs:
+    captions = PrepareCaptions(tokenizer=Letters(), noise=WordNoise(0.5))
+    return TrainingPairs(replace(split(), images=Damaged(*rows)), PrepareImages(size=8), captions)
+
+
+def test_another_pair_takes_the_place_of_an_unreadable_one_the_same_whenever_it_is_drawn():
+    pairs, whole = damaged_pairs(0, 1), training_pairs()
+    with pytest.warns(UserWarning, match="^train: image 0: cannot be decoded; another pair was taken, as for 1 so far"):
+        taken = pairs[Draw(1, (0, 0))]
+    assert taken.image_index in (2, 3)
+    own = whole[Draw(taken.caption_index, (0, 0))]
+    assert [torch.equal(taken.image, own.image), torch.equal(taken.tokens, own.tokens)] == [True, True]
+    with pytest.warns(UserWarning, match="as for 2 so far"):
+        assert pairs[Draw(1, (0, 0))].caption_index == taken.caption_index
+    with pytest.warns(UserWarning, match="so far"):
+        others = {pairs[Draw(1, (0, epoch))].caption_index for epoch in range(1, 9)}
+    assert len(others) > 1  # another in another epoch
+    assert torch.equal(pairs[Draw(9, (0, 0))].image, whole[Draw(9, (0, 0))].image)
+
+
+def test_unreadable_images_are_named_now_and_then():
+    pairs = damaged_pairs(0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for epoch in range(40):
+            pairs[Draw(0, (0, epoch))]
+    counts = [int(str(one.message).split("as for ")[1].split()[0]) for one in told]
+    assert counts == [1, 2, 3, 4, 5, 6, 7, 8, 16, 32]
+
+
+def test_a_data_set_without_a_readable_image_is_refused():
+    pairs = damaged_pairs(*range(len(COUNTS)))
+    with (
+        pytest.warns(UserWarning, match="cannot be decoded"),
+        pytest.raises(VSEError, match=r"none of 100 images around pair 2 can be read: image"),
+    ):
+        pairs[Draw(2, (0, 0))]

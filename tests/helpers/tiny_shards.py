@@ -1,6 +1,7 @@
 """Tiny data sets in tars, and trainings on them, each process of which can be killed."""
 
 import io
+import multiprocessing
 import os
 import signal
 import socket
@@ -87,6 +88,7 @@ def train_on_shards(
 ) -> None:
     """One process of a training of 3 epochs, 6 steps each; ``weights.pt`` is what the first one ends with."""
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # of the loader's, as in a process of one's own
     if processes > 1:
         places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": processes, "NODE_RANK": 0}
         os.environ |= {name: str(value) for name, value in (places | {"LOCAL_RANK": rank, "RANK": rank}).items()}

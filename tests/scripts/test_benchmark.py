@@ -105,8 +105,21 @@ def test_large_features_open_and_made_pictures_are_pictures(benchmarks, monkeypa
     monkeypatch.setattr(module, "alone", lambda work, *arguments: work(*arguments))
     (row,) = module._features().rows
     assert row[1] > 0
-    (file,) = module._pictures(tmp_path, *module.DETAIL[0])
+    (file,) = module.jpegs(tmp_path, *module.DETAIL[0])
     assert module.read_image(file).shape == (3, 480, 640)
+
+
+def test_shards_are_compared_with_a_folder(benchmarks, monkeypatch):
+    module = benchmarks("shards")
+    for name, value in {"SHARDS": 2, "READS": 9, "ROUNDS": 1, "SIZES": (8,), "PICTURES": 2}.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(benchmarks("loader"), "PICTURES", 2)
+    monkeypatch.setattr(module, "alone", lambda work, *arguments: work(*arguments))
+    loaders, index = module.shards(20)
+    [(size, folder_rate, shard_rate, ratio)] = loaders.rows
+    assert (size, ratio) == ("8×8", pytest.approx(shard_rate / folder_rate))
+    assert index.title == "20 samples in 2 shards"
+    assert index.rows[2][3] == pytest.approx(9 / index.rows[2][1])
 
 
 def test_a_benchmark_without_its_packages_says_in_one_line_what_to_install(benchmarks, monkeypatch):

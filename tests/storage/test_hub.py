@@ -18,7 +18,17 @@ from tests.helpers.tiny_encoders import roberta_folder
 from vse_gpo import VSE
 from vse_gpo.errors import VSEError
 from vse_gpo.storage import hub
-from vse_gpo.storage.hub import check_pretrained, fetch, load_pretrained
+from vse_gpo.storage.hub import cached_model, check_pretrained, fetch, load_pretrained
+
+
+def test_a_model_is_in_the_cache_if_its_weights_are(monkeypatch, tmp_path):
+    cached = {"config.json": str(tmp_path / "config.json")}
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda _, file: cached.get(file))
+    assert cached_model("org/name") is None
+    cached["pytorch_model.bin"] = str(tmp_path / "pytorch_model.bin")
+    assert cached_model("org/name") == tmp_path
+    monkeypatch.undo()
+    assert cached_model("no hub id/at/all") is None
 
 
 def test_a_model_goes_to_the_hub_with_its_card(monkeypatch):

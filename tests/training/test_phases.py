@@ -26,6 +26,13 @@ def test_the_phase_follows_from_the_epoch_alone():
     ]
 
 
+def test_the_storys_epochs_may_be_counted_in_steps():
+    epochs, steps = Phases(PUBLISHED), Phases(PUBLISHED, epoch_steps=10)
+    assert [epochs.epoch_of(3, 25), steps.epoch_of(0, 9), steps.epoch_of(0, 10), steps.epoch_of(0, 25)] == [3, 0, 1, 2]
+    assert [epochs.ramp(0.25, 13), steps.ramp(0.25, 13)] == [0.25, 0.3]
+    assert [epochs.end_of(4, 25), steps.end_of(4, 25), steps.end_of(4, -1)] == [4, 3, None]
+
+
 @pytest.mark.parametrize("softened", [0, 1, 2, 3, 7])
 def test_a_softened_epoch_counts_all_negatives_and_changes_no_other(softened):
     told, story = Phases(PUBLISHED), Phases(PUBLISHED)

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from transformers import get_cosine_schedule_with_warmup
+from transformers import get_cosine_schedule_with_warmup, get_wsd_schedule
 
-from tests.helpers.tiny import save_last, tiny_data, tiny_module, tiny_optimization, tiny_trainer, weights
+from tests.helpers.tiny import STORY, save_last, tiny_data, tiny_module, tiny_optimization, tiny_trainer, weights
 from tests.helpers.tiny_shards import Kill, run_processes, write_tiny_shards
 from vse_gpo.batch import Batch
 from vse_gpo.errors import VSEError
 from vse_gpo.training.module import RetrievalModule
+from vse_gpo.training.phases import Phases
 
 STEPS_PER_EPOCH = 6  # 21 captions in batches of 4
 
@@ -99,7 +100,7 @@ def test_a_run_on_shards_that_was_killed_inside_an_epoch_ends_bit_equal(processe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed_at", [STEPS_PER_EPOCH + 4, STEPS_PER_EPOCH + 3, 2 * STEPS_PER_EPOCH + 5])
+@pytest.mark.parametrize("killed_at", [9, 10, 14])  # an epoch of two processes has five steps
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("count", [1, 2])
 def test_any_run_on_shards_that_was_killed_ends_bit_equal(processes, tmp_path, count, workers, killed_at):
@@ -118,6 +119,28 @@ def test_a_schedule_over_steps_goes_on_where_it_was(tmp_path):
     trainer = tiny_trainer(tmp_path / "resumed")
     trainer.fit(resumed, datamodule=tiny_data(), ckpt_path=tmp_path / "step=8.ckpt", weights_only=True)
     assert trainer.global_step == 3 * STEPS_PER_EPOCH
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(resumed).items())
+
+
+def in_steps(**changes: object) -> RetrievalModule:
+    """A module whose phases, ramp and schedule are counted in steps."""
+    wsd = partial(get_wsd_schedule, num_warmup_steps=2, num_decay_steps=4)
+    phases = Phases(STORY, epoch_steps=5)
+    return tiny_module(phases=phases, optimization=tiny_optimization(schedule=wsd, interval="step"), **changes)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_run_counted_in_steps_that_ends_inside_an_epoch_can_be_prolonged(tmp_path, count):
+    """The schedule of both is that of the whole run, as if it had been interrupted."""
+    steps = {"max_epochs": -1, "accumulate_grad_batches": count}
+    total, some = 15 // count, 8 // count
+    whole, resumed = in_steps(), in_steps()
+    kept = pl.callbacks.ModelCheckpoint(dirpath=tmp_path, filename="{step}", every_n_train_steps=some, save_top_k=-1)
+    tiny_trainer(tmp_path, callbacks=[kept], max_steps=total, **steps).fit(whole, datamodule=tiny_data())
+    trainer = tiny_trainer(tmp_path / "resumed", max_steps=total, **steps)
+    trainer.fit(resumed, datamodule=tiny_data(), ckpt_path=tmp_path / f"step={some}.ckpt", weights_only=True)
+    assert trainer.global_step == total
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.0  # the schedule ends with the run
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(resumed).items())
 
 

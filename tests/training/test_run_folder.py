@@ -87,3 +87,6 @@ def test_a_checkpoint_beyond_the_runs_end_is_not_resumed(tmp_path):
     assert [steps_taken(str(path), max_epochs) for max_epochs in (3, 4, -1, None)] == [18] * 4
     with pytest.raises(VSEError, match=r"saved in epoch 2, counted from 0, and trainer\.max_epochs=2 ends the run"):
         steps_taken(str(path), 2)
+    assert steps_taken(str(path), -1, 19) == 18
+    with pytest.raises(VSEError, match=r"saved after step 18, and trainer.max_steps=18 ends the run before it; set"):
+        steps_taken(str(path), -1, 18)

@@ -53,7 +53,7 @@ def fitted(folder: Path, *others: pl.Callback, resume: Path | None = None, **cha
     best = BestCheckpoint(
         dirpath=folder, filename="best", monitor="val/rsum", mode="max", save_on_train_epoch_end=False
     )
-    last = LastCheckpoint(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    last = LastCheckpoint(dirpath=folder, filename="last")
     callbacks = [average, *others, best, last, keep, Preemption(str(folder / "last.ckpt"))]
     module = tiny_module()
     trainer = tiny_trainer(folder, callbacks=callbacks, **changes)
@@ -192,6 +192,27 @@ def test_an_interval_that_cannot_be_kept_is_one_line_and_leaves_nothing(tmp_path
         train.main()
     assert re.fullmatch(f"error: {line}\n", capsys.readouterr().err)
     assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"max_steps": 5},
+            "max_steps=5 ends the run before its first validation, after batch 6; set trainer.val_check",
+        ),
+        ({"max_steps": 2, "val_check_interval": 0.5}, "max_steps=2 ends .* after batch 3"),
+        ({"max_steps": 7, "check_val_every_n_epoch": 2}, "max_steps=7 ends .* after batch 12"),
+        (
+            {"max_steps": 9, "val_check_interval": 4, "check_val_every_n_epoch": None},
+            "max_steps=9 leaves its last 1 bat",
+        ),
+    ],
+)
+def test_an_end_in_steps_without_a_validation_is_refused(tmp_path, changes, line):
+    trainer = tiny_trainer(tmp_path, max_epochs=-1, **changes)
+    with pytest.raises(VSEError, match=f"trainer.{line}"):
+        check_validation(trainer, 6)
 
 
 def test_intervals_that_can_be_kept_pass(tmp_path):

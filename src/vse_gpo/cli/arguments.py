@@ -91,10 +91,18 @@ class _Root:
 
     def __init__(self, config_name: str) -> None:
         self.folder = Path(config_folder())
-        settings: Any = OmegaConf.to_container(OmegaConf.load(self.folder / f"{config_name}.yaml"))
+        settings = self._settings(config_name)
         chosen = [str(name) for entry in settings.pop("defaults") if isinstance(entry, dict) for name in entry]
         self.groups = [name for name in chosen if "@" not in name and not name.startswith("override ")]
         self.names = [*self.groups, *settings, *(name.partition("@")[2] for name in chosen if "@" in name), "hydra"]
+
+    def _settings(self, name: str) -> dict[str, Any]:
+        """Settings of a root config, with those of the root configs that it begins with."""
+        own: Any = OmegaConf.to_container(OmegaConf.load(self.folder / f"{name}.yaml"))
+        entries = own.get("defaults", [])
+        begins = [self._settings(entry) for entry in entries if isinstance(entry, str) and entry != "_self_"]
+        merged = {key: value for settings in [*begins, own] for key, value in settings.items()}
+        return merged | {"defaults": [one for settings in begins for one in settings["defaults"]] + entries}
 
     def sets(self, argument: str, *, unknown_too: bool) -> bool:
         """Whether an argument is an override or a deletion: ``e=mc2`` and ``runs/lr=1/best.ckpt`` are none.

@@ -36,6 +36,7 @@ EXTRAS = {  # package → the extra of this package that installs it
     **dict.fromkeys(("gradio", "lance", "scipy"), "search"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export"),
     **dict.fromkeys(("joblib", "optuna", "submitit"), "sweep"),
+    "datasets": "hub",
     "eccv_caption": "eval",
     "wandb_workspaces": "dashboard",
     "open_clip": "open_clip",

@@ -16,19 +16,20 @@ from vse_gpo.errors import VSEError, did_you_mean
 from vse_gpo.storage.settings import Settings, walk
 
 
-def check_settings(settings: Settings, base: Settings) -> None:
+def check_settings(settings: Settings, base: Settings, *, complete: bool = True) -> None:
     """Refuse unknown names and values that are still to be set.
 
     Args:
         settings: settings of the run as plain containers, interpolations unresolved.
         base: settings of the same groups without the experiment's own values: every name that exists.
+        complete: whether every value must be set.
 
     Raises:
         VSEError: if there is such a name or value.
     """
     if unknown := list(unknown_names(settings, base)):
         raise VSEError(f"{unknown[0]}: no such setting{did_you_mean(unknown[0], names_to_set(base))}")
-    if missing := [name for name, value in walk(settings) if value == "???"]:
+    if complete and (missing := [name for name, value in walk(settings) if value == "???"]):
         raise VSEError(f"{', '.join(missing)} must be set; add {' '.join(f'{name}=…' for name in missing)}")
 
 

@@ -27,6 +27,8 @@ RANGES = {  # last part of a setting's name → what it may be; null means what 
     "dev_captions": COUNT,
     "train_captions": COUNT,
     "max_epochs": range(-1, 2**31),  # -1: no end
+    "max_steps": range(-1, 2**31),
+    "epoch_steps": COUNT,
     "min_count": COUNT,
     "top": COUNT,
     "items": range(2**15),

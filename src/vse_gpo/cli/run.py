@@ -51,6 +51,7 @@ def run_command(
     verbatim: Sequence[str] = (),
     bare: str | None = None,
     computes: bool = False,
+    complete: bool = True,
 ) -> None:
     """Compose the config from the command line, check it, import the work and run it.
 
@@ -63,13 +64,14 @@ def run_command(
         arguments: config and output folder → named arguments of the work.
         words, verbatim, bare: see ``read_arguments``.
         computes: whether a GPU would help; if it stays unused, one line says so.
+        complete: whether every value must be set and every file be there; the work of others says what is not.
     """
     try:
         typed = read_arguments(sys.argv[1:], config_name=config_name, words=words, verbatim=verbatim, bare=bare)
     except VSEError as error:
         _exit_with_message(error, config_name)
     sys.argv[1:] = typed.overrides
-    job = _checked(work, arguments, typed.words, computes=computes)
+    job = _checked(work, arguments, typed.words, computes=computes, complete=complete)
     if os.environ.get(FULL_ERROR) == "1":
         _hydra_main(job, config_name)
         return
@@ -100,7 +102,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _checked(
-    work: str | Callable[..., object], arguments: Arguments, words: Mapping[str, Any], *, computes: bool
+    work: str | Callable[..., object], arguments: Arguments, words: Mapping[str, Any], *, computes: bool, complete: bool
 ) -> Job:
     """The work, run after the config was checked for unknown names, values still to be set and impossible numbers."""
 
@@ -111,9 +113,10 @@ def _checked(
             config[name] = [uninterpolated(one) for one in value] if isinstance(value, list) else uninterpolated(value)
         typed: Any = OmegaConf.to_container(hydra_config.overrides.task)  # as typed: ${…} belongs to the config
         check_choices(hydra_config.runtime.choices, typed)
-        check_settings(plain(config), plain(base))
+        check_settings(plain(config), plain(base), complete=complete)
         check_numbers(plain(config))
-        check_places(plain(config))
+        if complete:
+            check_places(plain(config))
         computing = product_settings(plain(config))
         named = arguments(config, Path(hydra_config.runtime.output_dir))
         keep_freed_memory()

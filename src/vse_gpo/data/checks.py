@@ -1,26 +1,19 @@
-"""Checks of a data set: what it should hold, and what is there."""
+"""Checks of a data set's splits: what they should hold, and what is there."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from vse_gpo.data.decoding import read_image
 from vse_gpo.data.dense import read_dense
 from vse_gpo.data.files import HELP, Listing, feature_rows, find_images, name_some, open_features, read_listing
+from vse_gpo.data.findings import UNCHECKED, Finding
 from vse_gpo.data.progress import advance, progress_bar
-from vse_gpo.errors import VSEError, printable
-
-BACKBONES = {"features": "region backbones", "images": "grid backbones"}  # what each kind of input trains
-UNCHECKED = "not checked: captions and ids come first"
+from vse_gpo.errors import VSEError
 
 
 class Counts(TypedDict):
@@ -36,51 +29,6 @@ class FeatureKind(TypedDict):
     regions: int
     width: int
     nonnegative: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What was expected and found in one part of a split."""
-
-    split: str
-    part: str  # captions, features, images or dense captions
-    expected: str
-    found: str = "–"
-    problem: str | None = None
-
-
-def check_data(*, dataset: Mapping[str, Any], inputs: str, rows: int, decode: bool) -> None:
-    """Print what is expected, found and missing, and where to get it.
-
-    Args:
-        dataset: settings of ``configs/dataset``, in plain containers.
-        inputs: what must be there: ``features``, ``images`` or ``any`` of the two.
-        rows: number of feature sets to read per split.
-        decode: decode every image.
-
-    Raises:
-        VSEError: if something that training needs is missing or wrong.
-    """
-    if "root" not in dataset:
-        raise VSEError(f"dataset={dataset['name']} needs no files, there is nothing to check; set dataset=coco")
-    if inputs not in ("any", *BACKBONES):
-        raise VSEError(f"inputs={inputs}, expected any, {' or '.join(BACKBONES)}")
-    root = Path(dataset["root"]).expanduser()
-    counts = dataset["expected"]["splits"] or {}  # of published splits
-    findings: list[Finding] = []
-    for name in dict.fromkeys((dataset["train_split"], dataset["dev_split"], dataset["test_split"])):
-        findings += check_split(
-            root,
-            name,
-            counts=counts.get(name),
-            kind=dataset["expected"]["features"],
-            folder=dataset["image_folder"],
-            rows=rows,
-            decode=decode,
-            dense=dataset["dense"] if name == dataset["train_split"] else None,
-        )
-    print_findings(f"{dataset['name']} in {root}", findings, dataset["sources"])
-    Console(soft_wrap=True, highlight=False).print(verdict(findings, inputs), markup=False)
 
 
 def check_split(
@@ -230,43 +178,3 @@ def undecodable(paths: Sequence[Path], task: str) -> Iterator[str]:
             advance(progress)
             if name is not None:
                 yield name
-
-
-def print_findings(title: str, findings: Sequence[Finding], sources: dict[str, str]) -> None:
-    """Print a table of all findings, then the problems of each part and where to get that part."""
-    console = Console(soft_wrap=True, highlight=False)
-    table = Table("split", "part", "expected", "found", "", title=Text(printable(title)))
-    for finding in findings:
-        marks = {None: "[green]ok[/]", UNCHECKED: "[yellow]not checked[/]"}
-        mark = marks.get(finding.problem, "[red]missing or wrong[/]")
-        cells = (finding.split, finding.part, finding.expected, finding.found)
-        table.add_row(*(Text(printable(cell)) for cell in cells), mark)
-    console.print(table)
-    for part, source in sources.items():
-        problems = dict.fromkeys(finding.problem for finding in findings if finding.part == part and finding.problem)
-        if problems:
-            console.print(f"[bold]{part}[/]: {escape(source)}")
-        for problem in problems:
-            console.print(f"  {printable(problem)}", markup=False)
-
-
-def verdict(findings: Sequence[Finding], inputs: str) -> str:
-    """One line that says what the data can train.
-
-    Raises:
-        VSEError: if the data cannot train anything, or not with these inputs.
-    """
-    lacking: dict[str, list[str]] = {}
-    for finding in findings:
-        if finding.problem:
-            lacking.setdefault(finding.part, []).append(finding.split)
-    told = {part: f"{part} of {', '.join(splits)}" for part, splits in lacking.items()}
-    ready = [part for part in BACKBONES if part not in lacking]
-    wanted = list(BACKBONES) if inputs == "any" else [inputs]
-    missing = [told[part] for part in ("captions", "dense captions") if part in told]
-    if not missing and not set(wanted) & set(ready):
-        missing = [" or ".join(told[part] for part in wanted)]
-    if missing:
-        raise VSEError(f"missing or wrong for training: {missing[0]}")
-    line = f"ready to train {' and '.join(BACKBONES[part] for part in ready)}"
-    return line + "".join(f"; {BACKBONES[part]} lack {told[part]}" for part in BACKBONES if part in told)

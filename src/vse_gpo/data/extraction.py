@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
@@ -17,6 +18,7 @@ from torch.utils.data import Subset
 from vse_gpo.batch import choose_devices
 from vse_gpo.data.datamodule import Source
 from vse_gpo.data.encoding import Encoding, encode_items
+from vse_gpo.data.layout import link_images
 from vse_gpo.data.pairs import EvaluationImages
 from vse_gpo.data.preparation import ImagePreparation
 from vse_gpo.data.progress import advance, progress_bar
@@ -33,6 +35,7 @@ def extract(
     *,
     out: str,
     root: str,
+    image_folder: str,
     splits: Sequence[str],
     make_source: Callable[[], Source],
     make_prepare: Callable[[], ImagePreparation],
@@ -45,13 +48,15 @@ def extract(
     devices: int | str,
     precision: int | str,
 ) -> None:
-    """Write ``precomp/{split}_ims.npy`` with its captions, ids and index, and the ``trunk`` that made them.
+    """Write ``precomp/{split}_ims.npy`` with its captions, ids and index, the ``trunk`` that made them, and a link to
+    the images.
 
     An interrupted extraction resumes where it stopped. ``out`` may be the data set's own folder.
 
     Args:
         out: folder of the new data set.
         root: the data set's folder.
+        image_folder: folder of the images under the root; the new data set gets a link to it.
         splits: names of the splits.
         make_source, make_prepare, make_network: build the data set, the image preparation and the trunk.
         backbone: settings of the trunk, stored next to the features.
@@ -79,6 +84,7 @@ def extract(
         for split in found:
             check_kept(folder, split, dtype)
         network = make_network()
+        point_to_images(Path(root).expanduser(), folder.parent, image_folder)
         keep_trunk(trunk, network, {"network": backbone["network"], "prepare": backbone["prepare"]})
         for split in found:
             write_text(index_file(folder, split), json.dumps(describe_rows(split), indent=1))
@@ -100,6 +106,25 @@ def copy_texts(precomp: Path, folder: Path, split: Split) -> None:
             name = f"{split.name}_{kind}.txt"
             with whole_file(folder / name) as file:
                 file.write((precomp / name).read_bytes())
+
+
+def point_to_images(root: Path, out: Path, image_folder: str) -> None:
+    """Let a folder of features find the images that they are made of, so that they can be shown.
+
+    Args:
+        root: folder of the data set with the images; one without ``id_mapping.json`` names none.
+        out: folder of the features: gets the mapping and, if the file system has links, one to the image folder.
+        image_folder: folder under both.
+    """
+    mapping = root / "id_mapping.json"
+    if not mapping.is_file() or (out / mapping.name).exists():  # what is there stays
+        return
+    with whole_file(out / mapping.name) as file:
+        file.write(mapping.read_bytes())
+    try:
+        link_images(root / image_folder, out / image_folder)
+    except VSEError as error:
+        warnings.warn(f"{error}; results will show the images' names", stacklevel=2)
 
 
 def check_kept(folder: Path, split: Split, dtype: str) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import huggingface_hub  # whose parts are loaded when they are named: without a model of the hub, none
 from huggingface_hub import constants
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
 from vse_gpo.errors import VSEError, first_line
 
@@ -17,6 +17,7 @@ Loaded = TypeVar("Loaded")
 
 PATIENCE = 5.0  # seconds that a server may take to answer
 FILES = (".ckpt", ".pth", ".tar", ".pt", ".bin", ".safetensors", ".npz", ".npy")  # suffixes that no hub id ends in
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json")  # one of them, in every model
 ADAPTER = "adapter_config.json"
 
 
@@ -88,6 +89,22 @@ def refusal(name: str, *files: str) -> str:
             )
             constants.HF_HUB_OFFLINE = True  # the loaders of transformers, timm and the hub look at it
     return ""
+
+
+def cached_model(name: str) -> Path | None:
+    """The folder of a model in the hub's cache, if its weights are there; nothing is asked of the hub.
+
+    Args:
+        name: hub id of a model; a name that is none has no folder.
+    """
+    for file in WEIGHTS:
+        try:
+            found = huggingface_hub.try_to_load_from_cache(name, file)
+        except HFValidationError:
+            return None
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
 
 
 def _is_cached(name: str, file: str) -> bool:

@@ -186,8 +186,13 @@ class RetrievalModule(EmbeddingModule):
 
     @property
     def phase(self) -> Phase:
-        """The phase of the current epoch."""
-        return self.phases.at(self.current_epoch)
+        """The phase of the next step."""
+        return self.phases.at(self.story_epoch)
+
+    @property
+    def story_epoch(self) -> int:
+        """The current epoch, as the phases count it."""
+        return self.phases.epoch_of(self.current_epoch, self.global_step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutputs:
         """The loss to step on and, for callbacks, all processes' embeddings and the mask of pairs that do not count."""
@@ -203,7 +208,7 @@ class RetrievalModule(EmbeddingModule):
         images, captions = outputs[:2]
         self.log("train/loss", loss, batch_size=len(images.embeddings))  # in the bar it would be read at every step
         if self.phase.ramp_loss:
-            loss = loss * (batch_idx / self.trainer.num_training_batches)
+            loss = loss * self.phases.ramp(batch_idx / self.trainer.num_training_batches, self.global_step)
         return {
             "loss": loss,
             "images": images.embeddings.detach(),
@@ -246,8 +251,7 @@ class RetrievalModule(EmbeddingModule):
         self.tested = self._evaluate("test", self.test_protocols)
         for prefix, outcomes in self.tested.items():
             for protocol, outcome in outcomes.items():
-                metrics = outcome.metrics().items()
-                self.log_dict({f"test/{prefix}{protocol}/{name}": value for name, value in metrics})
+                self.log_dict({f"test/{prefix}{protocol}/{key}": value for key, value in outcome.metrics().items()})
 
     def on_test_end(self) -> None:
         self.on_validation_end()

@@ -3,6 +3,7 @@
 The phase depends only on the epoch, so a resumed run cannot lose it.
 """
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,9 +49,14 @@ class Phases:
     Args:
         story: one mapping of ``Phase``'s fields per phase, in order; the first starts at epoch 0.
         epochs_each: let every phase last so many epochs, wherever it would begin; None keeps the story.
+        epoch_steps: what the story calls an epoch is so many optimizer steps, for runs that are counted in steps; None
+            takes the epochs of the data.
     """
 
-    def __init__(self, story: Sequence[Mapping[str, Any]], epochs_each: int | None = None) -> None:
+    def __init__(
+        self, story: Sequence[Mapping[str, Any]], epochs_each: int | None = None, epoch_steps: int | None = None
+    ) -> None:
+        self.epoch_steps = epoch_steps
         try:
             self.story = [Phase(**phase) for phase in story]
         except TypeError as error:
@@ -61,8 +67,36 @@ class Phases:
         if epochs_each is not None:
             self.story = [replace(phase, from_epoch=place * epochs_each) for place, phase in enumerate(self.story)]
 
+    def epoch_of(self, epoch: int, step: int) -> int:
+        """The story's epoch.
+
+        Args:
+            epoch: of the data.
+            step: optimizer steps that were taken.
+        """
+        return epoch if self.epoch_steps is None else step // self.epoch_steps
+
+    def ramp(self, share: float, step: int) -> float:
+        """The share of the story's epoch that is over.
+
+        Args:
+            share: of the data's epoch.
+            step: optimizer steps that were taken.
+        """
+        return share if self.epoch_steps is None else step % self.epoch_steps / self.epoch_steps
+
+    def end_of(self, max_epochs: int | None, max_steps: int) -> int | None:
+        """The story's epochs in a run, as ``most_trainable`` takes them.
+
+        Args:
+            max_epochs, max_steps: as the trainer takes them.
+        """
+        if self.epoch_steps is None:
+            return max_epochs
+        return None if max_steps < 0 else math.ceil(max_steps / self.epoch_steps)
+
     def at(self, epoch: int) -> Phase:
-        """The phase of an epoch."""
+        """The phase of an epoch of the story."""
         return [phase for phase in self.story if phase.from_epoch <= epoch][-1]
 
     def most_trainable(self, end: int | None) -> Phase:

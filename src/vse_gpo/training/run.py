@@ -47,6 +47,7 @@ def train(
     in_sweep: bool,
     seed: int,
     max_epochs: int | None,
+    max_steps: int,
     splits: Sequence[str],
     test_protocols: Sequence[str] | None,
     make_source: Maker,
@@ -71,7 +72,7 @@ def train(
         devices: as Lightning's Trainer takes them.
         in_sweep: whether other runs follow in this process.
         seed: seed of everything random.
-        max_epochs: epochs of the run; None or −1 sets no end.
+        max_epochs, max_steps: where the run ends, whichever comes first; −1, and for epochs None, sets no end.
         splits: names of the splits that the run reads.
         test_protocols: protocols of the test; None tests nothing.
         make_source, make_data, make_module, make_trainer, make_callbacks, make_loggers, make_checkpoint_io: build the
@@ -101,7 +102,7 @@ def train(
         else:
             start, taken = (checkpoint_to_resume(folder) if resumes else None), None
             if start is None and resume is not None:
-                start, taken = resume, steps_taken(resume, max_epochs)
+                start, taken = resume, steps_taken(resume, max_epochs, max_steps)
             check_accelerator(settings["trainer"]["accelerator"])
             bare = make_trainer(logger=False, default_root_dir=str(folder))  # refuses its settings before all reading
             adapt = None if make_adapters is None else make_adapters()  # this too

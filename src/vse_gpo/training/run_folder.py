@@ -76,12 +76,12 @@ def _check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def steps_taken(path: str, max_epochs: int | None) -> int:
+def steps_taken(path: str, max_epochs: int | None, max_steps: int = -1) -> int:
     """Number of steps that a checkpoint has trained; before any work, refuses one that cannot be resumed from.
 
     Args:
         path: checkpoint file.
-        max_epochs: epochs of the run that resumes from it; None or −1 sets no end.
+        max_epochs, max_steps: where the run that resumes from it ends; −1, and for epochs None, sets no end.
 
     Raises:
         VSEError: if the checkpoint is missing, damaged, holds only weights, or was saved after the end of the run.
@@ -99,4 +99,9 @@ def steps_taken(path: str, max_epochs: int | None) -> int:
             "before it; set trainer.max_epochs to train longer"
         )
     steps: int = checkpoint["global_step"]
+    if 0 <= max_steps <= steps:
+        raise VSEError(
+            f"resume={path}: saved after step {steps}, and trainer.max_steps={max_steps} ends the run before it; set "
+            "trainer.max_steps to train longer"
+        )
     return steps

@@ -16,7 +16,8 @@ def check_validation(trainer: pl.Trainer, batches: int) -> None:
         batches: of an epoch.
 
     Raises:
-        VSEError: if the interval is less than a batch, a time, or more than the batches of an epoch or of the run.
+        VSEError: if the interval is less than a batch, a time, or more than the batches of an epoch or of the run, or
+            if a run that is counted in steps would end between two validations.
     """
     name = "trainer.val_check_interval"
     if getattr(trainer, "_val_check_time_interval", None) is not None:
@@ -30,6 +31,8 @@ def check_validation(trainer: pl.Trainer, batches: int) -> None:
             f"{name}={interval}: an epoch has {epoch} batches; set trainer.check_val_every_n_epoch=null to count over "
             "epochs"
         )
+    if trainer.max_steps >= 0:
+        _check_steps(trainer, epoch)
     every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
     first = (
         math.ceil(interval / max(1, epoch)) if every is None else every
@@ -38,6 +41,32 @@ def check_validation(trainer: pl.Trainer, batches: int) -> None:
         raise VSEError(
             f"trainer.max_epochs={epochs} ends the run before its first validation, in epoch {first}; set {name} or "
             "trainer.check_val_every_n_epoch to less"
+        )
+
+
+def _check_steps(trainer: pl.Trainer, epoch: int) -> None:
+    """Refuse an end before the first validation, or after the last one that is counted over epochs.
+
+    Args:
+        trainer: as configured, with an end in steps.
+        epoch: batches of an epoch.
+    """
+    interval, every, batches = (
+        trainer.val_check_interval,
+        trainer.check_val_every_n_epoch,
+        trainer.max_steps * trainer.accumulate_grad_batches,
+    )
+    inside = interval if isinstance(interval, int) else max(1, int(epoch * interval))
+    first = inside if every is None else (every - 1) * epoch + inside
+    found = f"trainer.max_steps={trainer.max_steps}"
+    if batches < first:
+        raise VSEError(
+            f"{found} ends the run before its first validation, after batch {first}; set trainer.val_check_interval to "
+            "less, with trainer.check_val_every_n_epoch=null"
+        )
+    if every is None and batches % inside:
+        raise VSEError(
+            f"{found} leaves its last {batches % inside} batches without a validation, one in {inside}; set a multiple"
         )
 
 

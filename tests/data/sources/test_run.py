@@ -165,6 +165,10 @@ def braces(folder: Path) -> Path:
     return tars(folder) / "shard-{000..002}.tar"
 
 
+def stars(folder: Path) -> Path:
+    return tars(folder) / "shard-*.tar"
+
+
 def image_folder(folder: Path) -> Path:
     (folder / "images" / "metadata.csv").write_bytes(table(folder, ("file_name", "text"), ",").read_bytes())
     return folder / "images"
@@ -192,6 +196,7 @@ FORMS: dict[str, Callable[[Path], Path]] = {
     "Parquet with images": parquet_images,
     "tars": tars,
     "tars by braces": braces,
+    "tars by stars": stars,
     "metadata.csv": image_folder,
     "text files": texts,
 }

@@ -113,7 +113,7 @@ def _write(file: Path, index: ShardIndex, known: dict[str, str]) -> None:
 def _read(file: Path, known: dict[str, str]) -> ShardIndex | None:
     """The index in a file; None if it is missing, damaged, or of another shard or state of it."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as source, np.load(source, allow_pickle=False) as arrays:
             if any(str(arrays[name]) != value for name, value in known.items()):
                 return None
             found: dict[str, Any] = {name: arrays[name] for name in ("offsets", "sizes", "counts")}

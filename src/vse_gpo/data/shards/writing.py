@@ -46,7 +46,8 @@ def write_shards(samples: Iterable[StoredSample], folder: Path, name: str, *, pe
     """
     if any(folder.glob(f"{name}-*.tar")):
         raise VSEError(f"{folder}: holds shards called {name}-… already; name a new folder")
-    waiting, written = iter(samples), []
+    waiting = iter(samples)
+    written: list[Path] = []
     while batch := list(islice(waiting, per_shard)):
         written.append(folder / f"{name}-{len(written):06d}.tar")
         with whole_file(written[-1]) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:

@@ -21,7 +21,7 @@ def read_captions(source: str | Path, wanted: Wanted = GUESS) -> CaptionList:
 
     Args:
         source: a table, JSON of several forms, Flickr's token file, Parquet or tar; a folder with such files or a text
-            file beside each image; or several files as ``name-{000..009}.tar``.
+            file beside each image; or several files as ``name-{000..009}.tar`` or ``name-*.tar``.
         wanted: names of the columns.
 
     Raises:
@@ -32,7 +32,7 @@ def read_captions(source: str | Path, wanted: Wanted = GUESS) -> CaptionList:
         paths, folder = caption_files(place), place
         named = [(path, read_part(path, wanted, notes)) for path in paths] or [(place, read_texts(place, notes))]
     else:
-        paths = [Path(name) for name in expanded_braces(str(place))]
+        paths = [path for name in expanded_braces(str(place)) for path in _named_files(Path(name))]
         folder = place.parent
         named = [(path, read_part(path, wanted, notes)) for path in paths]
     found = (one for path, part in named for one in _placed(part, path, folder, several=len(named) > 1))
@@ -47,6 +47,13 @@ def read_captions(source: str | Path, wanted: Wanted = GUESS) -> CaptionList:
         image_folder(folder, described[0].file),
         layouts.pop() if len(layouts) == 1 else "own",
     )
+
+
+def _named_files(path: Path) -> list[Path]:
+    """The files that a name with stars stands for; else, or if there are none, the name itself."""
+    if path.exists() or not path.parent.is_dir():
+        return [path]
+    return sorted(path.parent.glob(path.name)) or [path]
 
 
 def read_part(path: Path, wanted: Wanted, notes: list[str]) -> SourcePart:

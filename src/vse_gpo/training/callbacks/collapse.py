@@ -101,7 +101,7 @@ class Collapse(Callback):
         if self.on_collapse == "stop":
             trainer.should_stop = True
         elif self.on_collapse == "soften" and module.phase.hardest:
-            epoch = trainer.current_epoch
+            epoch = module.story_epoch
             for softened in (epoch, epoch + 1):
                 module.phases.soften(softened)
                 self._softened.append(softened)

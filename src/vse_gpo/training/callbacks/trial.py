@@ -79,7 +79,7 @@ def _try_step(trainer: pl.Trainer, module: RetrievalModule, batch: Batch, size: 
         run_trial_step(
             module,
             trainer.strategy.batch_to_device(batch),
-            phase=module.phases.most_trainable(trainer.max_epochs),
+            phase=module.phases.most_trainable(module.phases.end_of(trainer.max_epochs, trainer.max_steps)),
             micro_batch=size,
             optimizers=trainer.optimizers,
             precision=trainer.precision_plugin.train_step_context(),
