@@ -1,16 +1,32 @@
 """The table of example queries, and the picture of it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from PIL import ImageFont
 
+from tests.helpers.on_disk import CAPTIONS, FOLDER, write_features, write_images, write_texts
 from tests.helpers.tiny import TinySource
+from vse_gpo.data.regions import RegionFiles
 from vse_gpo.data.shapes import ShapesDataset
 from vse_gpo.data.split import Split
-from vse_gpo.figures.examples import SIDE, TRUE, Example, choose_queries, cut, draw_examples, retrieve, thumbnail
+from vse_gpo.figures.examples import (
+    SIDE,
+    TRUE,
+    Example,
+    choose_queries,
+    cut,
+    draw_examples,
+    drawable_images,
+    retrieve,
+    thumbnail,
+)
 from vse_gpo.retrieval import image_caption_recalls
 from vse_gpo.retrieval.similarity import Products
+from vse_gpo.storage.registry import DATA_PARTS
+from vse_gpo.storage.settings import build
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +91,23 @@ def test_a_picture_is_shown_as_it_is_and_features_by_their_name(split):
     first, second = (thumbnail(TinySource().split("dev").images, row) for row in (0, 1))
     assert first.size == second.size == (SIDE, SIDE)
     assert first.tobytes() != second.tobytes()
+
+
+def test_the_images_of_features_are_those_beside_them(tmp_path):
+    """Also of the head of a split, and none if there are no files."""
+    write_texts(tmp_path)
+    write_features(tmp_path, np.zeros((3, 2, 4), dtype=np.float32))
+    source = {"_target_": "vse_gpo.data.split.DiskDataset", "root": str(tmp_path), "open_images": RegionFiles}
+    dataset = {"image_folder": FOLDER, "source": source}
+    make_source = partial(build, parts=DATA_PARTS)
+    whole = make_source(source).split("train")
+    assert drawable_images(whole, dataset, make_source) is None
+    mapping = write_images(tmp_path, [*CAPTIONS])
+    for part in (whole, whole.head(4), whole.some(np.array([0, 2]))):
+        images = drawable_images(part, dataset, make_source)
+        assert [images.name(row) for row in range(len(part.image_ids))] == [mapping[one] for one in part.image_ids]
+        assert images[0].dtype == torch.uint8
+
+
+def test_images_that_are_there_already_are_not_looked_for(split):
+    assert drawable_images(split, {}, make_source=pytest.fail) is split.images
