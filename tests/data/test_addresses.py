@@ -31,5 +31,6 @@ def test_an_address_is_shown_with_its_size_its_day_and_its_command():
     assert one.lines("fetch") == ["from a file: https://a (not checked)", "  get it"]
     fetched = replace(one, to="b", size=5, seen="2026-01-02")
     assert fetched.lines("fetch") == ["from a file, 0.0 MB: https://a (seen 2026-01-02)", "  fetch"]
+    assert replace(one, copies=["https://b"]).lines("fetch")[1:] == ["  copy: https://b", "  get it"]
     assert replace(one, command=None).lines("fetch") == ["from a file: https://a (not checked)"]
     assert (file_size(13_510_573_713), file_size(36_745_453)) == ("13.5 GB", "36.7 MB")

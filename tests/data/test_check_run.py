@@ -71,6 +71,9 @@ DATASET = {
 }
 
 
+COCO = DATASET | {"name": "coco"}
+
+
 def check(root: str | Path, **changed: object) -> None:
     settings = {"inputs": "any", "rows": 2, "decode": False, "cxc": None, "find_needs": None, "fetch": False}
     check_data(**{"dataset": DATASET | {"root": str(root)}, "fetch_command": "fetch"} | settings | changed)
@@ -114,7 +117,11 @@ def test_a_data_set_is_checked_without_a_run(tmp_path, capsys):
             "dataset=shapes has no folder to check: what it reads is checked when a run begins; set experiment=",
         ),
         ({"inputs": "pixels"}, "inputs=pixels, expected any, features or images"),
-        ({"fetch": True, "dataset": DATASET | {"root": "???"}}, "fetch=true needs a folder for the data"),
+        ({"dataset": DATASET | {"root": "???"}}, "dataset.root must be set; add dataset.root=…, or experiment=…"),
+        (
+            {"fetch": True, "dataset": COCO | {"root": "???"}, "find_needs": list},
+            "fetch=true needs a folder for the data",
+        ),
     ],
 )
 def test_what_cannot_be_checked_is_refused(changed, message, tmp_path):

@@ -81,6 +81,14 @@ def test_the_next_command_resumes_what_a_killed_one_left(server, tmp_path, knows
     assert server.ranges == ["bytes=1000-"]
 
 
+def test_a_copy_is_taken_where_the_address_fails(server, tmp_path):
+    gone = server.address.replace("file", "none")
+    path = download(source(gone, copies=[server.address], sha256=SHA256), tmp_path / "file")
+    assert path.read_bytes() == CONTENT
+    with pytest.raises(VSEError, match="/none: cannot be fetched"):
+        download(source(gone, copies=[f"{gone}/either"]), tmp_path / "other")
+
+
 def test_what_is_wrong_does_not_get_the_name(server, tmp_path, monkeypatch):
     with pytest.raises(VSEError, match=rf"checksum {SHA256[:16]}…, expected 0000…; removed"):
         download(source(server.address, sha256="0000"), tmp_path / "file")

@@ -1,5 +1,6 @@
 """Where data come from, as ``addresses.yaml`` has it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ class Address:
     seen: str  # day on which it last answered
     size: int | None = None  # bytes
     sha256: str | None = None  # or its beginning
+    copies: Sequence[str] = ()  # further addresses of the same bytes
     command: str | None = None  # that fetches it, where this package does not
     to: str | None = None  # file under the data set's folder
     unpack: str | None = None  # folder under the data set's folder that a zip has, without those above it
@@ -37,7 +39,8 @@ class Address:
         size = f", {file_size(self.size)}" if self.size else ""
         seen = f"seen {self.seen}" if self.seen[:1].isdigit() else self.seen
         command = fetch_command if self.fetched else self.command
-        return [f"from {self.what}{size}: {self.address} ({seen})", *([f"  {command}"] if command else [])]
+        copies = [f"  copy: {copy}" for copy in self.copies]
+        return [f"from {self.what}{size}: {self.address} ({seen})", *copies, *([f"  {command}"] if command else [])]
 
 
 def file_size(size: int) -> str:

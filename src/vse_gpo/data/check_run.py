@@ -55,6 +55,8 @@ def check_data(
         )
     if inputs not in ("any", *BACKBONES):
         raise VSEError(f"inputs={inputs}, expected any, {' or '.join(BACKBONES)}")
+    if find_needs is None and dataset["root"] == UNSET:
+        raise VSEError("dataset.root must be set; add dataset.root=…, or experiment=… for where everything comes from")
     known = read_addresses(dataset["name"])
     folder = Path(dataset["root"]).expanduser() if dataset.get("root", UNSET) != UNSET else None
 

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub.file_download import http_get
@@ -17,6 +18,25 @@ PART = ".download"  # ends the name of what is not whole
 
 
 def download(source: Address, path: Path) -> Path:
+    """Fetch a file from its address or, if that fails, from the first of its copies that gives it.
+
+    Args:
+        source: see ``download_from``.
+        path: see ``download_from``.
+
+    Raises:
+        VSEError: if no address gives it; says what the first one did.
+    """
+    errors = []
+    for address in (source.address, *source.copies):
+        try:
+            return download_from(replace(source, address=address), path)
+        except VSEError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def download_from(source: Address, path: Path) -> Path:
     """Fetch a file with a progress bar; it gets its name when it is whole and right.
 
     Args:
