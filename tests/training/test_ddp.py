@@ -206,7 +206,7 @@ def test_processes_that_torchrun_started_share_a_runs_folder(folder):
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
     pictures = {"pooling/epoch_00.png", "examples/epoch_00.png"}
-    assert files == {"config.yaml", "metrics.json", "metrics.csv"} | checkpoints | pictures
+    assert files == {"config.yaml", "metrics.json", "metrics.csv", "queries.npz"} | checkpoints | pictures
     output = (folder / "output.txt").read_text()
     assert output.count("test rsum: ") == output.count("\nepoch 0: ") == 1
 
