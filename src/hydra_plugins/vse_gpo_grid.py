@@ -15,7 +15,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from vse_gpo.cli.sweeps import Job, job_names, print_end
+from vse_gpo.cli.sweeps import Job, job_name, print_end
 
 SUBDIR = "hydra.sweep.subdir"
 
@@ -53,7 +53,7 @@ class GridSweeper(Sweeper):
         differing = [{name: chosen[name] for name in swept} for chosen in combinations]
         given: Any = OmegaConf.to_container(self.hydra.overrides.hydra)  # as typed: it may hold ${hydra.job.num}
         if swept and not any(one.startswith(f"{SUBDIR}=") for one in given):
-            jobs = [[*job, f"{SUBDIR}='{name}'"] for job, name in zip(jobs, job_names(differing), strict=True)]
+            jobs = [[*job, f"{SUBDIR}='{job_name(own)}'"] for job, own in zip(jobs, differing, strict=True)]
         self.validate_batch_is_legal(jobs)  # a misspelt value ends the sweep before its first run
         folder = Path(self.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ def arguments(config: DictConfig, _folder: Path) -> dict[str, Any]:
     as_they_are = ("out", "splits", "backbone", "dtype", "batch_size", "workers", "accelerator", "devices", "precision")
     return {
         **{name: settings[name] for name in as_they_are},
-        **{name: settings["dataset"][name] for name in ("root", "image_folder")},
+        **{name: settings["dataset"].get(name) for name in ("root", "image_folder")},  # shards have neither
         "make_source": maker(config.dataset.source),
         "make_prepare": maker(config.backbone.prepare),
         "make_network": maker(config.backbone.network),

@@ -8,14 +8,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vse_gpo.cli.sweeps import LONGEST, Job, job_names, print_end, short_names
+from vse_gpo.cli.sweeps import LONGEST, Job, job_name, print_end, short_names
 
 ANY = st.dictionaries(st.from_regex(r"[a-z]+([.@/][a-z]+){0,2}", fullmatch=True), st.text(max_size=60), min_size=1)
 
 
 def test_a_name_says_the_values():
     values = {"optimizer.lr": "0.001", "pooling@image_pooling": "max", "seed": "0"}
-    assert job_names([values]) == ["lr-0.001_image_pooling-max_seed-0"]
+    assert job_name(values) == "lr-0.001_image_pooling-max_seed-0"
     assert short_names({"image_pooling.k": "1", "text_pooling.k": "2"}) == {
         "image_pooling.k": "1",
         "text_pooling.k": "2",
@@ -23,14 +23,14 @@ def test_a_name_says_the_values():
 
 
 def test_names_that_lose_a_sign_differ_all_the_same():
-    names = job_names([{"callbacks": "[default,ema]"}, {"callbacks": "[default;ema]"}])
+    names = [job_name({"callbacks": value}) for value in ("[default,ema]", "[default;ema]")]
     assert len(set(names)) == 2
     assert all(re.fullmatch(r"callbacks-default-ema-[0-9a-f]{8}", name) for name in names)
 
 
 @given(ANY)
 def test_any_name_is_a_short_path_that_hydra_takes_as_it_is(values):
-    [name] = job_names([values])
+    name = job_name(values)
     assert len(name) <= LONGEST
     assert Path(name).name == name
     assert name == name.strip()

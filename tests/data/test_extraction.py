@@ -113,14 +113,12 @@ def nothing_is_built() -> Never:
     raise AssertionError("built before the folder was looked at")
 
 
-def test_features_of_another_program_are_kept(tmp_path):
-    (tmp_path / "precomp").mkdir()
-    (tmp_path / "precomp" / "train_ims.npy").write_bytes(b"features")
-    with pytest.raises(VSEError, match="holds features that this command did not write; name a new folder"):
+def refused(out: Path, root: Path | None, image_folder: str | None, message: str) -> None:
+    with pytest.raises(VSEError, match=message):
         extraction.extract(
-            out=str(tmp_path),
-            root=str(tmp_path),
-            image_folder="images",
+            out=str(out),
+            root=None if root is None else str(root),
+            image_folder=image_folder,
             splits=["train"],
             make_source=nothing_is_built,
             make_prepare=nothing_is_built,
@@ -133,6 +131,17 @@ def test_features_of_another_program_are_kept(tmp_path):
             devices=1,
             precision=32,
         )
+
+
+def test_a_data_set_without_a_folder_is_refused(tmp_path):
+    refused(tmp_path / "out", None, None, "no folder whose captions go with the features; vse-prepare SOURCE DIR")
+    assert not (tmp_path / "out").exists()
+
+
+def test_features_of_another_program_are_kept(tmp_path):
+    (tmp_path / "precomp").mkdir()
+    (tmp_path / "precomp" / "train_ims.npy").write_bytes(b"features")
+    refused(tmp_path, tmp_path, "images", "holds features that this command did not write; name a new folder")
     assert (tmp_path / "precomp" / "train_ims.npy").read_bytes() == b"features"
 
 

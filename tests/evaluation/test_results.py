@@ -24,7 +24,7 @@ IDS = ["n1", "n2", "n3", "n4", "n5"]
 
 
 @pytest.fixture(scope="module")
-def test_set() -> Encoded:
+def five_images() -> Encoded:
     """Five images with two captions each."""
     draws = torch.Generator().manual_seed(0)
     images = torch.randn(5, 4, generator=draws)
@@ -33,8 +33,8 @@ def test_set() -> Encoded:
 
 
 @pytest.fixture(scope="module")
-def scored(test_set) -> list[Result]:
-    return score({"ours_a": test_set}, ["all"], read_annotations(["all"]))
+def scored(five_images) -> list[Result]:
+    return score({"ours_a": five_images}, ["all"], read_annotations(["all"]))
 
 
 def result(metrics: dict[str, float], **changes: object) -> Result:
@@ -106,8 +106,8 @@ def test_a_row_for_latex_escapes_what_latex_would_read(scored):
     assert numbers.endswith(r" \\")
 
 
-def test_what_is_written_is_read_again(scored, test_set, tmp_path):
-    write_results(tmp_path, scored, {"ours_a": test_set})
+def test_what_is_written_is_read_again(scored, five_images, tmp_path):
+    write_results(tmp_path, scored, {"ours_a": five_images})
     found = read_queries(tmp_path)
     assert (found.images, found.image_ids) == (5, IDS)
     assert found.outcomes["all"].metrics() == scored[0].metrics
@@ -122,8 +122,8 @@ def test_what_is_written_is_read_again(scored, test_set, tmp_path):
     assert [ranks["i2t", name] for name in IDS] == [str(rank + 1) for rank in scored[0].outcome.queries[0].ranks]
 
 
-def test_several_sources_lie_in_folders_of_their_own(scored, test_set, tmp_path):
-    write_results(tmp_path, scored, {"ours_a": test_set, "b": test_set})
+def test_several_sources_lie_in_folders_of_their_own(scored, five_images, tmp_path):
+    write_results(tmp_path, scored, {"ours_a": five_images, "b": five_images})
     assert (tmp_path / "ours_a" / "queries.npz").is_file()
     with pytest.raises(VSEError, match=re.escape(f"{tmp_path}: no evaluation of one model")):
         read_queries(tmp_path)

@@ -76,10 +76,10 @@ def test_a_killed_run_ends_bit_equal_to_an_uninterrupted_one(
     assert all(torch.equal(value, expected[name]) for name, value in weights(module).items())
 
 
-def killed_and_resumed(
+def ends_as_whole(
     processes: ForkServerContext, folder: Path, *, count: int, workers: int, at_once: int | None, killed_at: int
-) -> None:
-    """Compare a training on shards that was killed in the middle of an epoch with one that was not."""
+) -> bool:
+    """Whether a training on shards that was killed in the middle of an epoch ends as one that was not."""
     write_tiny_shards(folder / "data")
     for place in ("killed", "resumed", "whole"):
         (folder / place).mkdir()
@@ -92,11 +92,11 @@ def killed_and_resumed(
     settings = folder / "data", folder / "whole", 0, at_once
     assert run_processes(processes, count, *settings, None, None) == [0] * count
     resumed, whole = (torch.load(folder / place / "weights.pt", weights_only=True) for place in ("resumed", "whole"))
-    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    return all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
 def test_a_run_on_shards_that_was_killed_inside_an_epoch_ends_bit_equal(processes, tmp_path):
-    killed_and_resumed(processes, tmp_path, count=1, workers=0, at_once=2, killed_at=STEPS_PER_EPOCH + 3)
+    assert ends_as_whole(processes, tmp_path, count=1, workers=0, at_once=2, killed_at=STEPS_PER_EPOCH + 3)
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_a_run_on_shards_that_was_killed_inside_an_epoch_ends_bit_equal(processe
 @pytest.mark.parametrize("count", [1, 2])
 def test_any_run_on_shards_that_was_killed_ends_bit_equal(processes, tmp_path, count, workers, killed_at):
     at_once = 2 if killed_at % 2 else None
-    killed_and_resumed(processes, tmp_path, count=count, workers=workers, at_once=at_once, killed_at=killed_at)
+    assert ends_as_whole(processes, tmp_path, count=count, workers=workers, at_once=at_once, killed_at=killed_at)
 
 
 def test_a_schedule_over_steps_goes_on_where_it_was(tmp_path):

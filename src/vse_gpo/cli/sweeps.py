@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from hydra.utils import get_method
 
+from vse_gpo.storage.card import tested_scores
+
 LONGEST = 100  # characters of a folder's name
 SEED = "seed"
 
@@ -21,22 +23,18 @@ class Job(NamedTuple):
     folder: Path
 
 
-def job_names(jobs: Sequence[Mapping[str, str]]) -> list[str]:
-    """Names for the folders of jobs, such as ``pooling-gpo_seed-0``: no sign in them needs quotes.
+def job_name(values: Mapping[str, str]) -> str:
+    """Name for the folder of a job, such as ``pooling-gpo_seed-0``: no sign in it needs quotes.
 
     A name that had to be shortened, or to lose a sign, ends in a digest of the values.
 
     Args:
-        jobs: setting → value of each job, the same settings in all.
+        values: setting → value.
 
     Example:
-        >>> job_names([{"optimizer.lr": "0.001", "pooling@image_pooling": "max"}])
-        ['lr-0.001_image_pooling-max']
+        >>> job_name({"optimizer.lr": "0.001", "pooling@image_pooling": "max"})
+        'lr-0.001_image_pooling-max'
     """
-    return [_job_name(values) for values in jobs]
-
-
-def _job_name(values: Mapping[str, str]) -> str:
     whole = "_".join(f"{name}-{value}" for name, value in short_names(values).items())
     safe = re.sub(r"[^\w.+]+", "-", whole, flags=re.ASCII).strip("-")
     if safe == whole and len(whole) <= LONGEST:
@@ -67,9 +65,8 @@ def print_end(folder: Path, jobs: Sequence[Job]) -> None:
         print("\n".join(ranking(folder, found, len(jobs))))
     groups = _seeds_of([job for job, _ in found])
     if any(len(folders) > 1 for folders in groups.values()):
-        get_method("vse_gpo.evaluation.seeds.print_seeds")(
-            groups
-        )  # by its name: Hydra loads sweepers for every command
+        print_seeds = get_method("vse_gpo.evaluation.seeds.print_seeds")  # Hydra loads sweepers for every command
+        print_seeds(groups)
 
 
 def ranking(folder: Path, found: Sequence[tuple[Job, Mapping[str, Any]]], jobs: int) -> Iterator[str]:
@@ -82,7 +79,8 @@ def ranking(folder: Path, found: Sequence[tuple[Job, Mapping[str, Any]]], jobs: 
     """
     rows = [("dev", "test", "run", "folder")]
     for job, result in sorted(found, key=lambda one: -one[1]["val/best_rsum"]):
-        test = next((f"{value:.1f}" for name, value in result.items() if _is_test_rsum(name)), "–")
+        own = [scores["rsum"] for protocol, scores in tested_scores(result).items() if "/" not in protocol]
+        test = f"{own[0]:.1f}" if own else "–"
         values = " ".join(f"{name}={value}" for name, value in short_names(job.values).items())
         rows.append((f"{result['val/best_rsum']:.1f}", test, values, job.folder.name))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -107,8 +105,3 @@ def _results(folder: Path) -> dict[str, Any]:
         results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         return results if isinstance(results, dict) else {}
     return {}
-
-
-def _is_test_rsum(name: str) -> bool:
-    """Whether it is of the run's own model, and not of one that was tested beside it."""
-    return re.fullmatch(r"test/[^/]+/rsum", name) is not None

@@ -10,13 +10,12 @@ from rich.console import Console
 from vse_gpo.data.addresses import Address, file_size, read_addresses
 from vse_gpo.data.checks import check_split, expectations
 from vse_gpo.data.fetching import DOWNLOADS, download, unpack_file, unpack_folder
-from vse_gpo.data.findings import BACKBONES, RUN, UNCHECKED, Finding, Need, print_findings, verdict
+from vse_gpo.data.findings import BACKBONES, RUN, UNCHECKED, UNSET, Finding, Need, print_findings, verdict
 from vse_gpo.data.sources.run import prepare
 from vse_gpo.errors import VSEError
 from vse_gpo.storage.hub import cached_model
 from vse_gpo.storage.hub import fetch as fetch_model
 
-UNSET = "???"
 TEXTS = ("*.json", "*.txt", "*.model")  # what a hub's model has beside its weights
 ANNOTATIONS = "annotations"
 ECCV = "eccv_caption"  # package that holds its annotations

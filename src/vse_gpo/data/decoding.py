@@ -133,7 +133,7 @@ def _check_size(image: Image.Image, name: object) -> None:
 
 @cache
 def jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
-    """torchvision's decoder of JPEGs in RGB; None if torchvision has it no more.
+    """torchvision's decoder of JPEGs in RGB; None if the installed version has none.
 
     Call it before loader processes start, so that they do not import torchvision one by one.
     """

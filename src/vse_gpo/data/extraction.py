@@ -34,8 +34,8 @@ SAVE_EVERY = 5.0  # seconds of work that an interrupted extraction can lose
 def extract(
     *,
     out: str,
-    root: str,
-    image_folder: str,
+    root: str | None,
+    image_folder: str | None,
     splits: Sequence[str],
     make_source: Callable[[], Source],
     make_prepare: Callable[[], ImagePreparation],
@@ -55,7 +55,7 @@ def extract(
 
     Args:
         out: folder of the new data set.
-        root: the data set's folder.
+        root: the data set's folder; None is refused, as its captions go with the features.
         image_folder: folder of the images under the root; the new data set gets a link to it.
         splits: names of the splits.
         make_source, make_prepare, make_network: build the data set, the image preparation and the trunk.
@@ -67,9 +67,14 @@ def extract(
         devices: see ``choose_devices``.
 
     Raises:
-        VSEError: if ``out`` holds features of other images, of another trunk or type, or made by another
-            program, or another process is at work in it.
+        VSEError: if the data set has no folder, ``out`` holds features of other images, of another trunk or type, or
+            made by another program, or another process is at work in it.
     """
+    if root is None or image_folder is None:
+        raise VSEError(
+            "this data set has no folder whose captions go with the features; vse-prepare SOURCE DIR writes one, "
+            "dataset=own dataset.root=DIR reads it"
+        )
     folder = Path(out).expanduser() / "precomp"
     trunk = folder.parent / "trunk"
     if any(folder.glob("*_ims.npy")) and not trunk.exists():

@@ -15,6 +15,7 @@ from vse_gpo.errors import VSEError, printable
 
 BACKBONES = {"features": "region backbones", "images": "grid backbones"}  # what each kind of input trains
 UNCHECKED = "not checked: captions and ids come first"
+UNSET = "???"  # a setting without a value
 RUN = "–"  # in place of a split: a part that belongs to the run as a whole
 
 

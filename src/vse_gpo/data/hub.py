@@ -1,7 +1,6 @@
 """Data sets of the Hugging Face hub, and Parquet files of the same form: a row holds an image and its captions."""
 
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,19 @@ from fsspec.exceptions import FSTimeoutError
 from huggingface_hub.errors import HfHubHTTPError
 
 from vse_gpo.data.decoding import RGB, image_from, jpeg_decoder
+from vse_gpo.data.layout import SPLITS
 from vse_gpo.data.packed import PackedTexts, TextPacker
-from vse_gpo.data.split import ImageReadError, Split
+from vse_gpo.data.sources.columns import KNOWN, folded
+from vse_gpo.data.split import SHOWN, ImageReadError, Split, warn_left_out
 from vse_gpo.errors import VSEError, first_line
 
-COLUMNS = {  # what a column is called, where no setting says it
+COLUMNS = {  # what a column is called, where no setting says it; images are bytes here, and no names of files
     "image": ("image", "img", "jpg", "png", "webp"),
-    "caption": ("caption", "captions", "text", "txt", "sentences", "raw", "sentences_raw", "description"),
+    "caption": KNOWN["caption"],
     "split": ("split",),
     "id": ("img_id", "image_id", "cocoid", "imgid", "id", "filename", "file_name", "__key__"),
 }
-SPLITS = {"train": ("train", "restval"), "dev": ("dev", "val", "validation", "valid"), "test": ("test",)}
 AT_ONCE = 10_000  # rows whose captions are read together
-SHOWN = 3  # rows that are left out
 UNREADABLE = (DatasetsError, pa.ArrowException, OSError, ValueError, HfHubHTTPError, FSTimeoutError)
 
 
@@ -76,7 +75,7 @@ class HubDataset:
         """
         if self._tables is None:
             self._tables = self._loaded()
-        table = self._rows({*SPLITS.get(name, (name,))})
+        table = self._rows({name, *(known for known, own in SPLITS.items() if own == name)})
         columns = self._found(table)
         return self._split(name, table, columns)
 
@@ -128,8 +127,8 @@ class HubDataset:
         given, names = self.columns[kind], table.column_names
         if given is not None and given not in names:
             raise VSEError(f"{self.source}: no column {given!r}, it has {', '.join(names)}; set dataset.{kind}_column")
-        folded = {one.casefold(): one for one in reversed(names)}
-        return given or next((folded[usual] for usual in COLUMNS[kind] if usual in folded), None)
+        by_name = {folded(one): one for one in reversed(names)}
+        return given or next((by_name[usual] for usual in COLUMNS[kind] if usual in by_name), None)
 
     def _found(self, table: Any) -> dict[str, str | None]:
         """Kind → name of each column, shown where one was not given."""
@@ -149,11 +148,8 @@ class HubDataset:
         kept = np.flatnonzero(has_image & (counts > 0))
         if len(kept) < len(counts):
             lost = np.setdiff1d(np.arange(len(counts)), kept)
-            reasons = [f"row {row}: no {'caption' if has_image[row] else 'image'}" for row in lost[:SHOWN].tolist()]
-            more = f"; and {len(lost) - SHOWN:,} more" if len(lost) > SHOWN else ""
-            warnings.warn(
-                f"{name}: {len(lost):,} of {len(counts):,} rows left out: {'; '.join(reasons)}{more}", stacklevel=3
-            )
+            first = [f"row {row}: no {'caption' if has_image[row] else 'image'}" for row in lost[:SHOWN].tolist()]
+            warn_left_out(f"{name}: {len(lost):,} of {len(counts):,} rows", first, len(lost))
             owners = np.repeat(np.arange(len(counts)), counts)
             captions = PackedTexts.of(captions[row] for row in np.flatnonzero(np.isin(owners, kept)).tolist())
         if not len(kept):
@@ -205,8 +201,8 @@ def _stored_images(table: Any, column: str, source: str) -> Any:
     Raises:
         VSEError: if it holds no images.
     """
-    images = table.select_columns([column]).rename_column(column, "image") if column != "image" else None
-    images = table.select_columns([column]) if images is None else images
+    images = table.select_columns([column])
+    images = images if column == "image" else images.rename_column(column, "image")
     feature = images.features["image"]
     if isinstance(feature, datasets.Image):
         return images.cast_column("image", datasets.Image(decode=False))

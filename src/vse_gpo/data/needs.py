@@ -9,13 +9,12 @@ import torch
 from torchvision.models import get_weight
 
 from vse_gpo.data.addresses import Address, file_size, hub_size, read_addresses
-from vse_gpo.data.findings import RUN, Finding, Need
+from vse_gpo.data.findings import RUN, UNSET, Finding, Need
 from vse_gpo.storage.hub import cached_model
 from vse_gpo.storage.settings import Settings, walk
 
 FILES = {"weights": "weights", "vocabulary": "vocabulary"}  # last part of a setting's name → part of the run
 PARTS = {"backbone": "weights", "text": "text encoder"}
-UNSET = "???"
 
 
 def model_needs(settings: Settings) -> list[Need]:

@@ -1,5 +1,6 @@
 """One split of a data set: captions, images and which caption belongs to which image, all checked."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +14,23 @@ from vse_gpo.data.files import Listing, read_listing
 from vse_gpo.data.orders import Turns
 from vse_gpo.errors import VSEError
 
+SHOWN = 3  # reasons for what is left out
+
 
 class ImageReadError(VSEError):
     """An image that cannot be decoded, of a data set so large that training takes another pair in its place."""
+
+
+def warn_left_out(what: str, reasons: Sequence[str], count: int) -> None:
+    """Warn of a part of a split that cannot be used.
+
+    Args:
+        what: the split and how much of it, such as ``train: 2 of 9 rows``.
+        reasons: the first of them, a line each.
+        count: of all that is left out.
+    """
+    more = f"; and {count - len(reasons):,} more" if count > len(reasons) else ""
+    warnings.warn(f"{what} left out: {'; '.join(reasons)}{more}", stacklevel=4)
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""WebDataset's tars, and their names in braces."""
+"""WebDataset's tars as a source of captions and images."""
 
 import io
 import tarfile
@@ -7,20 +7,7 @@ from pathlib import Path
 import pytest
 
 from vse_gpo.data.sources.columns import Wanted
-from vse_gpo.data.sources.tars import BLOCK, expanded_braces, is_tar, read_tar
-
-
-@pytest.mark.parametrize(
-    ("name", "names"),
-    [
-        ("a.tar", ["a.tar"]),
-        ("a-{08..11}.tar", ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]),
-        ("{0..1}/{5..6}", ["0/5", "0/6", "1/5", "1/6"]),
-        ("a{b}.tar", ["a{b}.tar"]),
-    ],
-)
-def test_braces_are_expanded_as_a_shell_does(name, names):
-    assert expanded_braces(name) == names
+from vse_gpo.data.sources.tars import BLOCK, is_tar, read_tar
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])

@@ -59,6 +59,16 @@ def test_a_table_and_a_tar_become_the_same_shards(tmp_path: Path, capsys: pytest
     }
 
 
+def test_the_shards_of_all_splits_are_a_source_again(tmp_path: Path):
+    """Keys are told apart by their split, which the names of the tars give back."""
+    prepare(source=str(write_source(tmp_path / "source")), out=str(tmp_path / "out"), per_shard=3, **OPTIONS)
+    prepare(source=str(tmp_path / "out" / "*.tar"), out=str(tmp_path / "again"), **(OPTIONS | {"to": "files"}))
+    for split, rows in {"train": (0, 1, 4, 5), "dev": (2,), "test": (3,)}.items():
+        found = (tmp_path / "again" / "precomp" / f"{split}_caps.txt").read_text().splitlines()
+        assert found == [f"caption {row} {nth}" for row in rows for nth in range(2)]
+    assert (tmp_path / "again" / "images" / "train-000000002.png").read_bytes() == encoded(4)
+
+
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path):
     source = write_source(tmp_path / "source")
     (tmp_path / "source" / "3.png").unlink()

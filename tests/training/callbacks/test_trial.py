@@ -145,7 +145,10 @@ def test_on_a_cpu_there_is_no_trial_unless_it_is_wanted(tmp_path):
 
 
 def test_a_frozen_run_is_tried_as_it_will_be(tmp_path):
-    fitted(tmp_path, MemoryTrial(on_cpu=True), module=tiny_module(projection=Limited(0)), max_epochs=1)
+    """Its only epoch is frozen: a step that would not fit while the trunk trains is never tried."""
+    limited = Limited(0)
+    fitted(tmp_path, MemoryTrial(on_cpu=True), module=tiny_module(projection=limited), max_epochs=1)
+    assert limited.refused == []
 
 
 def test_what_is_no_lack_of_memory_stays_a_bug(tmp_path):

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import warnings
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,10 +16,8 @@ from vse_gpo.data.packed import PackedTexts, TextPacker
 from vse_gpo.data.progress import advance, progress_bar
 from vse_gpo.data.shards.index import IndexFiles, ShardIndex
 from vse_gpo.data.shards.places import OpenShards, Shard, find_shards
-from vse_gpo.data.split import ImageReadError, Split
+from vse_gpo.data.split import SHOWN, ImageReadError, Split, warn_left_out
 from vse_gpo.errors import VSEError
-
-SHOWN = 3  # samples that are left out
 
 
 class ShardsDataset:
@@ -130,12 +127,8 @@ class _Found:
     def tell_broken(self, name: str) -> None:
         """Warn of the samples that were left out, if there are any."""
         if self.left_out:
-            more = self.left_out - len(self.broken)
-            warnings.warn(
-                f"{name}: {self.left_out:,} of {self.left_out + len(self.sizes):,} samples left out: "
-                f"{'; '.join(self.broken)}" + (f"; and {more:,} more" if more else ""),
-                stacklevel=3,
-            )
+            whole = self.left_out + len(self.sizes)
+            warn_left_out(f"{name}: {self.left_out:,} of {whole:,} samples", self.broken, self.left_out)
 
 
 class ShardImages:

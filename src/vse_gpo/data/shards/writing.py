@@ -25,7 +25,7 @@ class StoredSample(NamedTuple):
 def write_shards(samples: Iterable[StoredSample], folder: Path, name: str, *, per_shard: int = 1000) -> list[Path]:
     """Write ``NAME-000000.tar`` and so on; the same samples give the same bytes.
 
-    A sample is ``NUMBER.jpg`` and ``NUMBER.json`` with its ``image_id`` and ``captions``.
+    A sample is ``NAME-NUMBER.jpg`` and ``NAME-NUMBER.json`` with its ``image_id`` and ``captions``.
 
     Args:
         samples: in order.
@@ -48,7 +48,7 @@ def write_shards(samples: Iterable[StoredSample], folder: Path, name: str, *, pe
         written.append(folder / f"{name}-{len(written):06d}.tar")
         with whole_file(written[-1]) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for number, sample in enumerate(batch, (len(written) - 1) * per_shard):
-                _write_sample(tar, f"{number:09d}", sample)
+                _write_sample(tar, f"{name}-{number:09d}", sample)
     return written
 
 

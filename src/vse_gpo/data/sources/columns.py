@@ -11,7 +11,7 @@ KNOWN = {  # what a column is guessed by, the likeliest first
     "image": ("image", "image_name", "filename", "file_name", "file", "image_path", "filepath", "path", "img"),
     "caption": (
         *("caption", "captions", "comment", "comments", "text", "texts", "sentence", "sentences", "description"),
-        *("descriptions", "raw"),
+        *("descriptions", "raw", "sentences_raw", "txt"),
     ),
     "split": ("split", "set", "partition"),
 }

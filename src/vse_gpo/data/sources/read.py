@@ -5,12 +5,13 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from vse_gpo.data.caption_lists import CaptionList, Found, SourcePart, checked_captions
 from vse_gpo.data.files import read_text
+from vse_gpo.data.shards.places import expand
 from vse_gpo.data.sources.columns import Wanted
 from vse_gpo.data.sources.folders import caption_files, read_texts, split_in_name
 from vse_gpo.data.sources.json_lists import read_json_list
 from vse_gpo.data.sources.parquet import MAGIC, read_parquet
 from vse_gpo.data.sources.tables import TOKEN, read_table, read_token
-from vse_gpo.data.sources.tars import BLOCK, expanded_braces, is_tar, read_tar
+from vse_gpo.data.sources.tars import BLOCK, is_tar, read_tar
 from vse_gpo.errors import VSEError
 
 GUESS = Wanted()
@@ -32,7 +33,8 @@ def read_captions(source: str | Path, wanted: Wanted = GUESS) -> CaptionList:
         paths, folder = caption_files(place), place
         named = [(path, read_part(path, wanted, notes)) for path in paths] or [(place, read_texts(place, notes))]
     else:
-        paths = [path for name in expanded_braces(str(place)) for path in _named_files(Path(name))]
+        names = [str(place)] if place.exists() else expand(str(place))
+        paths = [path for name in names for path in _named_files(Path(name))]
         folder = place.parent
         named = [(path, read_part(path, wanted, notes)) for path in paths]
     found = (one for path, part in named for one in _placed(part, path, folder, several=len(named) > 1))

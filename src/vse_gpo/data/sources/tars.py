@@ -1,7 +1,6 @@
 """Captions and images in tars of WebDataset's form: files of one name, but for their suffixes, are a sample."""
 
 import json
-import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,18 +13,7 @@ from vse_gpo.data.sources.columns import Columns, Wanted, captions_in, described
 from vse_gpo.errors import VSEError, first_line
 
 TEXTS = (".txt", ".caption", ".captions", ".text")
-RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 BLOCK = 512
-
-
-def expanded_braces(name: str) -> list[str]:
-    """``name-{000..009}.tar`` → the names of ten files, as a shell has them."""
-    if (found := RANGE.search(name)) is None:
-        return [name]
-    first, last = found.groups()
-    numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
-    names = (name[: found.start()] + number + name[found.end() :] for number in numbers)
-    return [whole for one in names for whole in expanded_braces(one)]
 
 
 def is_tar(head: bytes) -> bool:
