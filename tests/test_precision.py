@@ -58,6 +58,18 @@ def test_full_products_are_not_rounded_either_way(allowed):
     torch.testing.assert_close(gradients, torch.autograd.grad(rows @ columns.T, (rows, columns), upstream))
 
 
+def test_full_products_are_not_rounded_in_mixed_precision_either_way():
+    rows, columns = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
+    exact = full_product(rows, columns)
+    expected = torch.autograd.grad(exact.square().sum(), (rows, columns))
+    with torch.autocast("cpu", torch.bfloat16):
+        products = full_product(rows, columns)
+        gradients = torch.autograd.grad(products.square().sum(), (rows, columns))
+    assert products.dtype == torch.float32
+    torch.testing.assert_close(products, exact, rtol=0, atol=0)
+    torch.testing.assert_close(gradients, expected)
+
+
 def test_a_tile_of_similarities_is_not_rounded():
     products = Products(torch.randn(3, 4), torch.randn(5, 4))
     with float32_products("medium", cudnn_benchmark=False), Precisions() as noted:
@@ -67,6 +79,6 @@ def test_a_tile_of_similarities_is_not_rounded():
 
 def test_full_precision_ends_where_it_began():
     with float32_products("medium", cudnn_benchmark=False):
-        with full_precision():
+        with full_precision(torch.device("cpu")):
             assert torch.get_float32_matmul_precision() == "highest"
         assert torch.get_float32_matmul_precision() == "medium"

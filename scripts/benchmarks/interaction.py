@@ -1,11 +1,11 @@
-"""Interactions of 1,000 images and 5,000 captions, as in Flickr30K's test, against only the products of their items."""
+"""Interactions against only the products of their items: of a test split like Flickr30K's, and of a training step."""
 
 import time
 
 import torch
 from torch.nn.functional import normalize
 
-from benchmarks.measure import MIB, Measured, alone, begin_peak, peak
+from benchmarks.measure import MIB, Measured, alone, begin_peak, peak, turn_by_turn
 from vse_gpo.batch import Features
 from vse_gpo.interaction import HardAssignment, Interaction, MaxSim, ScanImageToText, ScanTextToImage
 
@@ -16,17 +16,26 @@ INTERACTIONS: dict[str, Interaction] = {
     "MaxSim both ways": MaxSim(),
     "CHAN": HardAssignment(),
 }
+PAIRS = 128  # of a training step
 AT_ONCE = 1024  # items of a block of the products
 
 
 def interaction() -> list[Measured]:
-    """Each interaction of a whole test split, and re-ranking 50 images for one caption."""
+    """Each interaction of a whole test split, re-ranking 50 images for one caption, and a training step's part."""
     rows = []
     for name in INTERACTIONS:
         bare, taken, sets, above, one = alone(_measured, name, (IMAGES, CAPTIONS, REGIONS, WORDS, WIDTH))
         rows.append([name, bare, taken, taken / bare, sets, above, 1000 * one])
     columns = ["", "products, s", "interaction, s", "ratio", "sets, MiB", "peak above, MiB", "50 for a query, ms"]
-    return [Measured(f"{IMAGES:,} × {CAPTIONS:,}, {REGIONS} regions, width {WIDTH}", columns, rows)]
+    steps = [[name, *alone(_measured_step, name, (PAIRS, PAIRS, REGIONS, WORDS, WIDTH))] for name in INTERACTIONS]
+    step_columns = [
+        "",
+        *(f"{what}, ms" for what in ("products", "float32", "ratio", "products, bf16", "bf16", "ratio")),
+    ]
+    return [
+        Measured(f"{IMAGES:,} × {CAPTIONS:,}, {REGIONS} regions, width {WIDTH}", columns, rows),
+        Measured(f"forward and backward of {PAIRS} pairs", step_columns, steps),
+    ]
 
 
 def _measured(name: str, sizes: tuple[int, int, int, int, int]) -> tuple[float, float, float, float, float]:
@@ -51,6 +60,26 @@ def _measured(name: str, sizes: tuple[int, int, int, int, int]) -> tuple[float, 
     return bare, taken, sum(part.values.numel() for part in (images, captions)) * 4 / MIB, above, one / 10
 
 
+def _measured_step(name: str, sizes: tuple[int, int, int, int, int]) -> list[float]:
+    """Milliseconds of the products and of the interaction, and their ratio, in float32 and then in mixed precision."""
+    images, captions = (Features(part.values.requires_grad_(), part.lengths) for part in _sets(*sizes))
+    row = []
+    for kind in (torch.float32, torch.bfloat16):
+
+        def products(kind: torch.dtype = kind) -> None:
+            regions, words = images.values.flatten(0, 1).to(kind), _items(captions).to(kind)
+            (regions @ words.T).sum().backward()
+
+        def step(kind: torch.dtype = kind) -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
+                similarity = INTERACTIONS[name](images, captions)
+            similarity.sum().backward()
+
+        bare, taken = turn_by_turn([products, step])
+        row += [1000 * bare, 1000 * taken, taken / bare]
+    return row
+
+
 def _sets(images: int, captions: int, regions: int, words: int, width: int) -> tuple[Features, Features]:
     """Unit items; captions about as long as those of Flickr30K."""
     generator = torch.Generator().manual_seed(0)
@@ -64,7 +93,12 @@ def _sets(images: int, captions: int, regions: int, words: int, width: int) -> t
 
 def _products(images: Features, captions: Features) -> None:
     """Dot products of all real items, and nothing else."""
-    words = torch.cat([items[:length] for items, length in zip(captions.values, captions.lengths, strict=True)])
+    words = _items(captions)
     for some_regions in images.values.flatten(0, 1).split(AT_ONCE):
         for some_words in words.split(AT_ONCE):
             some_regions @ some_words.T
+
+
+def _items(sets: Features) -> torch.Tensor:
+    """All real items, in rows."""
+    return torch.cat([items[:length] for items, length in zip(sets.values, sets.lengths, strict=True)])

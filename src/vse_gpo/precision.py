@@ -37,12 +37,17 @@ def _set(matmul: str, allow_tf32: bool, benchmark: bool) -> None:
 
 
 @contextmanager
-def full_precision() -> Iterator[None]:
-    """Compute float32 matrix products without rounding their factors, whatever the settings allow elsewhere."""
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute float32 matrix products without rounding their factors, in mixed precision too.
+
+    Args:
+        device: that computes.
+    """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        yield
+        with torch.autocast(device.type, enabled=False):
+            yield
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -63,12 +68,12 @@ class _FullProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Float[Tensor, "rows dim"], columns: Float[Tensor, "columns dim"]) -> Tensor:
         ctx.save_for_backward(rows, columns)
-        with full_precision():
+        with full_precision(rows.device):
             return rows @ columns.T
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         rows, columns = ctx.saved_tensors
-        with full_precision():
+        with full_precision(rows.device):
             return gradients[0] @ columns, gradients[0].T @ rows

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import leaky_relu, normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vse_gpo.batch import Features
 from vse_gpo.errors import VSEError
@@ -57,6 +58,19 @@ def sets(count: int, longest: int, dim: int = 8, seed: int = 0) -> Features:
     values = normalize(torch.randn(count, longest, dim, generator=generator), dim=-1)
     values[torch.arange(longest) >= lengths[:, None]] = torch.nan
     return Features(values, lengths)
+
+
+class Products(TorchDispatchMode):
+    """Notes the precision of matrix products."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "mm" in str(function):
+            self.seen.append(args[0].dtype)
+        return function(*args, **(kwargs or {}))
 
 
 def by_loop(name: str, images: Features, captions: Features) -> torch.Tensor:
@@ -119,6 +133,29 @@ def test_float64_stays_exact_and_half_precision_becomes_float32(name):
 
 
 @pytest.mark.parametrize("name", FAMILY)
+def test_mixed_precision_rounds_the_items_and_their_products_only(name):
+    def found(mixed):
+        images, captions = (
+            Features(normalize(part.values.nan_to_num(), dim=2).requires_grad_(), part.lengths)
+            for part in (sets(5, 6), sets(7, 4, seed=1))
+        )
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed), Products() as products:
+            similarity = FAMILY[name][0](images, captions)
+        gradients = torch.autograd.grad(similarity.square().sum(), (images.values, captions.values))
+        return similarity, gradients, products.seen
+
+    similarity, gradients, seen = found(mixed=False)
+    rounded, their_gradients, in_half = found(mixed=True)
+    assert set(seen) == {torch.float32}
+    assert torch.bfloat16 in in_half
+    assert rounded.dtype == torch.float32
+    assert (rounded - rounded.bfloat16().float()).abs().max() > 0  # what follows the products is not rounded
+    torch.testing.assert_close(rounded, similarity, atol=0.03, rtol=0.03)
+    for one, exact in zip(their_gradients, gradients, strict=True):
+        assert torch.cosine_similarity(one.flatten(), exact.flatten(), dim=0) > 0.95  # of near matches another is best
+
+
+@pytest.mark.parametrize("name", FAMILY)
 def test_items_of_zeros_give_no_nan(name):
     nothing = Features(torch.zeros(2, 3, 4, requires_grad=True), torch.tensor([3, 2]))
     similarity = FAMILY[name][0](nothing, nothing)
@@ -158,3 +195,21 @@ def test_sets_that_cannot_be_compared_are_refused(images, captions, message):
 def test_settings_that_mean_nothing_are_refused(build, message):
     with pytest.raises(VSEError, match=message):
         build()
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    limit=st.sampled_from([1, 40, 400, 2**20]),
+    seed=st.integers(0, 9),
+)
+def test_blocks_hold_every_set_once_and_little_padding(lengths, limit, seed):
+    rows = torch.tensor(lengths)
+    values = torch.randn(len(rows), max(lengths), 2, generator=torch.Generator().manual_seed(seed))
+    blocks = list(shared._blocks(Features(values, rows), limit, torch.float32))
+    assert torch.cat([where for where, _ in blocks]).sort().values.tolist() == list(range(len(rows)))
+    for where, block in blocks:
+        longest, own = block.values.shape[1], rows[where]
+        assert longest == own.max()
+        assert len(where) == 1 or len(where) * longest <= limit
+        assert len(where) * longest <= shared.PADDED * own.sum()
+        torch.testing.assert_close(block.values[0, : own[0]], values[where[0], : own[0]])

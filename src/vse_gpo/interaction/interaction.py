@@ -15,12 +15,13 @@ from vse_gpo.precision import full_product
 T = TypeVar("T")
 # similarities of single items in a block: without gradients they stay in a processor's cache
 AT_ONCE, AT_ONCE_WITH_GRADIENT = 2**20, 2**25
+PADDED = 1.25  # rows of a block for each of its items, where sets of several sizes share it
 
 
 class Block(NamedTuple):
     """Sets of similar length."""
 
-    values: Float[Tensor, "sets items dim"]  # zero where there is padding; float64 for float64 sets, otherwise float32
+    values: Float[Tensor, "sets items dim"]  # zero where there is padding; in the precision of their products
     padding: Bool[Tensor, "sets items"] | None  # None if there is none
 
 
@@ -34,6 +35,9 @@ class Interaction(nn.Module):
 
     def forward(self, images: Features, captions: Features) -> Float[Tensor, "images captions"]:
         """Similarity of every image and every caption; float64 for float64 sets, otherwise float32.
+
+        In mixed precision (``torch.autocast``) the items and their products, nearly all of the work, are in half
+        precision; all that follows is in float32.
 
         Args:
             images: sets of items (images, N, D); padding is ignored.
@@ -52,12 +56,13 @@ class Interaction(nn.Module):
         trained = torch.is_grad_enabled() and (images.values.requires_grad or captions.values.requires_grad)
         limit = AT_ONCE_WITH_GRADIENT if trained else AT_ONCE
         side = int(limit**0.5)
-        image_blocks = list(_blocks(images, side))
+        kind = _products_in(images.values)
+        image_blocks = list(_blocks(images, side, kind))
         widest = max(block.values.shape[:2].numel() for _, block in image_blocks)
-        caption_blocks = list(_blocks(captions, limit // widest))
+        caption_blocks = list(_blocks(captions, limit // widest, kind))
         items = [sum(block.values.shape[:2].numel() for _, block in part) for part in (image_blocks, caption_blocks)]
         again = trained and items[0] * items[1] > limit
-        similarity = image_blocks[0][1].values.new_empty(len(images.lengths), len(captions.lengths))
+        similarity = images.values.new_empty(len(images.lengths), len(captions.lengths), dtype=_exact(kind))
         with torch.autocast(similarity.device.type, enabled=False):
             for rows, some_images in image_blocks:
                 for columns, some_captions in caption_blocks:
@@ -84,19 +89,31 @@ def _check(what: str, sets: Features) -> None:
         )
 
 
-def _blocks(sets: Features, limit: int) -> Iterator[tuple[Int[Tensor, " block"], Block]]:
+def _products_in(values: Tensor) -> torch.dtype:
+    if torch.is_autocast_enabled(values.device.type):
+        return torch.get_autocast_dtype(values.device.type)
+    return _exact(values.dtype)
+
+
+def _exact(kind: torch.dtype) -> torch.dtype:
+    return torch.float64 if kind == torch.float64 else torch.float32
+
+
+def _blocks(sets: Features, limit: int, kind: torch.dtype) -> Iterator[tuple[Int[Tensor, " block"], Block]]:
     """Sets of similar length, with at most ``limit`` rows of items together, or one set; and where each set was."""
     lengths, order = sets.lengths.cpu().sort(stable=True)
     sizes, first = lengths.tolist(), 0
     while first < len(sizes):
-        end = first + 1
-        # sets of another size, which would be padded, join only a small block
-        while end < len(sizes) and (end + 1 - first) * sizes[end] <= limit // (1 if sizes[end] == sizes[first] else 4):
+        end, items = first + 1, sizes[first]
+        while end < len(sizes):
+            filled, items = (end + 1 - first) * sizes[end], items + sizes[end]
+            # sets of another size, which would be padded, join only a small block of nearly their size
+            if filled > (limit if sizes[end] == sizes[first] else min(limit // 4, PADDED * items)):
+                break
             end += 1
         rows, device = order[first:end], sets.values.device
         values = sets.values[hand_over(rows, device), : sizes[end - 1]]
-        values = values if values.dtype == torch.float64 else values.float()
-        padding = None
+        values, padding = values.to(kind), None
         if sizes[first] < sizes[end - 1]:
             padding = ~valid_items(lengths[first:end], sizes[end - 1], device)
             values = values.masked_fill(padding[:, :, None], 0.0)
@@ -106,7 +123,9 @@ def _blocks(sets: Features, limit: int) -> Iterator[tuple[Int[Tensor, " block"],
 
 def item_products(rows: Block, columns: Block) -> Float[Tensor, "rows row_items column_items columns"]:
     """Dot products of all items; the columns lie innermost, so that a sum over items runs over many of them at once."""
-    products = full_product(rows.values.flatten(0, 1), columns.values.transpose(0, 1).flatten(0, 1))
+    these, those = rows.values.flatten(0, 1), columns.values.transpose(0, 1).flatten(0, 1)
+    kind = _exact(these.dtype)
+    products = full_product(these, those) if these.dtype == kind else (these @ those.T).to(kind)
     return products.view(*rows.values.shape[:2], *columns.values.shape[1::-1])
 
 

@@ -74,9 +74,10 @@ class _Scan(Interaction):
         padded_context = None if contexts.padding is None else contexts.padding[:, :, None, None]
         normed = self.norm(scores, padding, self.softmax_scale)
         attention = hide(normed, padded_context, -torch.inf).softmax(1)
-        gram = contexts.values @ contexts.values.mT
+        values = contexts.values.to(scores.dtype)
+        gram = values @ values.mT
         attended = (attention * (gram @ attention.flatten(2)).view_as(attention)).sum(1)  # ‖a‖²
-        squares = queries.values.square().sum(2).T
+        squares = queries.values.to(scores.dtype).square().sum(2).T
         cosines = (attention * scores).sum(1) / (attended * squares).clamp(min=EPSILON**2).sqrt()
         return self.aggregate(cosines, padding, self.lse_scale)
 

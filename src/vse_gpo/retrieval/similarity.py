@@ -77,7 +77,7 @@ class Products:
     def tile(
         self, rows: slice, columns: slice, out: Float[Tensor, "rows columns"] | None = None
     ) -> Float[Tensor, "rows columns"]:
-        with full_precision():  # the margins count on it
+        with full_precision(self.device):  # the margins count on it
             return torch.mm(self.row_embeddings[rows], self.column_embeddings[columns].T, out=out)
 
     def exact_tile(self, rows: slice, columns: slice) -> Float[Tensor, "rows columns"]:

@@ -62,16 +62,19 @@ class Objective:
         hardest: bool,
         not_negative: Bool[Tensor, "batch batch"] | None,
     ) -> Float[Tensor, ""]:
-        """The weighted sum of the losses of what a model has encoded, in full precision.
+        """The weighted sum of the losses of what a model has encoded.
+
+        The similarities of embeddings and the losses are in full precision, an interaction as it says.
 
         Args:
             model: compares them.
             images, captions: row i of each belongs to pair i.
             hardest, not_negative: as the loss takes them.
         """
+        similarities = self.similarities(model, images, captions)
         # a margin of 0.2 needs more than half precision
         with torch.autocast(images.embeddings.device.type, enabled=False):
-            return self(self.similarities(model, images, captions), hardest, not_negative)
+            return self(similarities, hardest, not_negative)
 
     def check(self, model: VSE) -> None:
         """Refuse weights that fit no training of a model.

@@ -149,7 +149,7 @@ class _SmallGRU(torch.autograd.Function):
         bias_hidden: Float[Tensor, "2 gates"],
     ) -> Float[Tensor, "lanes items d_hidden"]:
         width = weight_hidden.shape[2]
-        with full_precision():
+        with full_precision(positions.device):
             weighted = torch.baddbmm(bias_in[:, None], positions.expand(2, -1, -1), weight_in.transpose(1, 2))
         inputs = _by_step(weighted).unflatten(2, (3, width))  # s w g h
         kept = steps.advance(inputs, bias_hidden.unflatten(1, (3, width)), weight_hidden, sizes)
@@ -168,7 +168,7 @@ class _SmallGRU(torch.autograd.Function):
         ways = [
             (at_sums[:, lanes].flatten(0, 1), before[:, lanes].flatten(0, 1)) for lanes in (slice(1), slice(1, None))
         ]
-        with full_precision():
+        with full_precision(positions.device):
             return (
                 None,
                 (by_way @ weight_in).sum(0),
