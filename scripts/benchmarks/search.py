@@ -1,4 +1,4 @@
-"""Search among many images: every kind of index against a plain product with its largest values."""
+"""Search among many images: every kind of index against a plain product, and what smaller embeddings would cost."""
 
 import tempfile
 import time
@@ -21,14 +21,52 @@ from vse_gpo.search.writer import TableWriter
 from vse_gpo.storage.writing import folder_size
 
 TOPICS, QUERIES, TOP, BLOCK = 2000, 100, 10, 16384
+CANDIDATES = 100  # for a query, compared again in float32
 
 
 def search(pictures: int, width: int) -> list[Measured]:
-    """Captions search images that lie in clusters: exact search, and an approximate index."""
+    """Captions search images that lie in clusters: exactly, by an approximate index, and by smaller embeddings."""
     rows, held = alone(_measure, pictures, width)
+    forms = alone(_measure_forms, pictures, width)
     columns = ["", f"seconds for {QUERIES} queries", f"recall@{TOP}, %", "CPU seconds to build", "MiB on the disk"]
     title = f"{pictures:,} × {width:,}, float32, {torch.get_num_threads()} threads; {held:,.0f} MiB at the peak"
-    return [Measured(title, columns, rows)]
+    form_columns = ["an embedding as", "bytes", f"recall@{TOP}, %", f"of {CANDIDATES} compared again, %"]
+    return [Measured(title, columns, rows), Measured("every image compared", form_columns, forms)]
+
+
+def _measure_forms(pictures: int, width: int) -> list[list[object]]:
+    """What searches find that look at all images in a form of fewer bytes."""
+    parts = list(gallery(pictures, width))
+    vectors = torch.from_numpy(np.concatenate([block for block, _ in parts]))
+    asked = torch.from_numpy(np.concatenate([captions for _, captions in parts])[-QUERIES:])
+    exact = asked @ vectors.T
+    worst = exact.topk(TOP).values[:, -1:] - 1e-6
+    rows: list[list[object]] = []
+    for name, size, scores in (
+        ("float32", 4 * width, exact),
+        ("float16", 2 * width, asked @ vectors.half().float().T),
+        ("bytes and a scale", width + 4, asked @ in_bytes(vectors).T),
+        ("bits and a scale (RaBitQ)", width // 8 + 4, by_bits(asked, vectors)),
+    ):
+        candidates = scores.topk(CANDIDATES).indices
+        again = exact.gather(1, candidates)
+        found = [100 * float((part >= worst).float().sum()) / QUERIES / TOP for part in (again[:, :TOP], again)]
+        rows.append([name, size, *found])
+    return rows
+
+
+def in_bytes(vectors: torch.Tensor) -> torch.Tensor:
+    """Each vector rounded to 255 steps of its largest number."""
+    scales = vectors.abs().amax(1, keepdim=True) / 127
+    return (vectors / scales).round() * scales
+
+
+def by_bits(queries: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """Dot products as RaBitQ (Gao and Long, SIGMOD 2024) estimates them from the signs of rotated vectors."""
+    generator = torch.Generator().manual_seed(1)
+    rotation = torch.linalg.qr(torch.randn(vectors.shape[1], vectors.shape[1], generator=generator)).Q
+    rotated = vectors @ rotation
+    return (queries @ rotation) @ rotated.sign().T / rotated.abs().sum(1)
 
 
 def _measure(pictures: int, width: int) -> tuple[list[list[object]], float]:

@@ -141,20 +141,35 @@ def test_search_compares_every_kind_with_a_plain_product(benchmarks, monkeypatch
     module = benchmarks("search")
     monkeypatch.setattr(module, "alone", lambda work, *arguments: work(*arguments))
     monkeypatch.setattr(module, "BLOCK", 700)
-    (table,) = module.search(2000, 32)
+    table, forms = module.search(2000, 32)
     assert [row[0].partition(",")[0] for row in table.rows] == ["product and largest values", "kind=flat", "kind=ivf"]
     assert [row[2] for row in table.rows[:2]] == [100.0, 100.0]
     assert table.rows[2][2] > 90
+    assert [row[1] for row in forms.rows] == [128, 64, 36, 8]
+    recalls = [row[2] for row in forms.rows]
+    assert recalls == sorted(recalls, reverse=True)
+    assert recalls[0] == 100.0
+    assert all(row[3] >= row[2] for row in forms.rows)
+
+
+def test_estimates_from_bits_are_right_on_average(benchmarks):
+    module = benchmarks("search")
+    vectors = torch.nn.functional.normalize(torch.randn(4000, 64, generator=torch.Generator().manual_seed(0)), dim=1)
+    errors = module.by_bits(vectors[:3], vectors) - vectors[:3] @ vectors.T
+    assert abs(float(errors.mean())) < 0.002
+    assert float(errors.std()) < 0.12  # about √(π/2 − 1) / √64, as its authors prove
 
 
 def test_interactions_are_compared_with_the_products_of_their_items(benchmarks, monkeypatch):
     module = benchmarks("interaction")
-    for name, value in {"IMAGES": 3, "CAPTIONS": 4, "REGIONS": 2, "WORDS": 5, "WIDTH": 6}.items():
+    for name, value in {"IMAGES": 3, "CAPTIONS": 4, "PAIRS": 4, "REGIONS": 2, "WORDS": 5, "WIDTH": 6}.items():
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(module, "alone", lambda work, *arguments: work(*arguments))
-    (table,) = module.interaction()
+    table, steps = module.interaction()
     assert [row[0] for row in table.rows] == list(module.INTERACTIONS)
     assert all(row[3] == pytest.approx(row[2] / row[1]) for row in table.rows)
+    assert [row[0] for row in steps.rows] == list(module.INTERACTIONS)
+    assert all(row[at + 2] == pytest.approx(row[at + 1] / row[at]) for row in steps.rows for at in (1, 4))
 
 
 def test_a_server_is_asked_by_all_clients_and_its_refusals_are_counted(benchmarks):
