@@ -30,8 +30,8 @@ def evaluated(folder: Path, *, noise: float, images: int = IMAGES, protocols: tu
     return folder
 
 
-def compare(first: Path, second: Path, protocol: str | None = None) -> None:
-    compare_evaluations(first=str(first), second=str(second), protocol=protocol, seed=0)
+def compare(first: Path, second: Path, protocol: str | None = None, against: str | None = None) -> None:
+    compare_evaluations(first=str(first), second=str(second), protocol=protocol, against=against, seed=0)
 
 
 def line_of(printed: str, metric: str) -> str:
@@ -78,6 +78,23 @@ def test_one_protocol_or_all_that_both_have(tmp_path, capsys):
     assert "all · " not in printed
     with pytest.raises(VSEError, match="no protocol to compare; evaluate both on one test set"):
         compare(both, one, protocol="all")
+
+
+def test_two_protocols_of_the_same_queries(tmp_path, capsys):
+    worse = evaluated(tmp_path / "worse", noise=2.0, images=1000, protocols=("all", "f30k_1k"))
+    better = evaluated(tmp_path / "better", noise=1.0, images=1000, protocols=("all", "f30k_1k"))
+    compare(worse, better, protocol="all")
+    expected = line_of(capsys.readouterr().out, "rSum")
+    compare(worse, better, protocol="all", against="f30k_1k")
+    printed = capsys.readouterr().out
+    assert line_of(printed, "rSum") == expected  # all that there are is these 1,000
+    lines = "".join(printed.split())  # long paths are wrapped
+    assert "/worse·all" in lines
+    assert "/better·f30k_1k" in lines
+    with pytest.raises(VSEError, match=r"against=f30k_1k, but no protocol=NAME of the first"):
+        compare(worse, better, against="f30k_1k")
+    with pytest.raises(VSEError, match="no protocol to compare"):
+        compare(worse, better, protocol="all", against="coco_5k")
 
 
 def test_other_test_sets_are_refused(tmp_path):

@@ -56,7 +56,7 @@ def inside(home: Path, folder: str, *overrides: str) -> dict[str, Any]:
 
 
 def compare(first: Path, second: Path) -> None:
-    compare_evaluations(first=str(first), second=str(second), protocol=None, seed=0)
+    compare_evaluations(first=str(first), second=str(second), protocol=None, against=None, seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -17,33 +17,40 @@ from vse_gpo.retrieval.uncertainty import compare
 LEVEL = 0.05
 
 
-def compare_evaluations(*, first: str, second: str, protocol: str | None, seed: int) -> None:
-    """Print a table for every protocol that both evaluations have.
+def compare_evaluations(*, first: str, second: str, protocol: str | None, against: str | None, seed: int) -> None:
+    """Print a table for every protocol that both evaluations have, or for one of each.
 
     Args:
         first, second: folders that ``vse-evaluate`` or ``vse-train`` wrote.
         protocol: one protocol; None takes all that both have.
+        against: protocol of the second, if it is another one on the same queries, such as ``f30k_1k+rerank50``.
         seed: seed of the bootstrap samples and the permutations.
 
     Raises:
         VSEError: if a folder holds no evaluation, or the two are of different test sets.
     """
+    if against is not None and protocol is None:
+        raise VSEError(f"against={against}, but no protocol=NAME of the first to compare it with")
     one, other = read_queries(Path(first).expanduser()), read_queries(Path(second).expanduser())
-    for name in shared_protocols(one, other, protocol, first, second):
+    for name, its in shared_protocols(one, other, protocol, against, first, second):
         if one.outcomes[name].queries:
-            ours, theirs = one.outcomes[name], other.outcomes[name]
-            lines = (f"{name} · {gallery_size(ours)}", f"first: {first}", f"second: {second}")
+            ours, theirs = one.outcomes[name], other.outcomes[its]
+            names = ("", "") if name == its else (f" · {name}", f" · {its}")
+            lines = (f"{name} · {gallery_size(ours)}", f"first: {first}{names[0]}", f"second: {second}{names[1]}")
             title = "\n".join(escape(printable(line)) for line in lines)
             get_console().print(gap_table(title, ours, theirs, one.images, seed))
 
 
-def shared_protocols(one: Evaluated, other: Evaluated, protocol: str | None, first: str, second: str) -> list[str]:
-    """The protocols that both evaluations have.
+def shared_protocols(
+    one: Evaluated, other: Evaluated, protocol: str | None, against: str | None, first: str, second: str
+) -> list[tuple[str, str]]:
+    """The protocols that both evaluations have: the name in each.
 
     Raises:
         VSEError: if they share no protocol, or are of different test sets.
     """
-    shared = [name for name in one.outcomes if name in other.outcomes and protocol in (None, name)]
+    pairs = [(name, against or name) for name in one.outcomes if protocol in (None, name)]
+    shared = [pair for pair in pairs if pair[1] in other.outcomes]
     if one.images != other.images or not shared:
         raise VSEError(
             f"{first} has {one.images} images and {', '.join(one.outcomes)}, {second} has {other.images} and "
