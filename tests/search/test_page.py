@@ -218,3 +218,8 @@ def test_on_a_phone_a_dropped_image_is_searched_and_results_are_viewed_by_keys(a
     webdriver.ActionChains(browser).send_keys(Keys.ESCAPE).perform()
     assert browser.find_elements(By.CSS_SELECTOR, "dialog[open]") == []
     assert browser.switch_to.active_element == pictures[0]
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#results .pictures li")) == 4
+    browser.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
+    WebDriverWait(browser, PATIENCE).until(
+        lambda browser: len(browser.find_elements(By.CSS_SELECTOR, "#results .pictures li")) == 5
+    )

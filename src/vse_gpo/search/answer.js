@@ -5,6 +5,8 @@ view.tabIndex = -1;
 view.setAttribute("aria-label", "One image");
 (element.closest(".gradio-container") ?? document.body).append(view); // for its fonts and colours
 let viewed = null;
+const pictures = () => element.querySelector(".pictures"); // a new list with every answer
+let grown = null; // the list that more images were asked for
 
 const show = async (row) => {
   viewed = row;
@@ -22,6 +24,7 @@ const step = (by) => {
 };
 const find = (row) => {
   view.close();
+  grown = pictures(); // moving there is no scrolling
   trigger("select", {row: Number(row)});
   element.scrollIntoView({block: "start"}); // the new images begin there
 };
@@ -53,6 +56,14 @@ view.addEventListener("keydown", (event) => {
   if (event.key === "ArrowLeft") step(-1);
   if (event.key === "ArrowRight") step(1);
 });
+
+// who scrolls to the button for more images need not press it
+document.addEventListener("scroll", () => {
+  const more = document.querySelector("#more button, button#more");
+  if (!more?.offsetParent || pictures() === grown || more.getBoundingClientRect().top > innerHeight) return;
+  grown = pictures();
+  more.click();
+}, {passive: true});
 
 // an image that is dropped anywhere, or pasted, goes the way of the upload button
 const search = (files) => {

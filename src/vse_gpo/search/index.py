@@ -61,7 +61,7 @@ class Index:
         folder = Path(folder).expanduser()
         settings = read_settings(folder)
         with damage_told(folder):
-            index = cls(ImageTable(folder, settings.version), settings)
+            index = cls(ImageTable(folder, settings.version, settings.table), settings)
             if not len(index) or index.has_items != (settings.items is not None):
                 raise ValueError("its table is not the one that its settings describe")
         odd = index.names.filter(pc.or_(pc.match_substring_regex(index.names, ODD), pc.equal(index.names, "")))

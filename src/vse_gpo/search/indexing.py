@@ -16,7 +16,7 @@ from vse_gpo.search.items import choose_compaction
 from vse_gpo.search.kinds import Kind, kind_of
 from vse_gpo.search.pictures import Found, Reasons, find_pictures
 from vse_gpo.search.reports import report_index, report_skipped
-from vse_gpo.search.stored import IndexSettings, is_index, write_settings
+from vse_gpo.search.stored import STORES, IndexSettings, is_index, is_stored_away, write_settings
 from vse_gpo.search.table import TABLE, ImageTable
 from vse_gpo.search.updating import LOG, Engine, Known, known_rows, remove_others, same_content, take_over
 from vse_gpo.search.writer import TableWriter
@@ -34,6 +34,7 @@ def build_index(
     *,
     images: str,
     out: str,
+    table: str | None,
     model: str | None,
     tokenizer: str | None,
     vocabulary: str | None,
@@ -55,6 +56,7 @@ def build_index(
     Args:
         images: folder, searched with all its subfolders.
         out: folder of the index.
+        table: see ``choose_table``.
         model, tokenizer, vocabulary: see ``load_model``; None takes the existing index's model or the default one.
         kind: name of one of the kinds.
         kinds: name → builds that kind of index.
@@ -78,6 +80,7 @@ def build_index(
     folder, place = Path(images).expanduser().resolve(), Path(out).expanduser()
     with only_process_in(place):
         former = former_index(place)
+        address = choose_table(table, former)
         named = model_settings(former, model=model, tokenizer=tokenizer, vocabulary=vocabulary)
         found = find_pictures(folder)
         if not found.pictures:
@@ -95,26 +98,27 @@ def build_index(
             has_interaction=loaded.interaction is not None,
         )
         about = {"fingerprint": fingerprint, "items": repr(compaction)}
-        table = unfinished_table(place, former, about)
-        resumed = table.version != (0 if former is None else former.settings.version)
-        known = known_rows(table)
+        writer = unfinished_table(TableWriter(place, address), former, about)
+        resumed = writer.version != (0 if former is None else former.settings.version)
+        known = known_rows(writer)
         unknown = [picture for picture in found.pictures if picture not in known.rows]
         moved = same_content(folder, unknown, known)
-        take_over(table, moved, about)
+        take_over(writer, moved, about)
         new = [picture for picture in unknown if picture not in moved]
-        skipped = found.skipped | embed(loaded, folder, new, table, encoding, compaction, about)
+        skipped = found.skipped | embed(loaded, folder, new, writer, encoding, compaction, about)
         report_skipped(found, skipped)
-        check_complete(place, folder, found, known_rows(table), skipped)
-        remove_others(table, found.pictures)
+        check_complete(place, folder, found, known_rows(writer), skipped)
+        remove_others(writer, found.pictures)
         settings = IndexSettings(
             images=str(folder),
             fingerprint=fingerprint,
-            version=table.version,
+            version=writer.version,
+            table=address,
             approximate=chosen.settings,
             items=None if compaction is None else asdict(compaction),
             **named,
         )
-        finish(place, table, former, settings, resumed=resumed, random=np.random.default_rng(seed))
+        finish(place, writer, former, settings, resumed=resumed, random=np.random.default_rng(seed))
         report_index(place, former, Index.load(place))
 
 
@@ -134,18 +138,35 @@ def chosen_of(option: str, name: str, known: Mapping[str, Callable[[], Named]]) 
     return known[name]()
 
 
-def unfinished_table(out: Path, former: Index | None, about: Mapping[str, str]) -> TableWriter:
-    """The table of a folder, with what an interrupted command has left in it; ready for rows of this kind.
+def choose_table(table: str | None, former: Index | None) -> str | None:
+    """Address of an index's table in an object store; None if it lies in the folder.
 
     Args:
-        out: folder of the index.
+        table: address; None takes the existing index's.
+        former: existing index.
+
+    Raises:
+        VSEError: if the address is of another kind, or the existing index has its table elsewhere.
+    """
+    known = None if former is None else former.settings.table
+    if table is not None and not is_stored_away(table):
+        raise VSEError(f"table={table}: expected an address that begins with {' or '.join(STORES)}")
+    if former is not None and table not in (None, known):
+        raise VSEError(f"table={table}: the index has its table in {known or 'its folder'}; name a new folder by out=")
+    return table or known
+
+
+def unfinished_table(table: TableWriter, former: Index | None, about: Mapping[str, str]) -> TableWriter:
+    """A table with what an interrupted command has left in it, ready for rows of this kind.
+
+    Args:
+        table: of the index.
         former: index before, if there is one.
         about: model and kind of the sets of items.
 
     Raises:
         VSEError: if an unfinished index of another kind is there.
     """
-    table = TableWriter(out)
     finished = 0 if former is None else former.settings.version
     if table.version == 0 or table.about == about:
         return table
@@ -156,8 +177,8 @@ def unfinished_table(out: Path, former: Index | None, about: Mapping[str, str]) 
         ):
             if (left := table.about.get(name, "")) != about[name]:
                 raise VSEError(
-                    f"{out}: left by an unfinished index {kind} ({left[:60]}, now {about[name][:60]}); resume with the "
-                    f"same {remedy}, or name another folder"
+                    f"{table.place}: left by an unfinished index {kind} ({left[:60]}, now {about[name][:60]}); resume "
+                    f"with the same {remedy}, or name another place"
                 )
     if about["items"] == repr(None):
         table.drop_items(about)
@@ -199,7 +220,7 @@ def finish(
         kind_of(settings.approximate).build(table, again=again)
         settings = replace(settings, version=table.version)
         if settings.approximate is not None:
-            index = Index(ImageTable(out, table.version), settings)
+            index = Index(ImageTable(out, table.version, settings.table), settings)
             settings = replace(settings, recall=index.recall(random))
     if known is not None:
         table.keep(known.version)

@@ -23,6 +23,8 @@ def report_index(out: Path, former: Index | None, index: Index) -> None:
         index: now.
     """
     settings, compaction = index.settings, index.settings.compaction
+    if settings.table is not None:
+        print(f"table: {settings.table}")
     if former is not None and former.kind != index.kind:
         print(f"kind: {former.kind} → {index.kind}")
     if former is not None and former.settings.items != settings.items:

@@ -13,6 +13,7 @@ from vse_gpo.search.items import Compaction
 from vse_gpo.storage.writing import write_text
 
 SETTINGS = "index.json"
+STORES = ("s3://", "gs://", "az://")  # addresses of object stores
 
 
 class Picture(NamedTuple):
@@ -35,12 +36,18 @@ class IndexSettings:
     version: int  # of the table
     approximate: dict[str, int | None] | None = None  # settings of the approximate index; None: it is exact
     recall: float | None = None  # at 10, in percent, of an approximate index against exact search
+    table: str | None = None  # address of its table in an object store; None: the table lies in the index's folder
     items: dict[str, Any] | None = None  # how its sets of items are stored, as ``Compaction`` takes it; None: no sets
 
     @property
     def compaction(self) -> Compaction | None:
         """How the sets of items are stored; None if there are none."""
         return None if self.items is None else Compaction(**self.items)
+
+
+def is_stored_away(place: str) -> bool:
+    """Whether a place is in an object store."""
+    return place.startswith(STORES)
 
 
 def leads_out(file: str) -> bool:
@@ -75,6 +82,7 @@ def read_settings(folder: Path) -> IndexSettings:
         and found.version > 0
         and all(isinstance(name, str) for name in names)
         and isinstance(found.approximate, dict | None)
+        and (found.table is None or (isinstance(found.table, str) and is_stored_away(found.table)))
     ):
         raise VSEError(
             f"{folder}: a damaged index, its settings are of another kind; python -m vse_gpo.index makes it again in a "

@@ -14,7 +14,7 @@ from torch import Tensor
 from vse_gpo.errors import VSEError, first_line
 from vse_gpo.search.items import ItemSets
 from vse_gpo.search.records import Rows, checked_matrix, width_of
-from vse_gpo.search.stored import is_index, read_settings
+from vse_gpo.search.stored import is_index, is_stored_away, read_settings
 
 os.environ.setdefault("LANCE_LOG", "error")  # Lance's remarks about itself are for no user
 try:
@@ -35,16 +35,17 @@ class ImageTable:
     Args:
         folder: folder of the index.
         version: of the table.
+        place: of the table in an object store; None: it lies in the folder.
 
     Raises:
-        VSEError: if the table is missing or damaged.
+        VSEError: if the table is missing or damaged, or an object store does not answer.
     """
 
-    def __init__(self, folder: Path, version: int) -> None:
+    def __init__(self, folder: Path, version: int, place: str | None = None) -> None:
         self.folder = folder
         self.version = version
         with damage_told(folder):
-            self._dataset = lance.dataset(str(folder / TABLE), version=version)
+            self._dataset = lance.dataset(place or str(folder / TABLE), version=version)
             self.width = width_of(self._dataset.schema)
             self._rows = self._dataset.count_rows()
             check_sizes(self._dataset)
@@ -142,7 +143,7 @@ class ImageTable:
 
 
 def check_sizes(dataset: Any) -> None:
-    """Refuse a table of which a file is missing or cut, before a search meets it.
+    """Refuse a table of which a file is missing or cut, before a search meets it; object stores hold only whole files.
 
     Args:
         dataset: of Lance.
@@ -150,6 +151,8 @@ def check_sizes(dataset: Any) -> None:
     Raises:
         ValueError: if one is.
     """
+    if is_stored_away(dataset.uri):
+        return
     folder = Path(dataset.uri) / "data"
     for fragment in dataset.get_fragments():
         for file in fragment.data_files():
@@ -161,9 +164,8 @@ def check_sizes(dataset: Any) -> None:
 # Lance's errors in one line; they end with places in its source
 
 PLACE = re.compile(r"(, |\s)?/(home|rustc)/\S+\.rs:\d+(:\d+)?")
-KIND = re.compile(
-    r"^((External error|Invalid user input|LanceError\(\w+\)|Schema error|Generic LocalFileSystem error): )+"
-)
+STORE = re.compile(r"Generic (S3|GCS|MicrosoftAzure) error")
+KIND = re.compile(r"^((External error|Invalid user input|LanceError\(\w+\)|Schema error|Generic \w+ error): )+")
 
 
 def lance_reason(error: Exception) -> str:
@@ -196,4 +198,9 @@ def damage_told(folder: Path, where: str | None = None, *, version: int | None =
             raise VSEError(f"where={where}: cannot be read ({lance_reason(error)})") from error
         if version is not None and is_index(folder) and read_settings(folder).version != version:
             raise VSEError(f"{folder}: the index has been updated since it was opened; open it again") from error
+        if STORE.search(str(error)):
+            raise VSEError(
+                f"{folder}: the object store of its table does not answer as expected ({lance_reason(error)}); check "
+                "the address in index.json and your credentials"
+            ) from error
         raise VSEError(f"{folder}: a damaged index ({lance_reason(error)}); {DAMAGED}") from error

@@ -22,18 +22,19 @@ class TableWriter:
 
     Args:
         folder: folder of the index; the table need not be there yet.
+        place: of the table in an object store; None: it lies in the folder.
 
     Raises:
-        VSEError: if the table is damaged.
+        VSEError: if the table is damaged, or an object store does not answer.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: str | None = None) -> None:
         self.folder = folder
+        self.place = place or str(folder / TABLE)  # for ``write_fragments``
         self._mode = "append"
         self._dataset: Any = None
-        if any((folder / TABLE / "_versions").glob("*.manifest")):
-            with damage_told(folder):
-                self._dataset = lance.dataset(str(folder / TABLE))
+        with damage_told(folder):
+            self._dataset = opened(self.place)
 
     @property
     def version(self) -> int:
@@ -91,11 +92,6 @@ class TableWriter:
         """Whether there is a table that ``append_fragments`` can add to."""
         return self._dataset is not None and self._mode == "append"
 
-    @property
-    def place(self) -> str:
-        """Where the table is, for ``write_fragments``."""
-        return str(self.folder / TABLE)
-
     def append_fragments(self, fragments: Sequence[str]) -> None:
         """Add rows that ``write_fragments`` has written, in one commit.
 
@@ -134,7 +130,7 @@ class TableWriter:
         """Join small files of rows, and write those anew of which many rows were removed."""
         with writing_told(self.folder):
             self._dataset.optimize.compact_files(target_rows_per_fragment=FRAGMENT, batch_size=1024)
-            self._dataset = lance.dataset(str(self.folder / TABLE))
+            self._dataset = lance.dataset(self.place)
 
     def build_lists(self, lists: int, *, again: bool) -> None:
         """Make the approximate index of the embeddings, or only add to it the rows that it lacks.
@@ -155,14 +151,14 @@ class TableWriter:
                 )
             else:
                 self._dataset.optimize.optimize_indices()
-            self._dataset = lance.dataset(str(self.folder / TABLE))
+            self._dataset = lance.dataset(self.place)
 
     def drop_lists(self) -> None:
         """Have no approximate index any more."""
         with writing_told(self.folder):
             if self._dataset.has_index:
                 self._dataset.drop_index("embedding")
-                self._dataset = lance.dataset(str(self.folder / TABLE))
+                self._dataset = lance.dataset(self.place)
 
     def __len__(self) -> int:
         return 0 if self._dataset is None else int(self._dataset.count_rows())
@@ -189,6 +185,20 @@ class TableWriter:
             )
 
 
+def opened(place: str) -> Any:
+    """The newest version of a table; None if there is none.
+
+    Args:
+        place: of the table.
+    """
+    try:
+        return lance.dataset(place)
+    except ValueError as error:
+        if "was not found" in str(error):
+            return None
+        raise
+
+
 def write_fragments(place: str, rows: pa.Table) -> list[str]:
     """Write rows beside a table, in any process; they belong to it when ``append_fragments`` has added them.
 
@@ -202,17 +212,17 @@ def write_fragments(place: str, rows: pa.Table) -> list[str]:
     Raises:
         VSEError: if they cannot be written.
     """
-    with writing_told(Path(place).parent):
+    with writing_told(place):
         written = lance.fragment.write_fragments(rows, place, mode="append", max_rows_per_file=FRAGMENT)
         return [json.dumps(fragment.to_json()) for fragment in written]
 
 
 @contextmanager
-def writing_told(folder: Path) -> Iterator[None]:
+def writing_told(place: Path | str) -> Iterator[None]:
     """Tell in one line that a table cannot be written.
 
     Args:
-        folder: of the index.
+        place: folder of the index, or the table.
 
     Raises:
         VSEError: in place of Lance's error.
@@ -220,4 +230,4 @@ def writing_told(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        raise VSEError(f"{folder}: cannot be written ({lance_reason(error)}); what was there before is kept") from error
+        raise VSEError(f"{place}: cannot be written ({lance_reason(error)}); what was there before is kept") from error
