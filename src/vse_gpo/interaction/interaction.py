@@ -90,8 +90,9 @@ def _check(what: str, sets: Features) -> None:
 
 
 def _products_in(values: Tensor) -> torch.dtype:
-    if torch.is_autocast_enabled(values.device.type):
-        return torch.get_autocast_dtype(values.device.type)
+    device = values.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
     return _exact(values.dtype)
 
 

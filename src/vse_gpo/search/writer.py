@@ -34,7 +34,7 @@ class TableWriter:
         self._mode = "append"
         self._dataset: Any = None
         with damage_told(folder):
-            self._dataset = opened(self.place)
+            self._dataset = newest_table(self.place)
 
     @property
     def version(self) -> int:
@@ -185,7 +185,7 @@ class TableWriter:
             )
 
 
-def opened(place: str) -> Any:
+def newest_table(place: str) -> Any:
     """The newest version of a table; None if there is none.
 
     Args:
