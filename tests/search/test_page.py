@@ -221,5 +221,5 @@ def test_on_a_phone_a_dropped_image_is_searched_and_results_are_viewed_by_keys(a
     assert len(browser.find_elements(By.CSS_SELECTOR, "#results .pictures li")) == 4
     browser.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
     WebDriverWait(browser, PATIENCE).until(
-        lambda browser: len(browser.find_elements(By.CSS_SELECTOR, "#results .pictures li")) == 5
+        lambda browser: len(browser.find_elements(By.CSS_SELECTOR, "#results .pictures li")) == 6
     )
