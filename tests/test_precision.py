@@ -3,8 +3,8 @@
 import pytest
 import torch
 from pytorch_lightning import Trainer
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.helpers.noted_products import NotedProducts
 from vse_gpo.precision import float32_products, full_precision, full_product
 from vse_gpo.retrieval.similarity import Products
 
@@ -33,27 +33,14 @@ def test_products_follow_one_setting_and_what_was_set_before_comes_back(precisio
     assert settings() == before
 
 
-class Precisions(TorchDispatchMode):
-    """Notes what matrix products may be rounded to."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if "mm" in str(function):
-            self.seen.append(torch.get_float32_matmul_precision())
-        return function(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("allowed", ["high", "medium"])
 def test_full_products_are_not_rounded_either_way(allowed):
     rows, columns = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
     upstream = torch.randn(3, 5)
-    with float32_products(allowed, cudnn_benchmark=False), Precisions() as noted:
+    with float32_products(allowed, cudnn_benchmark=False), NotedProducts() as noted:
         products = full_product(rows, columns)
         gradients = torch.autograd.grad(products, (rows, columns), upstream)
-    assert noted.seen == 3 * ["highest"]
+    assert noted.precisions == 3 * ["highest"]
     torch.testing.assert_close(products, rows @ columns.T)
     torch.testing.assert_close(gradients, torch.autograd.grad(rows @ columns.T, (rows, columns), upstream))
 
@@ -72,9 +59,9 @@ def test_full_products_are_not_rounded_in_mixed_precision_either_way():
 
 def test_a_tile_of_similarities_is_not_rounded():
     products = Products(torch.randn(3, 4), torch.randn(5, 4))
-    with float32_products("medium", cudnn_benchmark=False), Precisions() as noted:
+    with float32_products("medium", cudnn_benchmark=False), NotedProducts() as noted:
         products.tile(slice(0, 3), slice(0, 5))
-    assert noted.seen == ["highest"]
+    assert noted.precisions == ["highest"]
 
 
 def test_full_precision_ends_where_it_began():

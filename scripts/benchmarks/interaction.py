@@ -1,6 +1,7 @@
 """Interactions against only the products of their items: of a test split like Flickr30K's, and of a training step."""
 
 import time
+from functools import partial
 
 import torch
 from torch.nn.functional import normalize
@@ -16,7 +17,7 @@ INTERACTIONS: dict[str, Interaction] = {
     "MaxSim both ways": MaxSim(),
     "CHAN": HardAssignment(),
 }
-PAIRS = 128  # of a training step
+PAIRS = 128  # in a training step
 AT_ONCE = 1024  # items of a block of the products
 
 
@@ -28,10 +29,7 @@ def interaction() -> list[Measured]:
         rows.append([name, bare, taken, taken / bare, sets, above, 1000 * one])
     columns = ["", "products, s", "interaction, s", "ratio", "sets, MiB", "peak above, MiB", "50 for a query, ms"]
     steps = [[name, *alone(_measured_step, name, (PAIRS, PAIRS, REGIONS, WORDS, WIDTH))] for name in INTERACTIONS]
-    step_columns = [
-        "",
-        *(f"{what}, ms" for what in ("products", "float32", "ratio", "products, bf16", "bf16", "ratio")),
-    ]
+    step_columns = ["", "products, ms", "float32, ms", "ratio", "products, bf16, ms", "bf16, ms", "ratio"]
     return [
         Measured(f"{IMAGES:,} × {CAPTIONS:,}, {REGIONS} regions, width {WIDTH}", columns, rows),
         Measured(f"forward and backward of {PAIRS} pairs", step_columns, steps),
@@ -62,22 +60,24 @@ def _measured(name: str, sizes: tuple[int, int, int, int, int]) -> tuple[float, 
 
 def _measured_step(name: str, sizes: tuple[int, int, int, int, int]) -> list[float]:
     """Milliseconds of the products and of the interaction, and their ratio, in float32 and then in mixed precision."""
-    images, captions = (Features(part.values.requires_grad_(), part.lengths) for part in _sets(*sizes))
+    pairs = [Features(part.values.requires_grad_(), part.lengths) for part in _sets(*sizes)]
     row = []
-    for kind in (torch.float32, torch.bfloat16):
-
-        def products(kind: torch.dtype = kind) -> None:
-            regions, words = images.values.flatten(0, 1).to(kind), _items(captions).to(kind)
-            (regions @ words.T).sum().backward()
-
-        def step(kind: torch.dtype = kind) -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
-                similarity = INTERACTIONS[name](images, captions)
-            similarity.sum().backward()
-
-        bare, taken = turn_by_turn([products, step])
+    for half in (False, True):
+        bare, taken = turn_by_turn([partial(_products_step, *pairs, half), partial(_step, name, *pairs, half)])
         row += [1000 * bare, 1000 * taken, taken / bare]
     return row
+
+
+def _products_step(images: Features, captions: Features, half: bool) -> None:
+    kind = torch.bfloat16 if half else torch.float32
+    regions, words = images.values.flatten(0, 1).to(kind), _items(captions).to(kind)
+    (regions @ words.T).sum().backward()
+
+
+def _step(name: str, images: Features, captions: Features, half: bool) -> None:
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        similarity = INTERACTIONS[name](images, captions)
+    similarity.sum().backward()
 
 
 def _sets(images: int, captions: int, regions: int, words: int, width: int) -> tuple[Features, Features]:

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import leaky_relu, normalize
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.helpers.noted_products import NotedProducts
 from vse_gpo.batch import Features
 from vse_gpo.errors import VSEError
 from vse_gpo.interaction import HardAssignment, MaxSim, ScanImageToText, ScanTextToImage
@@ -58,19 +58,6 @@ def sets(count: int, longest: int, dim: int = 8, seed: int = 0) -> Features:
     values = normalize(torch.randn(count, longest, dim, generator=generator), dim=-1)
     values[torch.arange(longest) >= lengths[:, None]] = torch.nan
     return Features(values, lengths)
-
-
-class Products(TorchDispatchMode):
-    """Notes the precision of matrix products."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if "mm" in str(function):
-            self.seen.append(args[0].dtype)
-        return function(*args, **(kwargs or {}))
 
 
 def by_loop(name: str, images: Features, captions: Features) -> torch.Tensor:
@@ -139,10 +126,10 @@ def test_mixed_precision_rounds_the_items_and_their_products_only(name):
             Features(normalize(part.values.nan_to_num(), dim=2).requires_grad_(), part.lengths)
             for part in (sets(5, 6), sets(7, 4, seed=1))
         )
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed), Products() as products:
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed), NotedProducts() as products:
             similarity = FAMILY[name][0](images, captions)
         gradients = torch.autograd.grad(similarity.square().sum(), (images.values, captions.values))
-        return similarity, gradients, products.seen
+        return similarity, gradients, products.types
 
     similarity, gradients, seen = found(mixed=False)
     rounded, their_gradients, in_half = found(mixed=True)

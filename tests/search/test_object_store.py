@@ -1,6 +1,7 @@
 """An index whose table lies in an object store, served on this machine by moto."""
 
 import json
+from itertools import count
 
 import pytest
 import torch
@@ -12,30 +13,27 @@ from vse_gpo.search.index import Index
 
 boto3 = pytest.importorskip("boto3")
 moto_server = pytest.importorskip("moto.server")
-BUCKET = "photographs"
+NUMBERS = count()  # what a server holds outlives it
 
 
 @pytest.fixture
 def bucket(monkeypatch):
     """Address of an empty bucket."""
-    keys = {
-        "AWS_ACCESS_KEY_ID": "any",
-        "AWS_SECRET_ACCESS_KEY": "any",
-        "AWS_REGION": "us-east-1",
-        "AWS_ALLOW_HTTP": "true",
-    }
     server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    for name, value in {
-        **keys,
-        "AWS_DEFAULT_REGION": keys["AWS_REGION"],
-        "AWS_ENDPOINT": f"http://{host}:{port}",
-    }.items():
-        monkeypatch.setenv(name, value)
+    settings = {
+        "ACCESS_KEY_ID": "any",
+        "SECRET_ACCESS_KEY": "any",
+        "REGION": "us-east-1",
+        "DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in {**settings, "ENDPOINT": f"http://{host}:{port}", "ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
     client = boto3.client("s3", endpoint_url=f"http://{host}:{port}")
-    client.create_bucket(Bucket=BUCKET)
-    yield f"s3://{BUCKET}"
+    name = f"photographs-{next(NUMBERS)}"
+    client.create_bucket(Bucket=name)
+    yield f"s3://{name}"
     client.close()
     server.stop()
 
@@ -61,6 +59,17 @@ def test_the_table_lies_there_and_finds_what_a_local_one_does(bucket, pictures, 
     assert sorted(vectors(there)) == sorted(["new.png", *FILES[1:]])
     with pytest.raises(VSEError, match=rf"table={bucket}/other.lance: the index has its table in {bucket}/mine.lance"):
         run_index(f"images={pictures}", f"out={there}", f"table={bucket}/other.lance")
+
+
+def test_the_table_of_another_folder_is_left_alone(bucket, pictures, model, tmp_path):
+    mine, other = (tmp_path / name for name in ("mine", "other"))
+    run_index(f"images={pictures}", f"model={model}", f"out={mine}", f"table={bucket}/mine.lance")
+    before = vectors(mine)
+    with pytest.raises(VSEError, match=rf"table={bucket}/mine.lance: holds rows that .*/other did not write"):
+        run_index(f"images={pictures}", f"model={model}", f"out={other}", f"table={bucket}/mine.lance")
+    after = vectors(mine)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[file], after[file]) for file in before)
 
 
 def test_a_killed_command_leaves_rows_that_the_next_one_takes(bucket, pictures, model, tmp_path, monkeypatch):

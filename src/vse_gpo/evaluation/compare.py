@@ -35,8 +35,8 @@ def compare_evaluations(*, first: str, second: str, protocol: str | None, agains
     for name, its in shared_protocols(one, other, protocol, against, first, second):
         if one.outcomes[name].queries:
             ours, theirs = one.outcomes[name], other.outcomes[its]
-            names = ("", "") if name == its else (f" · {name}", f" · {its}")
-            lines = (f"{name} · {gallery_size(ours)}", f"first: {first}{names[0]}", f"second: {second}{names[1]}")
+            other_name = "" if its == name else f" · {its}"
+            lines = (f"{name} · {gallery_size(ours)}", f"first: {first}", f"second: {second}{other_name}")
             title = "\n".join(escape(printable(line)) for line in lines)
             get_console().print(gap_table(title, ours, theirs, one.images, seed))
 

@@ -165,8 +165,10 @@ def unfinished_table(table: TableWriter, former: Index | None, about: Mapping[st
         about: model and kind of the sets of items.
 
     Raises:
-        VSEError: if an unfinished index of another kind is there.
+        VSEError: if an unfinished index of another kind is there, or an object store holds the table of another folder.
     """
+    if former is None and table.version and is_stored_away(table.place) and not (table.folder / LOG).exists():
+        raise VSEError(f"table={table.place}: holds rows that {table.folder} did not write; name another address")
     finished = 0 if former is None else former.settings.version
     if table.version == 0 or table.about == about:
         return table

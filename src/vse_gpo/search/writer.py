@@ -186,15 +186,15 @@ class TableWriter:
 
 
 def newest_table(place: str) -> Any:
-    """The newest version of a table; None if there is none.
+    """Open the newest version of a table; None if no table is there.
 
     Args:
-        place: of the table.
+        place: path or address of the table.
     """
     try:
         return lance.dataset(place)
     except ValueError as error:
-        if "was not found" in str(error):
+        if str(error).startswith("Dataset at path") and "was not found" in str(error):
             return None
         raise
 
