@@ -19,8 +19,8 @@ from tests.helpers.photo_index import HOSTILE, indexed
 from vse_gpo.search.answers import LONGEST, Answers
 from vse_gpo.search.api import MOST, build_api
 from vse_gpo.search.asking import Asker, answer_of
-from vse_gpo.search.combining import Part
 from vse_gpo.search.items import Compaction
+from vse_gpo.search.parts import Part
 from vse_gpo.search.reranking import find, stored_query
 
 FILES = [HOSTILE, "3.jpg", *(f"deep/{number}.png" for number in range(4))]
@@ -59,7 +59,7 @@ def test_a_text_finds_what_the_command_line_finds(client, answers):
         wanted = {"top": 10} | {name: value for name, value in options.items() if name == "top"}
         where = "starts_with(file, 'deep/')" if "folder" in options else None
         reply = asker.ask([Part("a red circle")], **wanted, rerank=6 if "rerank" in options else 0, where=where)
-        assert answer == answer_of(reply) | {"remarks": []}
+        assert answer == answer_of(reply)
 
 
 def test_conditions_are_those_of_the_command_line(client):

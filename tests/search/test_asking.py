@@ -6,7 +6,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,11 @@ from vse_gpo import VSE
 from vse_gpo.cli.arguments import read_arguments
 from vse_gpo.errors import VSEError
 from vse_gpo.search import __main__ as search
-from vse_gpo.search.asking import Asker, answer_lines, parts_of_line, print_table
-from vse_gpo.search.combining import Part, combine_parts
+from vse_gpo.search.asking import Asker
+from vse_gpo.search.combining import combine_parts
 from vse_gpo.search.filters import filter_sql
-from vse_gpo.search.index import Hit, Index
+from vse_gpo.search.index import Index
+from vse_gpo.search.parts import Part
 from vse_gpo.search.queries import encode_parts, encode_text
 from vse_gpo.search.reranking import find as find_images
 
@@ -228,28 +228,6 @@ def test_where_nothing_fits_one_line_says_so_and_the_nearest_can_be_shown(asker,
     assert (answer["fits"], answer["reason"], len(answer["hits"])) == (False, "the model does not know dog", len(FILES))
 
 
-def test_every_line_gets_a_line_of_json_at_once(asker, made, monkeypatch):
-    class Out(io.StringIO):
-        flushed = 0
-
-        def flush(self) -> None:
-            self.flushed += 1
-
-    photo = made.parent / "pictures" / FILES[2]
-    lines = ["a red circle\n", "\n", f"image={photo}\n", "image=no.png\n", "\udcff\n", "a star"]
-    monkeypatch.setattr(sys, "stdout", out := Out())
-    with pytest.raises(VSEError, match="2 of 5 queries could not be answered; see the errors among the answers"):
-        answer_lines(partial(asker.ask, top=3), lines)
-    answers = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert out.flushed == len(answers) == 5
-    assert [len(answer.get("hits", [])) for answer in answers] == [3, 3, 0, 0, 3]
-    assert answers[1]["hits"][0]["file"] == FILES[2]
-    assert answers[2]["error"].startswith("no.png: no such file")
-    assert answers[3] == {"query": "\\udcff", "error": "the query is not UTF-8; type it in a terminal that is"}
-    answer_lines(partial(asker.ask, top=3), ["a star"])
-    assert parts_of_line(" a = b; 2 * c\n") == [Part("a = b; 2 * c")]
-
-
 def test_lines_of_the_input_are_asked_for_and_answered(made, monkeypatch, capsys):
     for option, expected in (("stdin=true", 2), ("interactive=true", 0)):
         monkeypatch.setattr(sys, "stdin", io.StringIO("a red circle\na star\n"))
@@ -259,6 +237,21 @@ def test_lines_of_the_input_are_asked_for_and_answered(made, monkeypatch, capsys
         assert printed.err == ""
         assert printed.out.count('"fits"') == expected
     assert printed.out.count("> ") == 3
+
+
+def test_a_line_that_cannot_be_answered_holds_up_no_other(made, monkeypatch, capsys):
+    photo = made.parent / "pictures" / FILES[2]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"a red circle\nimage={photo}\nimage=no.png\n\udcff\na star"))
+    monkeypatch.setattr(sys, "argv", ["vse-search", "stdin=true", f"index={made}", "top=3"])
+    with pytest.raises(SystemExit):
+        search.main()
+    printed = capsys.readouterr()
+    answers = [json.loads(line) for line in printed.out.splitlines()]
+    assert [len(answer.get("hits", [])) for answer in answers] == [3, 3, 0, 0, 3]
+    assert answers[1]["hits"][0]["file"] == FILES[2]
+    assert answers[2]["error"].startswith("no.png: no such file")
+    assert answers[3] == {"query": "\\udcff", "error": "the query is not UTF-8; type it in a terminal that is"}
+    assert printed.err == "error: 2 of 5 queries could not be answered; see the errors among the answers\n"
 
 
 def test_a_condition_reaches_the_first_stage_of_a_re_ranking(asker):
@@ -286,13 +279,6 @@ def test_a_query_imports_only_what_its_model_needs(made):
         *("pytorch_lightning", "lightning_fabric", "torchmetrics", "wandb", "matplotlib", "datasets", "gradio"),
         *("transformers", "timm", "torchvision", "open_clip", "scipy", "sympy", "nltk", "torch._dynamo"),
     }
-
-
-def test_control_characters_reach_no_terminal(capsys):
-    print_table("\x1b[31mred", [Hit(0, "a\x1b[2Jb.png", 0.5)])
-    printed = capsys.readouterr().out
-    assert "\x1b" not in printed
-    assert "a\\x1b[2Jb.png" in printed
 
 
 def test_the_first_images_are_re_ranked_by_their_items(monkeypatch, capsys, tmp_path):

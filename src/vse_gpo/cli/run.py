@@ -125,7 +125,7 @@ def _checked(
             settings = (OmegaConf.select(config, name) for name in ("trainer.accelerator", "accelerator"))
             warn_of_unused_gpu(str(next((setting for setting in settings if setting is not None), "auto")))
         with computing():
-            return _imported(work)(**named)
+            return imported(work)(**named)
 
     return run
 
@@ -135,7 +135,8 @@ def uninterpolated(word: str) -> str:
     return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", word)
 
 
-def _imported(work: str | Callable[..., object]) -> Callable[..., object]:
+def imported(work: str | Callable[..., object]) -> Callable[..., object]:
+    """A function by its name, ``module:function``; or the function itself."""
     if not isinstance(work, str):
         return work
     module, _, name = work.partition(":")

@@ -5,24 +5,37 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from vse_gpo.cli.run import all_settings, run_command
+from vse_gpo.cli.run import all_settings, imported, run_command
 from vse_gpo.errors import VSEError
+from vse_gpo.search.client import OPTIONS
 
 PARTS = ("image", "plus", "plus_image", "minus", "minus_image")
 VERBATIM = (*PARTS, "where", "after", "before", "near", "camera", "folder")
+OF_INDEX = ("index", "model", "tokenizer", "vocabulary")  # where it and its model lie
 
 
 def main() -> None:
     """The command."""
-    work = "vse_gpo.search.asking:search_index"
-    run_command(work, "search", arguments=arguments, words=("query",), verbatim=VERBATIM, computes=True)
+    run_command(search, "search", arguments=arguments, words=("query",), verbatim=VERBATIM, computes=True)
+
+
+def search(*, page: str | None, **asked: Any) -> object:
+    """Ask a page that runs, which needs no PyTorch here, or else the index itself.
+
+    Args:
+        page: address of ``vse-app``; None asks the index.
+        asked: arguments of ``vse_gpo.search.client.search_page`` or ``vse_gpo.search.asking.search_index``.
+    """
+    if page is None:
+        return imported("vse_gpo.search.asking:search_index")(**asked)
+    return imported("vse_gpo.search.client:search_page")(page=page, **asked)
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """Arguments of ``vse_gpo.search.asking.search_index``.
+    """Arguments of ``search``.
 
     Raises:
-        VSEError: if there is no query, or one where queries are read from elsewhere.
+        VSEError: if there is no query, one where queries are read from elsewhere, or not one place to look in.
     """
     settings = all_settings(config, folder)
     given = [name for name in ("query", *PARTS) if (settings[name] or "").strip()]
@@ -32,7 +45,15 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
         raise VSEError(f"{' and '.join(asked[:2])}, expected one of them")
     if not many and not given:
         raise VSEError('nothing to look for; add "a text" or image=FILE')
-    return settings
+    if settings["page"] is None:
+        if settings["index"] is None:
+            raise VSEError("index must be set; add index=…, or page=… where vse-app runs")
+        return settings
+    for names, why in ((OF_INDEX, "has its own"), (PARTS[1:], "takes one text or one image")):
+        if odd := [name for name in names if settings[name] is not None]:
+            raise VSEError(f"{odd[0]}={settings[odd[0]]} with page={settings['page']}, which {why}; leave one out")
+    own = ("page", "query", "image", "interactive", "stdin", "nearest", "json")
+    return {name: settings[name] for name in own} | {"options": {name: settings[name] for name in OPTIONS}}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from vse_gpo.pooling.sets import WeightsRanks
 from vse_gpo.search.fitting import Judgement, judge, level_of
 from vse_gpo.search.heat import grid_side, word_maps
 from vse_gpo.search.index import Hit, Index
-from vse_gpo.search.queries import Word, check_unicode, encode_picture, encode_text, words_of
+from vse_gpo.search.parts import check_unicode
+from vse_gpo.search.queries import Word, encode_picture, encode_text, words_of
 from vse_gpo.search.reranking import find, stored_query
 
 LONGEST = 1000  # characters of a query

@@ -17,11 +17,11 @@ from vse_gpo.batch import EncoderOutput
 from vse_gpo.errors import VSEError
 from vse_gpo.search.answers import LONGEST, Answers
 from vse_gpo.search.asking import Asker, Reply, answer_of, judgement_of_image
-from vse_gpo.search.combining import parts_of
 from vse_gpo.search.filters import filter_sql
 from vse_gpo.search.fingerprints import small_image, thumbnail_of
 from vse_gpo.search.guard import refused
 from vse_gpo.search.index import Index
+from vse_gpo.search.parts import parts_of
 from vse_gpo.search.pictures import open_picture
 from vse_gpo.search.reranking import choose_rerank, find, stored_query
 
@@ -82,13 +82,13 @@ class FoundImage(BaseModel):
 
 
 class FoundImages(BaseModel):
-    """An answer, as ``vse-search json=true`` prints it, and the tokeniser's remarks on the query."""
+    """An answer, as ``vse-search json=true`` prints it."""
 
     query: str
     fits: bool | None = Field(description="null if it is not known")
     reason: str = Field(description="why nothing fits")
     hits: list[FoundImage]
-    remarks: list[str]
+    remarks: list[str] = Field(description="of the tokeniser, for example that the text is cut")
 
 
 class SearchApi:
@@ -175,7 +175,7 @@ class SearchApi:
                 return work()
 
         reply = await asyncio.get_running_loop().run_in_executor(self._worker, in_turn)
-        return answer_of(reply) | {"remarks": reply.remarks}
+        return answer_of(reply)
 
 
 def row_of_file(index: Index, file: str) -> int:

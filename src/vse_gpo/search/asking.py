@@ -1,26 +1,17 @@
 """Queries of an index from the command line: one, as many as are typed, or one a line from another program."""
 
-import json
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from rich import get_console
-from rich.table import Table
-from rich.text import Text
-
-from vse_gpo.errors import VSEError, printable
 from vse_gpo.model import VSE
-from vse_gpo.search.combining import Part, parts_of, title_of
 from vse_gpo.search.filters import filter_sql
 from vse_gpo.search.fitting import NO_IMAGE, Judgement, judge, level_of
 from vse_gpo.search.index import Hit, Index
-from vse_gpo.search.prompt import Prompt
-from vse_gpo.search.queries import check_unicode, encode_parts
+from vse_gpo.search.parts import Part, check_unicode, parts_of, title_of
+from vse_gpo.search.queries import encode_parts
 from vse_gpo.search.reranking import choose_rerank, find
-
-IMAGE = "image="  # begins a line that names an image file
+from vse_gpo.search.telling import Answer, tell_answers
 
 
 class Reply(NamedTuple):
@@ -132,77 +123,21 @@ def search_index(
     opened = Index.load(index)
     encoders = opened.open_model(model, tokenizer=tokenizer, vocabulary=vocabulary)
     first = choose_rerank(rerank, opened, encoders, top=top)
-    ask = partial(Asker(opened, encoders).ask, top=top, rerank=first, where=condition)
-    if stdin:
-        answer_lines(ask, sys.stdin)
-    elif interactive:
-        Prompt(lambda line: _tell(ask(parts_of_line(line)), nearest=nearest, as_json=json)).cmdloop()
-    else:
-        _tell(ask(parts), nearest=nearest, as_json=json)
+    asker = Asker(opened, encoders)
 
+    def ask(parts: Sequence[Part]) -> Answer:
+        return answer_of(asker.ask(parts, top=top, rerank=first, where=condition))
 
-def parts_of_line(line: str) -> list[Part]:
-    """The parts of a query that was typed on a line of its own: a text, or ``image=FILE``."""
-    line = line.strip()
-    return parts_of(image=line.removeprefix(IMAGE)) if line.startswith(IMAGE) else parts_of(line)
-
-
-def answer_lines(ask: Callable[[list[Part]], Reply], lines: Iterable[str]) -> None:
-    """Print a line of JSON for every line, at once; a line that cannot be answered gets an error instead.
-
-    Args:
-        ask: answers a query.
-        lines: see ``parts_of_line``; empty ones are left out.
-
-    Raises:
-        VSEError: after the last line, if one could not be answered.
-    """
-    count = failed = 0
-    for line in lines:
-        if not line.strip():
-            continue
-        count += 1
-        try:
-            answer = answer_of(ask(parts_of_line(line)))
-        except VSEError as error:
-            failed += 1
-            answer = {"query": printable(line.strip()), "error": str(error)}
-        print(json.dumps(answer), flush=True)
-    if failed:
-        raise VSEError(f"{failed} of {count} queries could not be answered; see the errors among the answers")
+    tell_answers(ask, parts, interactive=interactive, stdin=stdin, nearest=nearest, as_json=json)
 
 
 def answer_of(found: Reply) -> dict[str, Any]:
-    """What a query found, for JSON; ``fits`` is null if it is not known."""
+    """What a query found, as an answer; see ``vse_gpo.search.telling``."""
     hits = [{"rank": rank, "score": hit.score, "file": hit.file} for rank, hit in enumerate(found.hits, 1)]
-    return {"query": found.title, "fits": found.judgement.fits, "reason": found.judgement.reason, "hits": hits}
-
-
-def _tell(found: Reply, *, nearest: bool, as_json: bool) -> None:
-    for remark in found.remarks:
-        sys.stderr.write(f"warning: {remark}\n")
-    if as_json:
-        print(json.dumps(answer_of(found)))
-    elif found.judgement.fits is False and not (nearest and found.hits):
-        hint = "; nearest=true shows the nearest images" if found.hits else ""
-        print(f"nothing fits: {printable(found.judgement.reason)}{hint}")
-    else:
-        if found.judgement.fits is False:
-            print(f"nothing fits: {printable(found.judgement.reason)}; the nearest images are:")
-        print_table(found.title, found.hits)
-
-
-def print_table(title: str, hits: Sequence[Hit]) -> None:
-    """Print rank, score and file of every found image.
-
-    Args:
-        title: stands above, as wide as the terminal.
-        hits: in order.
-    """
-    table = Table()
-    table.add_column("rank", justify="right")
-    table.add_column("score", justify="right")
-    table.add_column("file", overflow="fold")
-    for rank, hit in enumerate(hits, 1):
-        table.add_row(str(rank), f"{hit.score:.3f}", Text(printable(hit.file)))
-    get_console().print(Text(printable(title), style="italic"), table, sep="\n")
+    return {
+        "query": found.title,
+        "fits": found.judgement.fits,
+        "reason": found.judgement.reason,
+        "hits": hits,
+        "remarks": found.remarks,
+    }

@@ -12,7 +12,8 @@ from vse_gpo.batch import EncoderOutput, ImageInputs, Indexed, Tokens, encode_ba
 from vse_gpo.encoder import Encoder
 from vse_gpo.errors import VSEError
 from vse_gpo.model import VSE
-from vse_gpo.search.combining import Part, combine_parts
+from vse_gpo.search.combining import combine_parts
+from vse_gpo.search.parts import Part, check_unicode
 from vse_gpo.search.pictures import open_picture
 
 
@@ -21,18 +22,6 @@ class Word(NamedTuple):
 
     text: str
     items: range  # its items among those of the text: several, if it is made of pieces
-
-
-def check_unicode(text: str) -> None:
-    """Refuse a text that no tokeniser can read.
-
-    Raises:
-        VSEError: if it is not UTF-8.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise VSEError("the query is not UTF-8; type it in a terminal that is") from None
 
 
 def encode_text(model: VSE, text: str) -> tuple[EncoderOutput, list[str]]:
