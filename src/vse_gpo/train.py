@@ -19,7 +19,7 @@ def main() -> None:
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Arguments of ``vse_gpo.training.run.train``."""
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    if "best" not in config.callbacks:
+    if config.callbacks.get("best") is None:
         raise VSEError("callbacks without best, whose checkpoint the test takes; add default: callbacks=[default,…]")
     if config.trainer.sync_batchnorm:
         raise VSEError(
@@ -43,8 +43,8 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
         "make_data": maker(config.data),
         "make_module": maker(config.module),
         "make_trainer": maker(config.trainer),
-        "make_callbacks": [maker(callback) for callback in config.callbacks.values()],
-        "make_loggers": [maker(logger) for logger in config.logger.values()],
+        "make_callbacks": [maker(callback) for callback in config.callbacks.values() if callback is not None],
+        "make_loggers": [maker(logger) for logger in config.logger.values() if logger is not None],
         "make_checkpoint_io": maker(config.checkpoint_io),
         "make_adapters": None if config.adapters is None else maker(config.adapters),
     }

@@ -65,6 +65,16 @@ def test_a_wrong_config_gets_one_line_and_leaves_nothing_behind(error_of, argume
     assert line.endswith("*") or found == line
 
 
+def test_a_callback_or_logger_that_is_null_is_left_out(command_line, monkeypatch, tmp_path):
+    given: list[dict] = []
+    monkeypatch.setattr("vse_gpo.training.run.train", lambda **arguments: given.append(arguments))
+    for left_out in ([], ["callbacks.examples=null", "logger.csv=null"]):
+        command_line(*left_out, f"hydra.run.dir={tmp_path}")
+        train.main()
+    (callbacks, loggers), (fewer_callbacks, no_logger) = ((a["make_callbacks"], a["make_loggers"]) for a in given)
+    assert (len(callbacks) - len(fewer_callbacks), len(loggers), len(no_logger)) == (1, 1, 0)
+
+
 @pytest.mark.parametrize(("root", "group"), GROUPS)
 def test_an_unknown_name_in_any_group_is_told_with_the_options(error_of, root, group):
     options = sorted(path.stem for path in CONFIGS.joinpath(group.partition("@")[0]).glob("*.yaml"))

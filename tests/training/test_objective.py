@@ -42,6 +42,10 @@ def test_weights_that_fit_no_training_are_refused(interaction, weights, message)
         tiny_module(interaction=interaction, similarity_weights=weights)
 
 
+def test_without_weights_the_embedding_is_trained():
+    assert tiny_module(similarity_weights=None).objective.kinds == ["embedding"]
+
+
 def test_a_pooling_without_weights_needs_no_loss_of_its_own():
     model = tiny_module(interaction=MaxSim()).model
     model.image_encoder.pooling = model.text_encoder.pooling = Mean()

@@ -11,6 +11,7 @@ import numpy as np
 
 from vse_gpo.data.caption_lists import Described, Images
 from vse_gpo.data.files import name_some
+from vse_gpo.data.progress import advance, progress_bar
 from vse_gpo.errors import VSEError, did_you_mean, first_line
 from vse_gpo.storage.writing import whole_folder
 
@@ -128,8 +129,9 @@ def write_images(images: Images, files: set[str], folder: Path) -> None:
             if not (folder / name).is_file() or (folder / name).read_bytes() != content:
                 raise VSEError(f"{folder}: is there and holds no such {name}; name a new folder")
         return
-    with whole_folder(folder) as part:
+    with whole_folder(folder) as part, progress_bar("images", total=len(files)) as progress:
         for name, content in each_once(images, files):
+            advance(progress)
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_bytes(content)
 

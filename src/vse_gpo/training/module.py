@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Any, TypedDict
 
 import numpy as np
@@ -53,7 +52,7 @@ class RetrievalModule(EmbeddingModule):
         mask_same_image: other captions of an image in a batch are not negatives; published runs count them as such.
         test_protocols: named protocols of the test; see ``vse_gpo.retrieval.protocols``.
         seed: seed of everything random in a training step.
-        similarity_weights: see ``Objective``.
+        similarity_weights: see ``Objective``; None trains the embedding's similarity alone.
         micro_batch: pairs that a process encodes at once in a training step; see ``micro_batches``. None takes the
             whole batch, ``auto`` the most that fit into the memory, which ``callbacks.trial.MemoryTrial`` finds.
         image_checkpointing, text_checkpointing: compute the activations of a backbone again in the backward pass,
@@ -75,7 +74,7 @@ class RetrievalModule(EmbeddingModule):
         test_protocols: Sequence[str],
         seed: int,
         settings: dict[str, Any],
-        similarity_weights: Mapping[str, float] = MappingProxyType({EMBEDDING: 1.0}),
+        similarity_weights: Mapping[str, float] | None = None,
         dense: DenseCaptions | None = None,
         micro_batch: int | str | None = None,
         image_checkpointing: bool = False,
@@ -91,7 +90,7 @@ class RetrievalModule(EmbeddingModule):
             compile_networks(model, compile)
         if micro_batch not in (None, AUTO) and not (isinstance(micro_batch, int) and micro_batch >= 1):
             raise VSEError(f"micro_batch={micro_batch}, expected at least 1 pair, auto, or null for the whole batch")
-        self.objective = Objective(loss, similarity_weights)
+        self.objective = Objective(loss, similarity_weights or {EMBEDDING: 1.0})
         self.objective.check(model)
         share_logits(loss, model.logits)
         self.loss = loss
