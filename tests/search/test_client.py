@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -146,14 +147,23 @@ def test_another_program_is_told(answer, other):
         ask_page(address, parts_of("a star"), options={})
 
 
+def test_what_another_program_says_steers_no_terminal(other):
+    other.answer = (400, b'{"error": "\\u001b[31mred"}')
+    with pytest.raises(VSEError) as told:
+        ask_page(f"http://127.0.0.1:{other.server_port}", parts_of("a star"), options={})
+    assert str(told.value) == "\\x1b[31mred"
+
+
 def test_where_nothing_answers_it_says_what_to_start():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
     ask = partial(ask_page, parts=parts_of("a star"), options={})
     with pytest.raises(VSEError, match=rf"page={address}: .*refused; start vse-app index=… there, or name the index"):
         ask(address)
-    for wrong in ("127.0.0.1:7860", "file:///etc/passwd", "a page"):
-        with pytest.raises(VSEError, match=f"page={wrong}, expected an address such as http://127.0.0.1:7860"):
+    for wrong in ("127.0.0.1:7860", "file:///etc/passwd", "a page", "http://[::1", "http://:7860", "http://here:port"):
+        with pytest.raises(
+            VSEError, match=f"page={re.escape(wrong)}, expected an address such as http://127.0.0.1:7860"
+        ):
             ask(wrong)
 
 

@@ -6,11 +6,11 @@ from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
-from vse_gpo.errors import VSEError
+from vse_gpo.errors import VSEError, printable
 from vse_gpo.search.parts import Part, check_unicode, parts_of
 from vse_gpo.search.telling import Answer, tell_answers
 
@@ -72,7 +72,7 @@ def ask_page(page: str, parts: Sequence[Part], *, options: Mapping[str, Any]) ->
 
 def _fetched(page: str, request: str, body: bytes | None = None) -> Answer:
     """The JSON that is found under an address of the page's API."""
-    if urlsplit(page).scheme not in ("http", "https"):
+    if not _is_address(page):
         raise VSEError(f"page={page}, expected an address such as {EXAMPLE}")
     other = f"page={page}: no vse-app answers there, but another program; name another address"
     try:
@@ -80,14 +80,22 @@ def _fetched(page: str, request: str, body: bytes | None = None) -> Answer:
             found = json.load(answer)
     except HTTPError as error:
         raise VSEError(_told(error) or other) from None
-    except (URLError, OSError, ValueError, HTTPException) as error:
-        if isinstance(error, ValueError):  # it is not JSON
-            raise VSEError(other) from None
+    except ValueError:  # it is not JSON
+        raise VSEError(other) from None
+    except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise VSEError(f"page={page}: {reason}; start vse-app index=… there, or name the index in its place") from None
     if not isinstance(found, dict) or "hits" not in found:
         raise VSEError(other)
     return found
+
+
+def _is_address(page: str) -> bool:
+    try:
+        parts = urlsplit(page)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0  # reads the port, too
+    except ValueError:
+        return False
 
 
 def _told(error: HTTPError) -> str | None:
@@ -96,7 +104,7 @@ def _told(error: HTTPError) -> str | None:
         line = json.load(error)["error"]
     except (ValueError, KeyError, TypeError):
         return None
-    return line if isinstance(line, str) else None
+    return printable(line) if isinstance(line, str) else None
 
 
 _open = build_opener(ProxyHandler({})).open  # a page on this machine is not behind a proxy
