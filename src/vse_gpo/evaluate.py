@@ -21,7 +21,7 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Arguments of ``vse_gpo.evaluation.run.evaluate_sources``."""
     settings: Any = OmegaConf.to_container(config, resolve=True)
     names = "published cxc cxc_threshold_originals pmrp tokenizer vocabulary save_embeddings accelerator devices seed"
-    more = "bank_size rerank batch_size workers precision dataset clip_benchmark"
+    more = "bank_size rerank rerank_embedding batch_size workers precision dataset clip_benchmark"
     return {
         **{name: settings[name] for name in f"{names} {more}".split()},
         "checkpoints": several(settings["checkpoint"]),

@@ -9,10 +9,11 @@ from vse_gpo.errors import VSEError
 from vse_gpo.evaluation.annotated import read_annotations
 from vse_gpo.evaluation.encoding import Collector
 from vse_gpo.evaluation.scoring import score
-from vse_gpo.evaluation.two_stages import check_model, check_stages, staged, stages, with_times
+from vse_gpo.evaluation.two_stages import check_model, second_stage, staged, stages, with_times
 from vse_gpo.interaction import MaxSim
 from vse_gpo.retrieval.embeddings import Encoded
 from vse_gpo.retrieval.protocols import Gallery, run_protocols
+from vse_gpo.retrieval.reranking import Rerank
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +31,14 @@ def collected():
 
 def test_both_stages_are_scored_and_timed(collected):
     index, (whole, kept) = collected
-    assert staged(["all", "f8k_1k"], 2) == ["all+embedding", "all+rerank2", "f8k_1k+embedding", "f8k_1k+rerank2"]
-    first = int(index.max()) + 1
+    assert staged(["all", "cxc"], Rerank(2)) == ["all+embedding", "all+rerank2", "cxc+embedding", "cxc+rerank2"]
+    assert [*stages(Rerank(50, 0.5))] == ["embedding", "rerank50_embedding0.5"]
+    everything = Rerank(int(index.max()) + 1)
     test = Encoded(similarities=kept.similarities(), caption_to_image=index, bank=kept.item_sets)
-    protocols = staged(["all"], first)
-    annotations = read_annotations(protocols, corrections=stages(first))
-    results = score({"tiny": test}, protocols, annotations, corrections=stages(first))
-    results, times = with_times(results, test, first)
+    protocols = staged(["all"], everything)
+    annotations = read_annotations(protocols, corrections=stages(everything))
+    results = score({"tiny": test}, protocols, annotations, corrections=stages(everything))
+    results, times = with_times(results, test, everything)
     by_embedding, re_ordered = results
     assert (by_embedding.variant, re_ordered.variant) == ("", "")  # beside the protocol's name in titles
     assert times.keys() == {"i2t_ms", "t2i_ms"}
@@ -53,7 +55,7 @@ def test_both_stages_are_scored_and_timed(collected):
 def test_times_need_item_sets(collected):
     index, (whole, _) = collected
     with pytest.raises(VSEError, match="no item sets"):
-        with_times([], Encoded(similarities=whole.similarities(), caption_to_image=index), 5)
+        with_times([], Encoded(similarities=whole.similarities(), caption_to_image=index), Rerank(5))
 
 
 def test_items_are_kept_in_the_place_of_the_similarity_of_all(collected):
@@ -65,14 +67,19 @@ def test_items_are_kept_in_the_place_of_the_similarity_of_all(collected):
 
 
 def test_what_has_no_two_stages_is_refused():
-    with pytest.raises(VSEError, match="rerank=auto, expected a number of items"):
-        check_stages("auto", sources=1, embeddings=[], bank=[])
-    with pytest.raises(VSEError, match="rerank=5 with 2 sources, expected one checkpoint"):
-        check_stages(5, sources=2, embeddings=[], bank=[])
-    with pytest.raises(VSEError, match="rerank=5 with 1 sources, expected one checkpoint"):
-        check_stages(5, sources=1, embeddings=["a.npz"], bank=[])
-    with pytest.raises(VSEError, match="rerank=5 with bank=train: hubness is corrected for embeddings only"):
-        check_stages(5, sources=1, embeddings=[], bank=["train"])
+    alone = {"sources": 1, "embeddings": [], "bank": []}
+    assert second_stage(None, 0.0, **alone) is None
+    assert second_stage(5, 0.5, **alone) == Rerank(5, 0.5)
+    for first, embedding, others, message in (
+        ("auto", 0.0, {}, "rerank=auto, expected a number of items"),
+        (5, 0.0, {"sources": 2}, "rerank=5 with 2 sources, expected one checkpoint"),
+        (5, 0.0, {"embeddings": ["a.npz"]}, "rerank=5 with 1 sources, expected one checkpoint"),
+        (5, 0.0, {"bank": ["train"]}, "rerank=5 with bank=train: hubness is corrected for embeddings only"),
+        (5, -1.0, {}, "rerank_embedding=-1, expected a weight of 0 or more"),
+        (None, 1.0, {}, "rerank_embedding=1 without rerank, whose order it changes; add rerank=50"),
+    ):
+        with pytest.raises(VSEError, match=message):
+            second_stage(first, embedding, **(alone | others))
     with pytest.raises(VSEError, match="rerank=5: run0 has no interaction; leave it out, or train with interaction="):
         check_model("run0", tiny_module().model, first=5, images=9, of_embeddings=[])
     model = tiny_module(interaction=MaxSim()).model

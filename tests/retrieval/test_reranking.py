@@ -35,9 +35,9 @@ def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return images, captions, 5 * torch.randn(IMAGES, CAPTIONS, generator=draws)
 
 
-def run(images, captions, dear, protocols, first):
+def run(images, captions, dear, protocols, first, embedding=0.0):
     gallery = Gallery(similarities=similarities(images, captions), caption_to_image=INDEX, bank=Dear(dear))
-    return run_protocols(gallery, protocols, corrections={"embedding": keep, "rerank": Rerank(first)})
+    return run_protocols(gallery, protocols, corrections={"embedding": keep, "rerank": Rerank(first, embedding)})
 
 
 def loop_ranks(cheap: np.ndarray, dear: np.ndarray, owned: np.ndarray, first: int) -> list[int]:
@@ -50,14 +50,15 @@ def loop_ranks(cheap: np.ndarray, dear: np.ndarray, owned: np.ndarray, first: in
     return ranks
 
 
-@given(first=st.integers(1, IMAGES), seed=st.integers(0, 2**16))
-def test_ranks_are_those_of_a_plain_loop(first, seed):
+@given(first=st.integers(1, IMAGES), seed=st.integers(0, 2**16), embedding=st.sampled_from([0.0, 1.0, 7.5]))
+def test_ranks_are_those_of_a_plain_loop(first, seed, embedding):
     images, captions, dear = drawn(seed)
-    outcome = run(images, captions, dear, ["all+rerank"], first)["all+rerank"]
+    outcome = run(images, captions, dear, ["all+rerank"], first, embedding)["all+rerank"]
     cheap, owned = (images @ captions.T).numpy(), np.arange(IMAGES)[:, None] == INDEX
+    total = dear.numpy() + embedding * cheap
     of_images, of_captions = outcome.queries
-    assert of_images.ranks.tolist() == loop_ranks(cheap, dear.numpy(), owned, first)
-    assert of_captions.ranks.tolist() == loop_ranks(cheap.T, dear.numpy().T, owned.T, first)
+    assert of_images.ranks.tolist() == loop_ranks(cheap, total, owned, first)
+    assert of_captions.ranks.tolist() == loop_ranks(cheap.T, total.T, owned.T, first)
 
 
 def test_re_ordering_everything_is_ranking_by_the_second_stage():

@@ -23,7 +23,7 @@ from vse_gpo.evaluation.encoding import EmbeddingModule, open_data
 from vse_gpo.evaluation.published import published_row
 from vse_gpo.evaluation.results import tables, write_results
 from vse_gpo.evaluation.scoring import combine, score
-from vse_gpo.evaluation.two_stages import check_model, check_stages, staged, stages, with_times
+from vse_gpo.evaluation.two_stages import check_model, second_stage, staged, stages, with_times
 from vse_gpo.model import VSE
 from vse_gpo.retrieval.banks import beside, check_ids
 from vse_gpo.retrieval.embeddings import Encoded, read_encoded, write_embeddings
@@ -63,6 +63,7 @@ def evaluate_sources(
     save_embeddings: str | None,
     clip_benchmark: bool,
     rerank: int | None,
+    rerank_embedding: float,
 ) -> None:
     """Evaluate every source, and their ensemble if there are several; print tables and write files.
 
@@ -85,6 +86,7 @@ def evaluate_sources(
         save_embeddings: file for the embeddings.
         clip_benchmark: also write the results in the form of CLIP_benchmark.
         rerank: first items of each query by the embedding that the interaction re-orders; None ranks all by it.
+        rerank_embedding: weight of the embedding's similarity beside the interaction's in their new order.
 
     Raises:
         VSEError: if there is nothing to evaluate, or sources and protocols do not fit each other.
@@ -93,9 +95,10 @@ def evaluate_sources(
     check_sources(checkpoints, embeddings, folder, kept_in)
     if published is not None:
         published_row(published)
-    if rerank is not None:
-        check_stages(rerank, sources=len(checkpoints) + len(embeddings), embeddings=embeddings, bank=bank)
-        protocols, corrections = staged(protocols, rerank), stages(rerank)
+    both = len(checkpoints) + len(embeddings)
+    second = second_stage(rerank, rerank_embedding, sources=both, embeddings=embeddings, bank=bank)
+    if second is not None:
+        protocols, corrections = staged(protocols, second), stages(second)
     annotations = read_annotations(  # what is missing stops the evaluation before any work
         protocols,
         cxc=cxc,
@@ -142,8 +145,8 @@ def evaluate_sources(
     if len(sources) > 1:
         sources[ENSEMBLE] = combine(sources)
     results = score(sources, protocols, annotations, published=published, seed=seed, corrections=corrections)
-    if rerank is not None:
-        results, times = with_times(results, next(iter(sources.values())), rerank)
+    if second is not None:
+        results, times = with_times(results, next(iter(sources.values())), second)
         print(f"re-ranking the first {rerank}: {times['i2t_ms']:.1f} ms an image, {times['t2i_ms']:.1f} ms a caption")
     for table in tables(results):
         get_console().print(table)

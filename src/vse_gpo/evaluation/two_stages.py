@@ -18,28 +18,28 @@ from vse_gpo.retrieval.similarity import Similarity
 TIMED = 50  # queries
 
 
-def stages(first: int) -> dict[str, Correction]:
+def stages(rerank: Rerank) -> dict[str, Correction]:
     """Name after a protocol's ``+`` → what ranks: the embedding by itself, and with the first items re-ordered.
 
     Args:
-        first: items that are re-ordered.
-
-    Raises:
-        VSEError: if there is none.
+        rerank: re-orders them.
     """
-    return {EMBEDDING: keep, f"rerank{first}": Rerank(first)}
+    return {EMBEDDING: keep, str(rerank): rerank}
 
 
-def staged(protocols: Sequence[str], first: int) -> list[str]:
+def staged(protocols: Sequence[str], rerank: Rerank) -> list[str]:
     """Every protocol by each stage."""
-    return [f"{protocol}{PLUS}{stage}" for protocol in protocols for stage in stages(first)]
+    return [f"{protocol}{PLUS}{stage}" for protocol in protocols for stage in stages(rerank)]
 
 
-def check_stages(first: int | str, *, sources: int, embeddings: Sequence[str], bank: Sequence[str]) -> None:
-    """Refuse what cannot be ranked in two stages, before any work.
+def second_stage(
+    first: int | str | None, embedding: float, *, sources: int, embeddings: Sequence[str], bank: Sequence[str]
+) -> Rerank | None:
+    """What re-orders the first items, None if nothing does; refuses what cannot be ranked in two stages.
 
     Args:
-        first: items that are re-ordered.
+        first: items that are re-ordered; None ranks in one stage.
+        embedding: weight of the first stage's similarity in the new order.
         sources: number of models and files.
         embeddings: files of embeddings.
         bank: banks of corrections.
@@ -47,12 +47,17 @@ def check_stages(first: int | str, *, sources: int, embeddings: Sequence[str], b
     Raises:
         VSEError: if it is no number, or there are several models, embeddings of a file, or a bank.
     """
+    if first is None:
+        if embedding:
+            raise VSEError(f"rerank_embedding={embedding:g} without rerank, whose order it changes; add rerank=50")
+        return None
     if isinstance(first, str):
         raise VSEError(f"rerank={first}, expected a number of items, which the results are named after")
     if embeddings or sources != 1:
         raise VSEError(f"rerank={first} with {sources} sources, expected one checkpoint, whose interaction re-orders")
     if bank:
         raise VSEError(f"rerank={first} with bank={bank[0]}: hubness is corrected for embeddings only; leave one out")
+    return Rerank(first, embedding)
 
 
 def check_model(name: str, model: VSE, *, first: int | None, images: int, of_embeddings: Sequence[str]) -> None:
@@ -94,13 +99,13 @@ def milliseconds(similarity: Similarity, rescore: Rescore, first: int) -> float:
     return float(np.median(taken))
 
 
-def with_times(results: Sequence[Result], test: Encoded, first: int) -> tuple[list[Result], dict[str, float]]:
+def with_times(results: Sequence[Result], test: Encoded, rerank: Rerank) -> tuple[list[Result], dict[str, float]]:
     """Results of both stages with the time per query, and these times in milliseconds.
 
     Args:
         results: of one model.
         test: its test set, with item sets beside it.
-        first: items that are re-ordered.
+        rerank: re-orders the first items.
 
     Raises:
         VSEError: if there are no item sets.
@@ -109,12 +114,12 @@ def with_times(results: Sequence[Result], test: Encoded, first: int) -> tuple[li
         raise VSEError("the test set has no item sets to re-order by")
     similarity = test.similarities.image_caption
     times = {
-        f"{direction}_ms": milliseconds(asked, test.bank.searched(direction), first)
+        f"{direction}_ms": milliseconds(asked, test.bank.searched(direction), rerank.first)
         for direction, asked in (("i2t", similarity), ("t2i", similarity.transpose()))
     }
     found = [
         replace(result, outcome=replace(result.outcome, others={**result.outcome.others, **times}))
-        if result.protocol.endswith(f"{PLUS}rerank{first}")
+        if result.protocol.endswith(f"{PLUS}{rerank}")
         else result
         for result in results
     ]

@@ -20,16 +20,24 @@ class Rerank:
 
     Args:
         first: number of items.
+        embedding: weight that their first similarity keeps beside the dear one, whose weight is 1; with 0 the dear one
+            alone puts them in order.
 
     Raises:
-        VSEError: if it is below 1.
+        VSEError: if the number is below 1, or the weight below 0.
     """
 
     first: int
+    embedding: float = 0.0
 
     def __post_init__(self) -> None:
         if self.first < 1:
             raise VSEError(f"rerank={self.first}, expected at least 1 item")
+        if self.embedding < 0:
+            raise VSEError(f"rerank_embedding={self.embedding:g}, expected a weight of 0 or more")
+
+    def __str__(self) -> str:
+        return f"rerank{self.first}" + (f"_embedding{self.embedding:g}" if self.embedding else "")
 
     def __call__(self, similarity: Similarity, rescore: Rescore) -> "Reranked":
         """The similarity of queries and gallery in the new order.
@@ -40,10 +48,12 @@ class Rerank:
         queries, gallery = similarity.shape
         check_first(self.first, gallery)
         items = torch.empty(queries, self.first, dtype=torch.int64, device=similarity.device)
+        kept = torch.empty(queries, self.first, dtype=torch.float64, device=similarity.device)
         for rows, values in exact_blocks(similarity):
-            items[rows] = values.topk(self.first, dim=1).indices
+            found = values.topk(self.first, dim=1)
+            items[rows], kept[rows] = found.indices, self.embedding * found.values.double()
         scores = torch.stack([rescore(query, own) for query, own in enumerate(items)])
-        return Reranked(similarity, items, scores.to(items.device, torch.float64))
+        return Reranked(similarity, items, scores.to(items.device, torch.float64) + kept)
 
 
 class Reranked:
