@@ -2,13 +2,16 @@
 
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+import pytorch_lightning as pl
 import rich
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from tests.helpers.tiny import save_last, tiny_data, tiny_module, tiny_trainer
-from vse_gpo.training.callbacks.progress import Bar, EpochLines, StepLines
+from vse_gpo.training.callbacks.progress import Bar, EpochLines, StepLines, rsum_on_dev
 from vse_gpo.training.callbacks.throughput import Throughput
 
 
@@ -42,6 +45,26 @@ def test_a_log_file_gets_one_line_per_epoch_and_one_every_few_steps(tmp_path, mo
     numbers, _, rsums, bests = zip(*[match.groups() for match in found if match], strict=True)
     assert numbers == ("0", "1")
     assert float(bests[1]) == max(map(float, rsums))
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "best"),
+    [
+        (None, "max", "(best 310.0)"),
+        ("val/rsum", "max", "(best 320.0)"),
+        ("val/ema/rsum", "max", "(best 330.2 of val/ema/rsum)"),
+        ("val/i2t_medr", "min", "(best 4.0 of val/i2t_medr)"),
+    ],
+)
+def test_the_line_has_what_is_evaluated_beside_the_model(monitor, mode, best):
+    scores = {"val/rsum": 310.0, "val/ema/rsum": 330.2, "val/embedding/rsum": 305.04, "val/i2t_medr": 4.0}
+    known = {"val/rsum": 320.0, "val/ema/rsum": 329.0, "val/i2t_medr": 5.0}
+    trainer = Mock(
+        spec=pl.Trainer,
+        callback_metrics={name: torch.tensor(value) for name, value in {"train/loss": 1.0, **scores}.items()},
+        checkpoint_callback=Mock(monitor=monitor, mode=mode, best_model_score=known.get(monitor)),
+    )
+    assert rsum_on_dev(trainer) == f"val rsum 310.0, ema 330.2, embedding 305.0 {best}"
 
 
 def test_a_run_that_goes_on_inside_an_epoch_tells_of_the_rest_of_it(tmp_path, capsys):

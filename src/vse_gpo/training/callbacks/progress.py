@@ -12,6 +12,8 @@ from rich import get_console
 
 from vse_gpo.errors import printable
 
+RSUM = "val/rsum"
+
 
 class Clock:
     """Tells the time that is left in a run, validation included, at the pace so far.
@@ -136,9 +138,20 @@ def pairs_per_second(trainer: pl.Trainer) -> str:
 
 
 def rsum_on_dev(trainer: pl.Trainer) -> str:
-    """rSum of the last validation, and the best so far, for a line."""
-    rsum = float(trainer.callback_metrics["val/rsum"])
-    return f"val rsum {rsum:.1f} (best {max(rsum, best_rsum(trainer) or 0.0):.1f})"
+    """rSum of the last validation, also of what is evaluated beside the model, and the best so far, for a line.
+
+    The best is that of the metric that chooses the checkpoint, which is named if it is another one.
+    """
+    metrics = trainer.callback_metrics
+    monitored = getattr(trainer.checkpoint_callback, "monitor", None) or RSUM
+    found = [f"val rsum {metrics[RSUM]:.1f}"]
+    for name, value in metrics.items():
+        if name != RSUM and name.startswith("val/") and name.endswith("/rsum"):
+            found.append(f"{name.removeprefix('val/').removesuffix('/rsum')} {value:.1f}")
+    last, before = float(metrics[monitored]), best_rsum(trainer)
+    better = min if getattr(trainer.checkpoint_callback, "mode", "max") == "min" else max
+    best = last if before is None else better(last, before)
+    return f"{', '.join(found)} (best {best:.1f}{'' if monitored == RSUM else f' of {monitored}'})"
 
 
 def best_rsum(trainer: pl.Trainer) -> float | None:
