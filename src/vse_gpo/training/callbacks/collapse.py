@@ -129,7 +129,8 @@ def signs_of_collapse(module: RetrievalModule, outputs: StepOutputs, *, loss: Fl
 def spread(embeddings: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
     """1 − the mean cosine of two different unit embeddings of a batch."""
     count = len(embeddings)
-    return 1 - (embeddings.sum(0).square().sum() - count) / (count * (count - 1))
+    found = 1 - (embeddings.sum(0).square().sum() - count) / (count * (count - 1))
+    return found.clamp(min=0)  # rounding gives less where all are equal
 
 
 def collision_rate(image_index: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
