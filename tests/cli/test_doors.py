@@ -77,6 +77,12 @@ def test_a_command_hands_on_exactly_what_its_work_takes(handed_on, tmp_path, doo
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
+def test_a_page_is_asked_by_a_work_of_its_own(handed_on):
+    work, named = handed_on("search", "a dog", "page=http://127.0.0.1:7860")
+    assert f"{work.__module__}.{work.__name__}" == "vse_gpo.search.client.search_page"
+    assert set(named) == set(inspect.signature(work).parameters)
+
+
 @every_door
 def test_no_config_reaches_the_work(handed_on, door):
     """Plain containers, and functions that build parts."""

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import hydra
@@ -52,6 +53,7 @@ def run_command(
     bare: str | None = None,
     computes: bool = False,
     complete: bool = True,
+    instead: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Compose the config from the command line, check it, import the work and run it.
 
@@ -65,13 +67,14 @@ def run_command(
         words, verbatim, bare: see ``read_arguments``.
         computes: whether a GPU would help; if it stays unused, one line says so.
         complete: whether every value must be set and every file be there; the work of others says what is not.
+        instead: setting → ``module:function`` that takes the place of the work where the setting is not null.
     """
     try:
         typed = read_arguments(sys.argv[1:], config_name=config_name, words=words, verbatim=verbatim, bare=bare)
     except VSEError as error:
         _exit_with_message(error, config_name)
     sys.argv[1:] = typed.overrides
-    job = _checked(work, arguments, typed.words, computes=computes, complete=complete)
+    job = _checked(work, arguments, typed.words, computes=computes, complete=complete, instead=instead)
     if os.environ.get(FULL_ERROR) == "1":
         _hydra_main(job, config_name)
         return
@@ -102,7 +105,13 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _checked(
-    work: str | Callable[..., object], arguments: Arguments, words: Mapping[str, Any], *, computes: bool, complete: bool
+    work: str | Callable[..., object],
+    arguments: Arguments,
+    words: Mapping[str, Any],
+    *,
+    computes: bool,
+    complete: bool,
+    instead: Mapping[str, str],
 ) -> Job:
     """The work, run after the config was checked for unknown names, values still to be set and impossible numbers."""
 
@@ -119,13 +128,14 @@ def _checked(
             check_places(plain(config))
         computing = product_settings(plain(config))
         named = arguments(config, Path(hydra_config.runtime.output_dir))
+        chosen = next((other for setting, other in instead.items() if config[setting] is not None), work)
         keep_freed_memory()
         ignore_remarks()
         if computes:
             settings = (OmegaConf.select(config, name) for name in ("trainer.accelerator", "accelerator"))
             warn_of_unused_gpu(str(next((setting for setting in settings if setting is not None), "auto")))
         with computing():
-            return imported(work)(**named)
+            return _imported(chosen)(**named)
 
     return run
 
@@ -135,8 +145,7 @@ def uninterpolated(word: str) -> str:
     return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", word)
 
 
-def imported(work: str | Callable[..., object]) -> Callable[..., object]:
-    """A function by its name, ``module:function``; or the function itself."""
+def _imported(work: str | Callable[..., object]) -> Callable[..., object]:
     if not isinstance(work, str):
         return work
     module, _, name = work.partition(":")

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from vse_gpo.cli.run import all_settings, imported, run_command
+from vse_gpo.cli.run import all_settings, run_command
 from vse_gpo.errors import VSEError
 from vse_gpo.search.client import OPTIONS
 
@@ -16,23 +16,13 @@ OF_INDEX = ("index", "model", "tokenizer", "vocabulary")  # where it and its mod
 
 def main() -> None:
     """The command."""
-    run_command(search, "search", arguments=arguments, words=("query",), verbatim=VERBATIM, computes=True)
-
-
-def search(*, page: str | None, **asked: Any) -> object:
-    """Ask a page that runs, which needs no PyTorch here, or else the index itself.
-
-    Args:
-        page: address of ``vse-app``; None asks the index.
-        asked: arguments of ``vse_gpo.search.client.search_page`` or ``vse_gpo.search.asking.search_index``.
-    """
-    if page is None:
-        return imported("vse_gpo.search.asking:search_index")(**asked)
-    return imported("vse_gpo.search.client:search_page")(page=page, **asked)
+    index, page = "vse_gpo.search.asking:search_index", {"page": "vse_gpo.search.client:search_page"}
+    words = ("query",)
+    run_command(index, "search", arguments=arguments, words=words, verbatim=VERBATIM, computes=True, instead=page)
 
 
 def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """Arguments of ``search``.
+    """Arguments of ``search_index``, or of ``search_page`` where a page is asked.
 
     Raises:
         VSEError: if there is no query, one where queries are read from elsewhere, or not one place to look in.
@@ -48,7 +38,7 @@ def arguments(config: DictConfig, folder: Path) -> dict[str, Any]:
     if settings["page"] is None:
         if settings["index"] is None:
             raise VSEError("index must be set; add index=…, or page=… where vse-app runs")
-        return settings
+        return {name: value for name, value in settings.items() if name != "page"}
     for names, why in ((OF_INDEX, "has its own"), (PARTS[1:], "takes one text or one image")):
         if odd := [name for name in names if settings[name] is not None]:
             raise VSEError(f"{odd[0]}={settings[odd[0]]} with page={settings['page']}, which {why}; leave one out")
